@@ -1,0 +1,52 @@
+# Every target sets up what it needs; `make help` lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo dev test test-slow bench lint lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+$(VENV)/.runtime: requirements.lock pyproject.toml deploy/check_python.sh
+	@deploy/check_python.sh $(PYTHON)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the locked dependencies into $(VENV) (about 90 seconds the first time) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
+	@echo "Installing the locked test tools into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.lock
+	@touch $@
+
+demo: $(VENV)/.runtime ## the three demo portfolios, all history, from nothing to a summary
+	@$(BIN)/sigmasight demo
+
+dev: $(VENV)/.runtime ## the Dagster UI and daemon on the same database
+	@$(BIN)/sigmasight dev
+
+test: $(VENV)/.dev ## the whole test suite
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-slow: $(VENV)/.dev ## the tests that take minutes
+	@$(BIN)/python -m pytest -m slow
+
+bench: $(VENV)/.dev ## seconds per stage, rows per second, ratios against named peers
+	@$(BIN)/python -m sigmasight_pipeline_tests.benchmarks
+
+lint: $(VENV)/.dev ## ruff and the type checker
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+lock: $(VENV)/.dev ## renew both lock files (needs uv)
+	@printf 'hatchling\neditables\n' > $(VENV)/build.in
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --no-strip-extras --python-version 3.11 pyproject.toml $(VENV)/build.in -o requirements.lock
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --no-strip-extras --python-version 3.11 --extra dev -c requirements.lock pyproject.toml $(VENV)/build.in -o requirements-dev.lock
+
+clean: ## remove the environment and caches (state stays: `sigmasight reset` removes it)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,122 @@
+"""Every setting of the pipeline, typed, with its default and its meaning.
+
+What belongs here: a parameter an operator or a risk manager may change, read once from the environment
+(prefix ``SIGMASIGHT_``). What does not: constants of mathematics or of the market (they stand beside the code that
+uses them) and anything a calculation decides by itself. Calculations never read settings: assets hand them over as
+plain arguments.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """The settings of one installation; ``SIGMASIGHT_HOME=/data sigmasight status`` sets ``home``."""
+
+    model_config = SettingsConfigDict(env_prefix="SIGMASIGHT_", extra="ignore", frozen=True)
+
+    home: Path = Field(
+        default=Path(".sigmasight"),
+        description="The one folder all state lives in: embedded database, logs, run artifacts.",
+    )
+    database_url: SecretStr | None = Field(
+        default=None,
+        description="postgresql:// URL of a real server (14 or newer); unset: the embedded server under `home`.",
+    )
+    first_session: date = Field(
+        default=date(2022, 12, 1),
+        description="First session partition. Moving it earlier keeps what is stored.",
+    )
+    closed_sessions: Annotated[tuple[date, ...], NoDecode] = Field(
+        default=(),
+        description="Unscheduled closures the calendar library does not know yet, comma separated ISO dates.",
+    )
+
+    price_source: Literal["simulated", "files"] = Field(
+        default="simulated", description="Where market data comes from."
+    )
+    files_dir: Path | None = Field(
+        default=None, description="Folder of the `files` source: CSV or Parquet (prices is required)."
+    )
+    simulated_seed: int = Field(default=20221201, description="Seed of the simulated market.")
+
+    max_sessions_per_run: int = Field(
+        default=252, ge=1, le=252, description="Longest range of one Dagster run; a longer one is a chain."
+    )
+
+    max_stale_sessions: int = Field(
+        default=5, ge=0, description="A valuation price older than this many sessions is flagged stale."
+    )
+    max_mark_age: int = Field(
+        default=100, ge=0, description="A manual mark older than this many sessions is flagged stale."
+    )
+    max_carried_volatility_age: int = Field(
+        default=5, ge=0, description="An implied volatility may be carried this many sessions."
+    )
+    historical_volatility_window: int = Field(
+        default=30, ge=2, description="One-session log returns used for historical volatility."
+    )
+    historical_volatility_min: int = Field(
+        default=20, ge=2, description="Fewest returns a historical volatility is computed from."
+    )
+    max_yield_age: int = Field(default=5, ge=0, description="A Treasury yield may be this many sessions old.")
+    default_treasury_yield: float = Field(
+        default=0.045, gt=-0.1, lt=1, description="Used, and flagged, where no Treasury yield is recent enough."
+    )
+
+    coverage_error: float = Field(
+        default=0.80, ge=0, le=1, description="A session with a smaller share of needed symbols priced fails."
+    )
+    coverage_warning: float = Field(
+        default=0.95, ge=0, le=1, description="A session with a smaller share of needed symbols priced is warned of."
+    )
+    large_move: float = Field(
+        default=0.50, gt=0, description="A move of this size with no corporate action is stored and warned about."
+    )
+    quarantine_rise: float = Field(
+        default=4.00, gt=0, description="A rise above this (4 = +400 %) is quarantined until confirmed."
+    )
+    quarantine_fall: float = Field(
+        default=0.80, gt=0, lt=1, description="A fall beyond this (0.8 = -80 %) is quarantined until confirmed."
+    )
+    confirmation_band: float = Field(
+        default=0.20, gt=0, description="The next close this near to a quarantined one confirms it."
+    )
+
+    @field_validator("closed_sessions", mode="before")
+    @classmethod
+    def _split_dates(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("database_url", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @model_validator(mode="after")
+    def _files_need_a_folder(self) -> Settings:
+        if self.price_source == "files" and self.files_dir is None:
+            raise ValueError(
+                "SIGMASIGHT_PRICE_SOURCE=files needs SIGMASIGHT_FILES_DIR, the folder with prices.csv or prices.parquet"
+            )
+        return self
+
+    @property
+    def home_path(self) -> Path:
+        """`home` as an absolute path (a relative one is relative to the working directory)."""
+        return self.home.expanduser().resolve()
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The settings of this process, read from the environment once."""
+    return Settings()

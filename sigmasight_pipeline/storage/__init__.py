@@ -1,0 +1,1 @@
+"""Tables, migrations, partition writes, windows, embedded server: everything that touches PostgreSQL, no finance."""
