@@ -1,0 +1,1 @@
+"""The assets: what depends on what. No formula, no SQL."""

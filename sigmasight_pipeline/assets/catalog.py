@@ -1,0 +1,120 @@
+"""How a table looks as a Dagster asset: key, column schema, description, and which asset writes which table.
+
+What belongs here: metadata made from the table registry, the partitions definition, and partition mappings made from
+declared reads. What does not: computing anything.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import dagster as dg
+from sqlalchemy import Table
+
+from sigmasight_pipeline import sessions
+from sigmasight_pipeline.settings import get_settings
+from sigmasight_pipeline.storage import tables
+from sigmasight_pipeline.storage.windows import Read
+
+OWNERS = ["team:portfolio-analytics"]
+KINDS = {"postgres", "polars"}
+
+WRITTEN_WITH: dict[str, str] = {
+    tables.portfolio_cash_flows.name: tables.portfolios.name,
+    tables.tags.name: tables.positions.name,
+    tables.position_tags.name: tables.positions.name,
+    tables.position_marks.name: tables.positions.name,
+    tables.daily_price_revisions.name: tables.daily_prices.name,
+    tables.rejected_prices.name: tables.daily_prices.name,
+}
+"""Tables written by another table's asset; the tables not named here have an asset of their own name."""
+
+UNPARTITIONED = frozenset(
+    table.name
+    for table in (
+        tables.portfolios,
+        tables.positions,
+        tables.instruments,
+        tables.factor_definitions,
+        tables.trading_sessions,
+    )
+)
+
+
+@cache
+def partitions() -> dg.DailyPartitionsDefinition:
+    """The session partitions every session asset shares, made once when the code location loads."""
+    return sessions.session_partitions(get_settings().first_session)
+
+
+def asset_name(table: Table) -> str:
+    """Name of the asset that writes `table`."""
+    return WRITTEN_WITH.get(table.name, table.name)
+
+
+def dependency(read: Read, *, self_name: str | None = None) -> dg.AssetDep | None:
+    """The Dagster dependency a declared read stands for; None for a table the asset itself writes."""
+    upstream = asset_name(read.table)
+    if upstream == self_name:
+        return None
+    if upstream in UNPARTITIONED:
+        return dg.AssetDep(upstream)
+    if read.look_back_sessions == 0:
+        return dg.AssetDep(upstream)
+    return dg.AssetDep(
+        upstream,
+        partition_mapping=dg.TimeWindowPartitionMapping(start_offset=-read.look_back_sessions, end_offset=0),
+    )
+
+
+def dependencies(reads: list[Read], *, self_name: str | None = None) -> list[dg.AssetDep]:
+    """One dependency per upstream asset: of several reads of one, the longest look-back."""
+    longest: dict[str, Read] = {}
+    for read in reads:
+        name = asset_name(read.table)
+        if name not in longest or read.look_back_sessions > longest[name].look_back_sessions:
+            longest[name] = read
+    found = (dependency(read, self_name=self_name) for read in longest.values())
+    return [dep for dep in found if dep is not None]
+
+
+def own_previous_session(name: str) -> dg.AssetDep:
+    """The self-dependency of an asset on its own previous session."""
+    return dg.AssetDep(name, partition_mapping=dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1))
+
+
+def column_schema(table: Table) -> dg.TableSchema:
+    """The table's columns with types, constraints and descriptions, as the UI shows them."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                name=column.name,
+                type=str(column.type).lower(),
+                description=column.comment,
+                constraints=dg.TableColumnConstraints(
+                    nullable=bool(column.nullable), unique=False, other=_bounds(column.info)
+                ),
+                tags={"primary_key": "true"} if column.primary_key else {},
+            )
+            for column in table.columns
+        ],
+        constraints=dg.TableConstraints(
+            other=[f"primary key ({', '.join(c.name for c in table.primary_key.columns)})"]
+        ),
+    )
+
+
+def _bounds(info: dict[str, object]) -> list[str]:
+    signs = {"ge": ">=", "gt": ">", "le": "<="}
+    bounds = [f"{signs[name]} {value}" for name, value in info.items() if name in signs]
+    values = info.get("isin")
+    return [*bounds, *([f"one of {', '.join(values)}"] if isinstance(values, tuple) else [])]
+
+
+def definition_metadata(table: Table) -> dict[str, object]:
+    """Metadata that does not change from run to run."""
+    return {
+        "dagster/table_name": f"{table.schema}.{table.name}",
+        "dagster/column_schema": column_schema(table),
+        "primary_key": ", ".join(column.name for column in table.primary_key.columns),
+    }

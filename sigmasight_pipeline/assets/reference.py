@@ -1,0 +1,235 @@
+"""Reference assets: portfolios, positions, instruments, factors and the session calendar. Not partitioned.
+
+What belongs here: materialising what was stated by people (imports) and by the calendar. What does not: parsing files
+(``importing``), and market data.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from datetime import UTC, date, datetime
+from importlib import resources
+
+import dagster as dg
+import polars as pl
+
+from sigmasight_pipeline import sessions
+from sigmasight_pipeline.assets import catalog, progress
+from sigmasight_pipeline.assets.resources import MarketDataResource, PostgresResource, SettingsResource
+from sigmasight_pipeline.assets.session_asset import described
+from sigmasight_pipeline.assets.session_run import content_hash
+from sigmasight_pipeline.checks import reference as rules
+from sigmasight_pipeline.checks.rules import Judged, Rule
+from sigmasight_pipeline.checks.schema import validate
+from sigmasight_pipeline.market_data.instruments import known_instruments
+from sigmasight_pipeline.storage import imports, tables
+from sigmasight_pipeline.storage.database import Database
+from sigmasight_pipeline.storage.frames import polars_schema
+from sigmasight_pipeline.storage.partitions import MergeCounts, merge_rows
+
+GROUP = "reference"
+
+
+def _neighbour(days: list[date], index: int) -> date | None:
+    return days[index] if 0 <= index < len(days) else None
+
+
+def _finished(
+    database: Database,
+    name: str,
+    frame: pl.DataFrame,
+    changes: MergeCounts | None,
+    reference_rules: tuple[Rule, ...] = (),
+    started: datetime | None = None,
+) -> dg.MaterializeResult[None]:
+    today = datetime.now(UTC)
+    judged = Judged(sessions=[today.date()], frame=frame, inputs={}, database=database)
+    seconds = (today - started).total_seconds() if started else 0.0
+    progress.report(progress.StepDone(name, None, None, frame.height, seconds))
+    counts = (
+        {}
+        if changes is None
+        else {
+            "inserted": changes.inserted,
+            "updated": changes.updated,
+            "deleted": changes.deleted,
+            "unchanged": changes.unchanged,
+        }
+    )
+    return dg.MaterializeResult(
+        asset_key=name,
+        metadata={"dagster/row_count": frame.height, **counts},
+        check_results=[rule.verdict(judged).dagster_result(name) for rule in reference_rules],
+        data_version=dg.DataVersion(content_hash(frame)),
+    )
+
+
+@dg.asset(
+    name=tables.trading_sessions.name,
+    description=described(
+        tables.trading_sessions,
+        "From the first session of the installation to as far ahead as the calendar library knows. Unscheduled "
+        "closures come from the setting SIGMASIGHT_CLOSED_SESSIONS and are never inferred.",
+    ),
+    group_name=GROUP,
+    owners=catalog.OWNERS,
+    kinds=catalog.KINDS,
+    tags={"grain": "reference"},
+    code_version="1",
+    metadata=catalog.definition_metadata(tables.trading_sessions),
+    check_specs=[rules.HORIZON.spec(tables.trading_sessions.name)],
+)
+def trading_sessions(postgres: PostgresResource, settings: SettingsResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster inspects the bare class
+    """Write the calendar."""
+    started = datetime.now(UTC)
+    values = settings.values
+    known = sessions.calendar()
+    closed = set(values.closed_sessions)
+    rows = [s for s in known.sessions if s.session_date >= values.first_session]
+    open_days = [s.session_date for s in rows if s.session_date not in closed]
+    frame = pl.DataFrame(
+        [
+            {
+                "session_date": s.session_date,
+                "opens_at": s.opens_at,
+                "closes_at": s.closes_at,
+                "is_half_day": s.is_half_day,
+                "is_closed": s.session_date in closed,
+                "previous_session": _neighbour(open_days, bisect_left(open_days, s.session_date) - 1),
+                "next_session": _neighbour(open_days, bisect_right(open_days, s.session_date)),
+            }
+            for s in rows
+        ],
+        schema=polars_schema(tables.trading_sessions),
+    )
+    frame = validate(tables.trading_sessions, frame)
+    with postgres.database.connect() as connection:
+        # sessions before today's first one stay: moving SIGMASIGHT_FIRST_SESSION later must lose nothing
+        changes = merge_rows(
+            connection,
+            tables.trading_sessions,
+            frame,
+            key=("session_date",),
+            scope=None,
+            delete_missing=False,
+        )
+    return _finished(
+        postgres.database, tables.trading_sessions.name, frame, changes, (rules.HORIZON,), started
+    )
+
+
+@dg.asset(
+    name=tables.factor_definitions.name,
+    description=described(
+        tables.factor_definitions, "Exchanging a proxy is one row of `factor_definitions.csv` and a re-run."
+    ),
+    group_name=GROUP,
+    owners=catalog.OWNERS,
+    kinds=catalog.KINDS,
+    tags={"grain": "reference"},
+    code_version="1",
+    metadata=catalog.definition_metadata(tables.factor_definitions),
+)
+def factor_definitions(postgres: PostgresResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster inspects the bare class
+    """Write the factor definitions the package ships."""
+    started = datetime.now(UTC)
+    text = resources.files("sigmasight_pipeline.assets").joinpath("factor_definitions.csv").read_bytes()
+    frame = validate(
+        tables.factor_definitions,
+        pl.read_csv(
+            text, schema=polars_schema(tables.factor_definitions), missing_utf8_is_empty_string=False
+        ),
+    )
+    with postgres.database.connect() as connection:
+        changes = merge_rows(
+            connection, tables.factor_definitions, frame, key=("factor",), scope=None, delete_missing=True
+        )
+    return _finished(postgres.database, tables.factor_definitions.name, frame, changes, (), started)
+
+
+@dg.asset(
+    name=tables.portfolios.name,
+    description=described(
+        tables.portfolios,
+        "Applies the imports that wait (`sigmasight import`, `sigmasight import-flows`), together with "
+        "`portfolio_cash_flows`. The newest net asset value is kept by portfolio_snapshots alone.",
+    ),
+    group_name=GROUP,
+    owners=catalog.OWNERS,
+    kinds=catalog.KINDS,
+    tags={"grain": "reference"},
+    code_version="1",
+    metadata=catalog.definition_metadata(tables.portfolios),
+    check_specs=[rules.EQUITY_POSITIVE.spec(tables.portfolios.name)],
+)
+def portfolios(postgres: PostgresResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster inspects the bare class
+    """Apply waiting portfolio headers and cash flows."""
+    started = datetime.now(UTC)
+    with postgres.database.connect() as connection:
+        changes = imports.apply_portfolios(connection)
+    frame = postgres.database.read(tables.portfolios, order_by="portfolio_id")
+    return _finished(
+        postgres.database, tables.portfolios.name, frame, changes, (rules.EQUITY_POSITIVE,), started
+    )
+
+
+@dg.asset(
+    name=tables.positions.name,
+    description=described(
+        tables.positions,
+        "Applies the imports that wait, together with `tags`, `position_tags` and `position_marks`. Unchanged "
+        "positions keep their identifiers.",
+    ),
+    deps=[portfolios, trading_sessions],
+    group_name=GROUP,
+    owners=catalog.OWNERS,
+    kinds=catalog.KINDS,
+    tags={"grain": "reference"},
+    code_version="1",
+    metadata=catalog.definition_metadata(tables.positions),
+    check_specs=[rule.spec(tables.positions.name) for rule in rules.POSITION_RULES],
+)
+def positions(postgres: PostgresResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster inspects the bare class
+    """Apply waiting positions, their tags, and marks."""
+    started = datetime.now(UTC)
+    with postgres.database.connect() as connection:
+        changes = imports.apply_positions(connection)
+    frame = postgres.database.read(tables.positions, order_by="position_id")
+    return _finished(postgres.database, tables.positions.name, frame, changes, rules.POSITION_RULES, started)
+
+
+@dg.asset(
+    name=tables.instruments.name,
+    description=described(
+        tables.instruments,
+        "Every symbol that is held, underlies an option, is a benchmark or a factor proxy, or that the market data "
+        "source prices by itself.",
+    ),
+    deps=[positions, factor_definitions],
+    group_name=GROUP,
+    owners=catalog.OWNERS,
+    kinds=catalog.KINDS,
+    tags={"grain": "reference"},
+    code_version="1",
+    metadata=catalog.definition_metadata(tables.instruments),
+)
+def instruments(postgres: PostgresResource, market_data: MarketDataResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster inspects the bare class
+    """Write what is known of every symbol."""
+    started = datetime.now(UTC)
+    database = postgres.database
+    frame = known_instruments(
+        positions=database.read(tables.positions),
+        portfolios=database.read(tables.portfolios),
+        factors=database.read(tables.factor_definitions),
+        stored=database.read(tables.instruments),
+        source=market_data.source,
+    )
+    frame = validate(tables.instruments, frame)
+    with database.connect() as connection:
+        changes = merge_rows(
+            connection, tables.instruments, frame, key=("symbol",), scope=None, delete_missing=False
+        )
+    return _finished(database, tables.instruments.name, frame, changes, (), started)
+
+
+ASSETS = [trading_sessions, factor_definitions, portfolios, positions, instruments]

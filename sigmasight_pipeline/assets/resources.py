@@ -1,0 +1,46 @@
+"""The resources assets are given: the database and the market data source.
+
+What belongs here: turning configuration into objects of the storage and market data layers. What does not: SQL and
+vendors.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import dagster as dg
+
+from sigmasight_pipeline import sessions
+from sigmasight_pipeline.market_data.factory import open_source
+from sigmasight_pipeline.market_data.source import MarketDataSource
+from sigmasight_pipeline.settings import Settings, get_settings
+from sigmasight_pipeline.storage.database import Database
+
+
+class PostgresResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # its type parameter is for deferred resources
+    """The database every asset reads from and writes to."""
+
+    database_url: str
+
+    @cached_property
+    def database(self) -> Database:
+        """The database, connected on first use."""
+        return Database(self.database_url)
+
+
+class MarketDataResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # as above
+    """The market data source the settings name (SIGMASIGHT_PRICE_SOURCE)."""
+
+    @cached_property
+    def source(self) -> MarketDataSource:
+        """The source, opened on first use."""
+        return open_source(get_settings(), sessions.calendar())
+
+
+class SettingsResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # as above
+    """The settings of this installation, read from the environment by the process that runs."""
+
+    @property
+    def values(self) -> Settings:
+        """The settings."""
+        return get_settings()

@@ -1,0 +1,213 @@
+"""What every session asset does around its engine: which sessions, reading, checking, writing, reporting.
+
+What belongs here: the steps all session assets share, so that an asset itself is a declaration. What does not: any
+formula, any SQL, any rule.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime
+
+import dagster as dg
+import polars as pl
+import psycopg
+from sqlalchemy import Table
+
+from sigmasight_pipeline.assets import progress
+from sigmasight_pipeline.checks.rules import Judged, Rule, Verdict
+from sigmasight_pipeline.checks.schema import validate
+from sigmasight_pipeline.settings import Settings
+from sigmasight_pipeline.storage import tables, windows
+from sigmasight_pipeline.storage.database import Database
+from sigmasight_pipeline.storage.partitions import append_rows, replace_sessions
+from sigmasight_pipeline.storage.windows import Read
+
+
+class ReferenceNotReadyError(RuntimeError):
+    """The reference assets have not been materialised yet."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "trading_sessions is empty: materialise the reference assets first "
+            "(`sigmasight import ...` does, or launch the job `reference` in the Dagster UI)"
+        )
+
+
+class UnknownPortfolioError(ValueError):
+    """A run was asked for portfolios that do not exist."""
+
+    def __init__(self, unknown: Sequence[str], known: Sequence[str]) -> None:
+        super().__init__(
+            f"unknown portfolio(s) {', '.join(sorted(unknown))}; known: {', '.join(sorted(known)) or 'none yet'}"
+        )
+
+
+class PortfolioConfig(dg.Config):
+    """Run configuration of assets that work by portfolio."""
+
+    portfolios: list[str] = []
+
+
+class SessionRun:
+    """The sessions of one run of one asset, and everything done with them.
+
+    `sessions` are the run's open sessions (closures left out), oldest first; `closed` are its unscheduled closures.
+    """
+
+    def __init__(
+        self,
+        context: dg.AssetExecutionContext,
+        database: Database,
+        settings: Settings,
+        table: Table,
+        *,
+        code_version: str,
+        portfolios: Sequence[str] = (),
+    ) -> None:
+        self.context = context
+        self.database = database
+        self.settings = settings
+        self.table = table
+        self.code_version = code_version
+        self.started = time.monotonic()
+        self.requested = [date.fromisoformat(key) for key in sorted(context.partition_keys)]
+        self.calendar = database.read(tables.trading_sessions, order_by="session_date")
+        if self.calendar.is_empty():
+            raise ReferenceNotReadyError
+        closed = set(self.calendar.filter("is_closed")["session_date"])
+        self.sessions = [day for day in self.requested if day not in closed]
+        self.closed = [day for day in self.requested if day in closed]
+        self.portfolio_ids = self._portfolio_ids(portfolios)
+
+    def _portfolio_ids(self, codes: Sequence[str]) -> list[int] | None:
+        if not codes:
+            return None
+        known = self.database.read(tables.portfolios, columns=["portfolio_id", "code"])
+        by_code = dict(zip(known["code"], known["portfolio_id"], strict=True))
+        unknown = [code for code in codes if code not in by_code]
+        if unknown:
+            raise UnknownPortfolioError(unknown, list(by_code))
+        return [by_code[code] for code in codes]
+
+    @property
+    def first(self) -> date:
+        """First session of the run."""
+        return self.requested[0]
+
+    @property
+    def last(self) -> date:
+        """Last session of the run."""
+        return self.requested[-1]
+
+    def read(self, read: Read) -> pl.DataFrame:
+        """The rows a declared read stands for, for this run's sessions and portfolios."""
+        return windows.read(self.database, read, self.first, self.last, self.portfolio_ids)
+
+    def read_all(self, reads: Mapping[str, Read]) -> dict[str, pl.DataFrame]:
+        """Every declared read by its name."""
+        return {name: self.read(read) for name, read in reads.items()}
+
+    def stamped(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """`frame` with the provenance columns."""
+        return frame.with_columns(
+            computed_at=pl.lit(datetime.now(UTC)).cast(pl.Datetime("us", "UTC")),
+            code_version=pl.lit(self.code_version),
+            run_id=pl.lit(self.context.run_id),
+        )
+
+    def write(
+        self,
+        frame: pl.DataFrame,
+        *,
+        sessions: Sequence[date] | None = None,
+        before_commit: Callable[[psycopg.Connection], None] | None = None,
+        portfolio_ids: Sequence[int] | None = None,
+    ) -> pl.DataFrame:
+        """Validate `frame`, then replace the sessions (and portfolios) it covers in one transaction."""
+        days = self.requested if sessions is None else list(sessions)
+        valid = validate(self.table, frame, days if "session_date" in frame.columns else None)
+        replace_sessions(
+            self.database,
+            [(self.table, valid)],
+            days,
+            portfolio_ids=self.portfolio_ids if portfolio_ids is None else portfolio_ids,
+            before_commit=before_commit,
+        )
+        return valid
+
+    def judge(
+        self,
+        rules: Sequence[Rule],
+        frame: pl.DataFrame,
+        inputs: Mapping[str, pl.DataFrame],
+        *,
+        sessions: Sequence[date] | None = None,
+    ) -> list[Verdict]:
+        """Apply the domain rules and store their verdicts per session."""
+        judged = Judged(
+            sessions=self.sessions if sessions is None else sessions,
+            frame=frame,
+            inputs=inputs,
+            database=self.database,
+            portfolio_ids=self.portfolio_ids,
+            limits={
+                "large_move": self.settings.large_move,
+                "coverage_error": self.settings.coverage_error,
+                "coverage_warning": self.settings.coverage_warning,
+            },
+        )
+        verdicts = [rule.verdict(judged) for rule in rules]
+        checked_at = datetime.now(UTC)
+        rows = [verdict.rows(self.table.name, self.context.run_id, checked_at) for verdict in verdicts]
+        if rows:
+            with self.database.connect() as connection:
+                append_rows(connection, tables.data_quality_results, pl.concat(rows), replace=True)
+        return verdicts
+
+    def annotate(
+        self, frame: pl.DataFrame, figures: Mapping[str, pl.Expr], day: str = "session_date"
+    ) -> None:
+        """Give every partition of the run its own row count and the figures worth plotting over partitions."""
+        per_session = {
+            row[day]: row
+            for row in frame.group_by(day).agg(pl.len().alias("rows"), **dict(figures)).iter_rows(named=True)
+        }
+        for session in self.requested:
+            row = per_session.get(session)
+            metadata: dict[str, object] = {"dagster/row_count": row["rows"] if row else 0}
+            if session in self.closed:
+                metadata["status"] = "closed: unscheduled closure of the exchange, nothing is computed"
+            if row:
+                metadata |= {name: float(row[name]) for name in figures if row[name] is not None}
+            self.context.add_asset_metadata(metadata, partition_key=session.isoformat())
+
+    def result(
+        self, frame: pl.DataFrame, verdicts: Sequence[Verdict], metadata: Mapping[str, object] | None = None
+    ) -> dg.MaterializeResult[None]:
+        """The materialisation: what was written, how long it took, and the check results."""
+        seconds = time.monotonic() - self.started
+        name = self.table.name
+        progress.report(progress.StepDone(name, self.first, self.last, frame.height, seconds))
+        return dg.MaterializeResult(
+            asset_key=name,
+            metadata={
+                "rows_written": frame.height,
+                "sessions": len(self.sessions),
+                "seconds": round(seconds, 3),
+                **(metadata or {}),
+            },
+            check_results=[verdict.dagster_result(name) for verdict in verdicts],
+            data_version=dg.DataVersion(content_hash(frame)),
+        )
+
+
+def content_hash(frame: pl.DataFrame) -> str:
+    """A hash of the rows without their provenance and whatever their order: equal content, equal data version."""
+    identity = frame.drop([c for c in (*tables.PROVENANCE, "fetched_at") if c in frame.columns])
+    if identity.is_empty():
+        return "empty"
+    total = identity.hash_rows(seed=0, seed_1=1, seed_2=2, seed_3=3).cast(pl.UInt128).sum()
+    return hashlib.sha256(f"{identity.height}:{total}".encode()).hexdigest()[:16]

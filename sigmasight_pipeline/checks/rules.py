@@ -1,0 +1,168 @@
+"""A domain rule, its verdict per session, and the two places a verdict goes: the Dagster UI and a table.
+
+What belongs here: the shape of a rule and of a verdict. What does not: the rules themselves (``checks.domain``) and
+schema rules (``checks.schema``).
+
+A range run yields one Dagster evaluation without partition, so the verdicts per session are rows of
+``data_quality_results`` and the evaluation names the failing sessions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Literal
+
+import dagster as dg
+import polars as pl
+
+from sigmasight_pipeline.storage import tables
+from sigmasight_pipeline.storage.database import Database
+from sigmasight_pipeline.storage.frames import polars_schema
+
+Severity = Literal["ERROR", "WARN"]
+
+SHOWN_SESSIONS = 20
+SHOWN_FINDINGS = 20
+
+FINDINGS: dict[str, pl.DataType] = {
+    "session_date": pl.Date(),
+    "portfolio_id": pl.Int64(),
+    "detail": pl.String(),
+}
+"""What a rule returns: one row per thing it objects to; portfolio_id is NULL where it concerns all of them."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a rule may look at: the rows just written, what they were made from, and the database after the write."""
+
+    sessions: Sequence[date]
+    frame: pl.DataFrame
+    inputs: Mapping[str, pl.DataFrame]
+    database: Database
+    portfolio_ids: Sequence[int] | None = None
+    limits: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One data-quality rule of an asset. ERROR blocks what is downstream, WARN does not."""
+
+    name: str
+    severity: Severity
+    description: str
+    judge: Callable[[Judged], pl.DataFrame]
+
+    def spec(self, asset: str) -> dg.AssetCheckSpec:
+        """The rule as Dagster shows it on the asset."""
+        return dg.AssetCheckSpec(
+            name=self.name, asset=asset, description=self.description, blocking=self.severity == "ERROR"
+        )
+
+    def verdict(self, judged: Judged) -> Verdict:
+        """Judge, and sort what was found by session."""
+        findings = self.judge(judged).cast(dict(FINDINGS)).sort("session_date", "detail")
+        return Verdict(rule=self, sessions=tuple(judged.sessions), findings=findings)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a rule found in the sessions of one run."""
+
+    rule: Rule
+    sessions: tuple[date, ...]
+    findings: pl.DataFrame
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was found."""
+        return self.findings.is_empty()
+
+    @property
+    def failing_sessions(self) -> list[date]:
+        """Sessions something was found in, oldest first."""
+        return self.findings["session_date"].unique().sort().to_list()
+
+    def dagster_result(self, asset: str) -> dg.AssetCheckResult:
+        """The evaluation for the UI: how many sessions failed, the first of them, and what was found."""
+        failing = self.failing_sessions
+        metadata: dict[str, dg.MetadataValue | int | str] = {
+            "sessions_checked": len(self.sessions),
+            "sessions_failing": len(failing),
+        }
+        if failing:
+            metadata["failing_sessions"] = ", ".join(day.isoformat() for day in failing[:SHOWN_SESSIONS])
+            metadata["findings"] = dg.MetadataValue.md(
+                "\n".join(
+                    f"- {row['session_date']}: {row['detail']}"
+                    for row in self.findings.head(SHOWN_FINDINGS).iter_rows(named=True)
+                )
+            )
+        return dg.AssetCheckResult(
+            asset_key=asset,
+            check_name=self.rule.name,
+            passed=self.passed,
+            severity=dg.AssetCheckSeverity[self.rule.severity],
+            description=self.sentence,
+            metadata=metadata,
+        )
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in one sentence."""
+        if self.passed:
+            return f"passed on {len(self.sessions)} session(s)"
+        first = self.findings.row(0, named=True)
+        return (
+            f"{self.findings.height} finding(s) on {len(self.failing_sessions)} of {len(self.sessions)} "
+            f"session(s), first {first['session_date']}: {first['detail']}"
+        )
+
+    def rows(self, asset: str, run_id: str, checked_at: datetime) -> pl.DataFrame:
+        """One row of ``data_quality_results`` per session."""
+        found = {
+            day: group for (day,), group in self.findings.group_by(["session_date"], maintain_order=True)
+        }
+        # a finding may concern a session outside the run (a gap before it); its verdict belongs there too
+        days = sorted({*self.sessions, *found})
+        return pl.DataFrame(
+            {
+                "session_date": days,
+                "asset": [asset] * len(days),
+                "check_name": [self.rule.name] * len(days),
+                "run_id": [run_id] * len(days),
+                "severity": [self.rule.severity] * len(days),
+                "passed": [day not in found for day in days],
+                "description": [
+                    "; ".join(found[day]["detail"].head(SHOWN_FINDINGS)) if day in found else "passed"
+                    for day in days
+                ],
+                "metadata": [_figures(found[day]) if day in found else None for day in days],
+                "checked_at": [checked_at] * len(days),
+            },
+            schema=polars_schema(tables.data_quality_results),
+        )
+
+
+def _figures(found: pl.DataFrame) -> str:
+    """Figures behind a failed verdict, as JSON: how many findings, and of which portfolios (none: of all)."""
+    return json.dumps(
+        {
+            "findings": found.height,
+            "portfolio_ids": found["portfolio_id"].drop_nulls().unique().sort().to_list(),
+        }
+    )
+
+
+def findings(frame: pl.DataFrame, detail: pl.Expr) -> pl.DataFrame:
+    """Rows of `frame` (it has ``session_date``) as findings, `detail` telling what is wrong with each."""
+    portfolio = pl.col("portfolio_id") if "portfolio_id" in frame.columns else pl.lit(None, dtype=pl.Int64)
+    return frame.select("session_date", portfolio.alias("portfolio_id"), detail.alias("detail"))
+
+
+def nothing() -> pl.DataFrame:
+    """No findings."""
+    return pl.DataFrame(schema=FINDINGS)

@@ -1,0 +1,388 @@
+"""Domain rules of the valuation assets: rows that must be there, identities that must hold to the cent.
+
+What belongs here: rules on position values, Greeks, exposures and snapshots as written. What does not: rules on market
+data (``checks.market_data``), and schema rules, which stop a frame before it is written (``checks.schema``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from sigmasight_pipeline.checks.rules import Judged, Rule, findings, nothing
+
+LARGE_RETURN = 0.25
+"""A day's return beyond this is reported: it is possible, but more often a wrong price, flow or quantity."""
+
+_POSITION = "position {} ({})"
+
+
+def _held(judged: Judged, *, private: bool) -> pl.DataFrame:
+    """(session_date, position_id, portfolio_id, symbol) of positions held in the run's sessions by their own dates.
+
+    Deliberately simpler than the engine's own holdings, so that it can disagree with them.
+    """
+    days = pl.DataFrame({"session_date": list(judged.sessions)}, schema={"session_date": pl.Date()})
+    positions = judged.inputs["positions"]
+    if not private:
+        positions = positions.filter(pl.col("investment_class") != "PRIVATE")
+    portfolios = judged.inputs["portfolios"].filter("active").select("portfolio_id", "inception_date")
+    calendar = judged.inputs["calendar"].filter(~pl.col("is_closed"))["session_date"].sort()
+    held = positions.join(portfolios, on="portfolio_id").with_columns(
+        until=pl.min_horizontal(
+            "exit_date",
+            # expiry is settled on the last session on or before the expiration date
+            pl.col("expiration_date").map_batches(
+                lambda dates: _last_session(dates, calendar), return_dtype=pl.Date
+            ),
+        )
+    )
+    return (
+        held.join(days, how="cross")
+        .filter(
+            (pl.col("session_date") >= pl.max_horizontal("entry_date", "inception_date"))
+            & (pl.col("until").is_null() | (pl.col("session_date") <= pl.col("until")))
+        )
+        .select("session_date", "position_id", "portfolio_id", "symbol")
+    )
+
+
+def _last_session(dates: pl.Series, calendar: pl.Series) -> pl.Series:
+    index = calendar.search_sorted(dates.fill_null(calendar[0]), side="right").cast(pl.Int64) - 1
+    found = calendar.gather(index.clip(0))
+    return pl.select(pl.when(dates.is_not_null()).then(found)).to_series()
+
+
+def _missing_rows(expected: pl.DataFrame, present: pl.DataFrame) -> pl.DataFrame:
+    missing = expected.join(present, on=["session_date", "position_id"], how="anti")
+    return findings(missing, pl.format(_POSITION + " has no row", "position_id", "symbol"))
+
+
+ONE_ROW_PER_POSITION = Rule(
+    "one_row_per_held_position",
+    "ERROR",
+    "Every held position has a row for every session, and nothing else has.",
+    lambda judged: pl.concat(
+        [
+            _missing_rows(_held(judged, private=True), judged.frame),
+            findings(
+                judged.frame.join(
+                    _held(judged, private=True), on=["session_date", "position_id"], how="anti"
+                ),
+                pl.format(_POSITION + " has a row but is not held", "position_id", "symbol"),
+            ),
+        ]
+    ),
+)
+
+STALE = Rule(
+    "stale_prices",
+    "WARN",
+    "No position is valued at a price older than the limit (max_stale_sessions, max_mark_age).",
+    lambda judged: findings(
+        judged.frame.filter(pl.col("stale")),
+        pl.format(_POSITION + ": price is {} sessions old", "position_id", "symbol", "stale_sessions"),
+    ),
+)
+
+UNPRICED = Rule(
+    "unpriced_positions",
+    "WARN",
+    "No position is valued at its entry price for want of any other.",
+    lambda judged: findings(
+        judged.frame.filter((pl.col("price_source") == "entry_price") & (pl.col("quantity") != 0)),
+        pl.format(_POSITION + " was never priced", "position_id", "symbol"),
+    ),
+)
+
+SETTLEMENT_UNPRICED = Rule(
+    "settlement_priced",
+    "ERROR",
+    "Every expired option was settled on a price of its underlying at most five sessions old.",
+    lambda judged: findings(
+        judged.frame.filter(pl.col("price_source") == "settlement_unpriced"),
+        pl.format(
+            _POSITION + " settled at {} without a price of its underlying",
+            "position_id",
+            "symbol",
+            pl.col("price").cast(pl.String),
+        ),
+    ),
+)
+
+SIGN = Rule(
+    "market_value_sign",
+    "ERROR",
+    "A long position has no negative market value, a short one no positive one.",
+    lambda judged: findings(
+        judged.frame.filter(
+            ((pl.col("quantity") > 0) & (pl.col("market_value") < 0))
+            | ((pl.col("quantity") < 0) & (pl.col("market_value") > 0))
+        ),
+        pl.format(
+            _POSITION + ": quantity {} and market value {}",
+            "position_id",
+            "symbol",
+            pl.col("quantity").cast(pl.String),
+            pl.col("market_value").cast(pl.String),
+        ),
+    ),
+)
+
+
+def _telescoping(judged: Judged) -> pl.DataFrame:
+    if judged.frame.is_empty():
+        return nothing()
+    before = judged.database.query(
+        "SELECT v.session_date, v.position_id, v.total_pnl::text AS total_pnl FROM sigmasight.position_values v "
+        "JOIN sigmasight.trading_sessions t ON t.session_date = %s AND v.session_date = t.previous_session",
+        (judged.sessions[0],),
+    ).with_columns(pl.col("total_pnl").cast(pl.Decimal(20, 2)))
+    columns = ["session_date", "position_id", "total_pnl"]
+    chain = (
+        pl.concat(
+            [
+                before.select(columns).with_columns(
+                    daily_pnl=pl.lit(None, pl.Decimal(20, 2)), inside=pl.lit(False)
+                ),
+                judged.frame.select(*columns, "daily_pnl", inside=pl.lit(True)),
+            ]
+        )
+        .sort("position_id", "session_date")
+        .with_columns(previous=pl.col("total_pnl").shift(1).over("position_id"))
+        .filter(
+            pl.col("inside")
+            & pl.col("previous").is_not_null()
+            & (pl.col("total_pnl") - pl.col("previous") != pl.col("daily_pnl"))
+        )
+        .join(
+            judged.frame.select("session_date", "position_id", "portfolio_id", "symbol"),
+            on=["session_date", "position_id"],
+        )
+    )
+    return findings(
+        chain,
+        pl.format(
+            _POSITION + ": total P&L moved by {}, the day's P&L is {}",
+            "position_id",
+            "symbol",
+            (pl.col("total_pnl") - pl.col("previous")).cast(pl.String),
+            pl.col("daily_pnl").cast(pl.String),
+        ),
+    )
+
+
+TELESCOPING = Rule(
+    "telescoping",
+    "ERROR",
+    "The day's P&L is exactly the change of the P&L since entry, position by position.",
+    _telescoping,
+)
+
+NO_LATER_PRICE = Rule(
+    "nothing_after_its_session",
+    "ERROR",
+    "No row uses a price observed after its session.",
+    lambda judged: findings(
+        judged.frame.filter(pl.col("price_date") > pl.col("session_date")),
+        pl.format(_POSITION + ": price of {}", "position_id", "symbol", pl.col("price_date").cast(pl.String)),
+    ),
+)
+
+POSITION_VALUES: Sequence[Rule] = (
+    ONE_ROW_PER_POSITION,
+    SIGN,
+    TELESCOPING,
+    NO_LATER_PRICE,
+    SETTLEMENT_UNPRICED,
+    STALE,
+    UNPRICED,
+)
+
+GREEKS_ROWS = Rule(
+    "one_row_per_held_position",
+    "ERROR",
+    "Every held position that is not PRIVATE has a row for every session.",
+    lambda judged: _missing_rows(
+        _held(judged, private=False).join(
+            judged.inputs["exits"], on=["session_date", "position_id"], how="anti"
+        )
+        if "exits" in judged.inputs
+        else _held(judged, private=False),
+        judged.frame,
+    ),
+)
+
+FALLBACK_VOLATILITY = Rule(
+    "fallback_volatility",
+    "WARN",
+    "Every option has a volatility to be modelled with.",
+    lambda judged: findings(
+        judged.frame.filter(pl.col("vol_source") == "fallback"),
+        pl.format("position {} has no usable volatility or underlying price", "position_id"),
+    ),
+)
+
+DEFAULT_RATE = Rule(
+    "default_rate",
+    "WARN",
+    "Every option is modelled with an observed Treasury yield.",
+    lambda judged: findings(
+        judged.frame.filter(pl.col("rate_source") == "default"),
+        pl.format("position {} uses the default yield", "position_id"),
+    ),
+)
+
+
+def _portfolio_rows(judged: Judged) -> pl.DataFrame:
+    """Active portfolios x sessions since inception that have no row."""
+    days = pl.DataFrame({"session_date": list(judged.sessions)}, schema={"session_date": pl.Date()})
+    expected = (
+        judged.inputs["portfolios"]
+        .filter("active")
+        .join(days, how="cross")
+        .filter(pl.col("session_date") >= pl.col("inception_date"))
+    )
+    missing = expected.join(judged.frame, on=["session_date", "portfolio_id"], how="anti")
+    return findings(missing, pl.format("{} has no row", "code"))
+
+
+PORTFOLIO_ROWS = Rule(
+    "expected_rows",
+    "ERROR",
+    "Every active portfolio has a row for every session since its inception.",
+    _portfolio_rows,
+)
+
+
+def _exposure_ties(judged: Judged) -> pl.DataFrame:
+    sides = judged.frame.filter(
+        (pl.col("gross_exposure") != pl.col("long_exposure") - pl.col("short_exposure"))
+        | (pl.col("net_exposure") != pl.col("long_exposure") + pl.col("short_exposure"))
+        | (
+            pl.col("gross_exposure")
+            != pl.col("stock_exposure") + pl.col("option_exposure") + pl.col("private_exposure")
+        )
+    )
+    return findings(
+        sides, pl.format("portfolio {}: sides and kinds do not add up to gross and net", "portfolio_id")
+    )
+
+
+EXPOSURES_TIE = Rule(
+    "exposures_tie",
+    "ERROR",
+    "Gross is long less short, net is long plus short, and the kinds add up to gross, to the cent.",
+    _exposure_ties,
+)
+
+EXPOSURES: Sequence[Rule] = (PORTFOLIO_ROWS, EXPOSURES_TIE)
+
+_CHAIN_SQL = """
+WITH chain AS (
+  SELECT s.session_date, s.portfolio_id, p.code, s.net_asset_value, s.cash_balance, s.market_value, s.daily_pnl,
+         s.net_cash_flow, s.is_first, p.initial_equity,
+         lag(s.net_asset_value) OVER portfolio AS previous_nav, lag(s.session_date) OVER portfolio AS previous_date,
+         t.previous_session
+  FROM sigmasight.portfolio_snapshots s
+  JOIN sigmasight.portfolios p USING (portfolio_id)
+  JOIN sigmasight.trading_sessions t USING (session_date)
+  WHERE s.session_date >= (SELECT coalesce(previous_session, session_date) FROM sigmasight.trading_sessions
+                           WHERE session_date = %s)
+  WINDOW portfolio AS (PARTITION BY s.portfolio_id ORDER BY s.session_date)
+)
+SELECT session_date, portfolio_id, code, {shown} FROM chain WHERE session_date >= %s AND {broken}
+ORDER BY session_date, portfolio_id
+"""
+
+
+def _chain(judged: Judged, broken: str, shown: str, detail: str, *names: str) -> pl.DataFrame:
+    first = judged.sessions[0]
+    found = judged.database.query(_CHAIN_SQL.format(broken=broken, shown=shown), (first, first))
+    return nothing() if found.is_empty() else findings(found, pl.format(detail, "code", *names))
+
+
+NAV_IDENTITY = Rule(
+    "net_asset_value_identity",
+    "ERROR",
+    "Net asset value is the previous one plus the day's P&L plus flows, exactly, from these sessions to the newest.",
+    lambda judged: _chain(
+        judged,
+        "net_asset_value <> CASE WHEN is_first THEN initial_equity ELSE previous_nav END + daily_pnl + net_cash_flow",
+        "(net_asset_value - CASE WHEN is_first THEN initial_equity ELSE previous_nav END - daily_pnl - net_cash_flow)"
+        "::text AS residual",
+        "{}: residual {}",
+        "residual",
+    ),
+)
+
+CASH_IDENTITY = Rule(
+    "cash_identity",
+    "ERROR",
+    "Net asset value is cash plus market value, exactly.",
+    lambda judged: _chain(
+        judged,
+        "net_asset_value <> cash_balance + market_value",
+        "(net_asset_value - cash_balance - market_value)::text AS residual",
+        "{}: residual {}",
+        "residual",
+    ),
+)
+
+NO_GAP = Rule(
+    "no_missing_session",
+    "ERROR",
+    "Every snapshot but the first follows that of the previous session.",
+    lambda judged: _chain(
+        judged,
+        "NOT is_first AND previous_date IS DISTINCT FROM previous_session",
+        "previous_session::text AS missing",
+        "{}: no snapshot of {}; fill it first (`sigmasight backfill --from` that session)",
+        "missing",
+    ),
+)
+
+
+def _equity_balance(judged: Judged) -> pl.DataFrame:
+    found = judged.database.query(
+        "SELECT n.session_date, p.portfolio_id, p.code, coalesce(p.equity_balance::text, 'none') AS balance, "
+        "n.net_asset_value::text AS value FROM sigmasight.portfolios p "
+        "JOIN LATERAL (SELECT session_date, net_asset_value FROM sigmasight.portfolio_snapshots s "
+        "WHERE s.portfolio_id = p.portfolio_id ORDER BY session_date DESC LIMIT 1) n ON true "
+        "WHERE (p.equity_balance, p.equity_as_of) IS DISTINCT FROM (n.net_asset_value, n.session_date)"
+    )
+    if found.is_empty():
+        return nothing()
+    return findings(
+        found, pl.format("{}: equity balance {} is not the newest value {}", "code", "balance", "value")
+    )
+
+
+EQUITY_SYNCHRONISED = Rule(
+    "equity_balance_synchronised",
+    "ERROR",
+    "The portfolio's equity balance is the newest snapshot's net asset value.",
+    _equity_balance,
+)
+
+LARGE_RETURNS = Rule(
+    "large_daily_return",
+    "WARN",
+    f"No day's return is beyond {LARGE_RETURN:.0%} either way.",
+    lambda judged: findings(
+        judged.frame.filter(pl.col("daily_return").abs() > LARGE_RETURN),
+        pl.format(
+            "portfolio {}: {}%", "portfolio_id", (pl.col("daily_return") * 100).round(1).cast(pl.String)
+        ),
+    ),
+)
+
+SNAPSHOTS: Sequence[Rule] = (
+    PORTFOLIO_ROWS,
+    NAV_IDENTITY,
+    CASH_IDENTITY,
+    NO_GAP,
+    EQUITY_SYNCHRONISED,
+    LARGE_RETURNS,
+)

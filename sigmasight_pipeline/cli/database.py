@@ -1,0 +1,145 @@
+"""`sigmasight db ...` and `sigmasight reset`: looking into the database, migrating it, removing the installation.
+
+What belongs here: commands about the database as such. What does not: anything about portfolios or runs.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from typing import Annotated
+
+import typer
+
+from sigmasight_pipeline.cli.console import UserError, err, out
+from sigmasight_pipeline.cli.installation import DATABASE, connected, load_settings
+from sigmasight_pipeline.storage import schema
+from sigmasight_pipeline.storage.embedded import EmbeddedServer
+from sigmasight_pipeline.storage.errors import redact
+
+app = typer.Typer(
+    help="Look into the database, migrate it, start and stop the embedded server.", no_args_is_help=True
+)
+
+
+def _embedded(action: str) -> EmbeddedServer:
+    settings = load_settings()
+    if settings.database_url is not None:
+        raise UserError(
+            f"SIGMASIGHT_DATABASE_URL is set, so there is no embedded server to {action}; unset it to use that one"
+        )
+    return EmbeddedServer(settings.home_path)
+
+
+@app.command()
+def url() -> None:
+    """Print a connection URL that psql, pandas and BI tools take (it contains the password).
+
+    The embedded server is started if need be and left running; `sigmasight db stop` stops it.
+    """
+    settings = load_settings()
+    if settings.database_url is not None:
+        out.print(settings.database_url.get_secret_value(), markup=False, highlight=False)
+        return
+    server = EmbeddedServer(settings.home_path)
+    server.start()
+    schema.upgrade(server.url(DATABASE))
+    out.print(server.url(DATABASE), markup=False, highlight=False)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def psql(context: typer.Context) -> None:
+    """Open a psql prompt on the database; arguments after -- go to psql, e.g. `sigmasight db psql -- -c '\\dt'`."""
+    with connected() as installation:
+        program = installation.server.psql_path if installation.server else shutil.which("psql")
+        if program is None:
+            raise UserError(
+                "psql is not installed: 'apt-get install postgresql-client' or 'brew install libpq'"
+            )
+        environment = {**os.environ, "PGOPTIONS": "-c search_path=sigmasight,public"}
+        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C belongs to the prompt
+        try:
+            status = subprocess.run(
+                [str(program), installation.database_url, *context.args], env=environment, check=False
+            ).returncode
+        finally:
+            signal.signal(signal.SIGINT, previous)
+    raise typer.Exit(status)
+
+
+@app.command()
+def upgrade() -> None:
+    """Bring the schema to this version of the code; safe to run at any time and from several places at once."""
+    settings = load_settings()
+    if settings.database_url is not None:
+        address = settings.database_url.get_secret_value()
+        applied = schema.upgrade(address)
+        shown = redact(address)
+    else:
+        with EmbeddedServer(settings.home_path).shared() as server:
+            applied = schema.upgrade(server.url(DATABASE))
+        shown = f"the embedded server in {settings.home_path}"
+    err.print(
+        f"Applied {', '.join(applied)} to {shown}." if applied else f"{shown}: already up to date.",
+        highlight=False,
+    )
+
+
+@app.command()
+def serve(
+    port: Annotated[int, typer.Option(help="Port to open on 127.0.0.1.")] = 5433,
+) -> None:
+    """Open the embedded server on 127.0.0.1 for tools that cannot use a socket (JDBC); Ctrl-C closes it again."""
+    with _embedded("serve").shared() as server:
+        schema.upgrade(server.url(DATABASE))
+        address = server.serve(port)
+        err.print("Open until Ctrl-C; the URL contains the password:")
+        out.print(address, markup=False, highlight=False)
+        stop = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: stop.set())
+        try:
+            stop.wait()
+        except KeyboardInterrupt:
+            err.print("Closing.")
+
+
+@app.command()
+def stop() -> None:
+    """Stop the embedded server (its data stays)."""
+    server = _embedded("stop")
+    if not server.is_running():
+        err.print("The embedded server is not running.")
+        return
+    server.stop()
+    err.print("The embedded server is stopped.")
+
+
+def reset(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove the installation's state folder and everything in it, after a question."""
+    settings = load_settings()
+    home = settings.home_path
+    if not home.exists():
+        err.print(f"There is nothing to remove: {home} does not exist.")
+        return
+    foreign = [
+        entry.name
+        for entry in home.iterdir()
+        if entry.name not in EmbeddedServer.OWN_ENTRIES and entry.name not in {"dagster"}
+    ]
+    if foreign:
+        raise UserError(
+            f"{home} holds files that are not ours ({', '.join(sorted(foreign)[:5])}); "
+            "move them away or remove the folder yourself"
+        )
+    if not yes:
+        typer.confirm(f"Remove {home} with its database and all results?", abort=True)
+    EmbeddedServer(home).remove()
+    shutil.rmtree(home, ignore_errors=False)
+    err.print(f"Removed {home}.")
+    if settings.database_url is not None:
+        err.print("The server of SIGMASIGHT_DATABASE_URL was left as it is.")

@@ -1,0 +1,177 @@
+"""`sigmasight backfill` and `sigmasight status`: run a range of sessions, and say where everything stands.
+
+What belongs here: turning what the user asked for into ranges for the launcher, and showing what is stored. What does
+not: cutting ranges and running them (``operations``).
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, date, datetime
+from typing import Annotated
+
+import typer
+
+from sigmasight_pipeline import sessions
+from sigmasight_pipeline.cli import summary
+from sigmasight_pipeline.cli.console import UserError, err, note, out, run_chunks, warn
+from sigmasight_pipeline.cli.installation import Installation, connected
+from sigmasight_pipeline.operations import history
+from sigmasight_pipeline.storage import imports
+
+Day = Annotated[str | None, typer.Option(metavar="YYYY-MM-DD")]
+
+
+def parse_day(text: str | None, option: str) -> date | None:
+    """An ISO date given to `option`, or one sentence saying what is wrong with it."""
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise UserError(f"{option} {text}: write the date as YYYY-MM-DD, for example 2024-01-02") from None
+
+
+def backfill(
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="YYYY-MM-DD", help="First session; default: inception.")
+    ] = None,
+    last: Annotated[
+        str | None,
+        typer.Option("--to", metavar="YYYY-MM-DD", help="Last session; default: the newest there is."),
+    ] = None,
+    portfolio: Annotated[
+        list[str] | None, typer.Option(help="Only this portfolio (repeatable); default: all.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option(help="Print the runs that would be made, and stop.")] = False,
+) -> None:
+    """Compute a range of sessions, prices first, in runs of at most 252 sessions, in order.
+
+    Sessions after the range are computed too where a price inside it turned out restated.
+    """
+    started = time.monotonic()
+    with connected() as installation:
+        run_history(
+            installation,
+            first=parse_day(first, "--from"),
+            last=parse_day(last, "--to"),
+            portfolios=portfolio or [],
+            dry_run=dry_run,
+        )
+        if not dry_run:
+            summary.print_portfolios(installation.database, time.monotonic() - started)
+
+
+def run_history(
+    installation: Installation,
+    *,
+    first: date | None,
+    last: date | None,
+    portfolios: list[str],
+    trigger: str = "backfill",
+    look_back: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Plan the history of `portfolios` from `first` to `last` and run it, then whatever its restatements reach."""
+    database, settings = installation.database, installation.settings
+    calendar = sessions.calendar()
+    if first is not None and last is not None and first > last:
+        raise UserError(f"--from {first} lies after --to {last}")
+    refresh_reference(installation)
+    source = _source(installation)
+    bounds = history.available(settings, source, calendar)
+    start = first or history.inception_of(database, portfolios)
+    if start is None:
+        raise UserError(
+            "there is no portfolio yet: import one with `sigmasight import my.csv --name ... --equity ...`, "
+            "or name the range of prices to load with --from and --to"
+        )
+    begun = datetime.now(UTC)
+    chunks = history.plan_history(
+        database,
+        settings,
+        source,
+        calendar,
+        first=start,
+        last=last or bounds.last,
+        portfolios=portfolios,
+        trigger=trigger,
+        look_back=look_back,
+    )
+    if dry_run:
+        for chunk in chunks:
+            out.print(str(chunk), highlight=False)
+        return
+    for closed in (day for day in settings.closed_sessions if start <= day <= bounds.last):
+        note(f"{closed} is marked closed and is not computed.")
+    run_chunks(installation.launcher, chunks)
+    done = chunks[-1].last
+    newest = history.newest_snapshot(database)
+    restated = history.restated_since(database, begun)
+    if restated is not None and done is not None and newest is not None and newest > done:
+        note(f"Prices from {restated} on were restated; going on to the newest snapshot, {newest}.")
+        follow = history.plan_history(
+            database,
+            settings,
+            source,
+            calendar,
+            first=calendar.offset(done, 1),
+            last=newest,
+            portfolios=portfolios,
+            trigger=trigger,
+        )
+        run_chunks(installation.launcher, follow)
+
+
+def refresh_reference(installation: Installation) -> None:
+    """Run the reference assets: they apply waiting imports and renew the calendar."""
+    from sigmasight_pipeline.operations.launcher import Chunk
+
+    run_chunks(installation.launcher, [Chunk(job="reference")])
+
+
+def _source(installation: Installation):  # type: ignore[no-untyped-def]  # the protocol would load Dagster at start
+    from sigmasight_pipeline.market_data.factory import open_source
+
+    return open_source(installation.settings, sessions.calendar())
+
+
+def status() -> None:
+    """Say where everything stands: portfolios, what is missing or waiting, prices, failed checks."""
+    with connected() as installation:
+        database = installation.database
+        portfolios = summary.newest(database)
+        if portfolios.is_empty():
+            err.print(
+                "No portfolio yet. Import one: sigmasight import my.csv --name 'My book' --equity 1000000"
+            )
+            return
+        summary.print_portfolios(database)
+        prices = database.query(
+            "SELECT count(*) AS rows, count(DISTINCT symbol) AS symbols, min(session_date) AS first, "
+            "max(session_date) AS last FROM sigmasight.daily_prices"
+        ).row(0, named=True)
+        out.print(
+            f"Prices: {prices['rows']:,} rows, {prices['symbols']} symbols, {prices['first']} to {prices['last']}",
+            highlight=False,
+        )
+        with database.connect() as connection:
+            waiting = imports.waiting_count(connection)
+        if waiting:
+            warn(
+                f"{waiting} import(s) wait to be applied: `sigmasight backfill` applies them and runs their history."
+            )
+        newest = history.newest_snapshot(database)
+        if newest is not None:
+            for row in history.missing_snapshots(database, newest).iter_rows(named=True):
+                warn(
+                    f"{row['code']} lacks {row['missing']} snapshot(s) from {row['first_missing']} on: "
+                    f"`sigmasight backfill --from {row['first_missing']} --portfolio {row['code']}` fills them."
+                )
+        found = summary.open_findings(database)
+        errors = found.filter(found["severity"] == "ERROR").select("asset", "check_name").unique().height
+        warnings = found.filter(found["severity"] == "WARN").select("asset", "check_name").unique().height
+        out.print(
+            f"Checks failing: {errors} with severity ERROR, {warnings} with severity WARN.", highlight=False
+        )
+        raise typer.Exit(1 if errors else 0)

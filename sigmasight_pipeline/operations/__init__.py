@@ -1,0 +1,1 @@
+"""Launching ranges of sessions, the schedule, and how Dagster is set up: operations calculate nothing."""

@@ -1,0 +1,140 @@
+"""Which sessions need running: the range of a portfolio's history, its look-back of prices, what is missing.
+
+What belongs here: reading what is stored and turning it into ranges for the launcher. What does not: running them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import polars as pl
+
+from sigmasight_pipeline.market_data.source import MarketDataSource
+from sigmasight_pipeline.operations.launcher import Chunk, plan_range
+from sigmasight_pipeline.sessions import SessionCalendar, newest_complete_session
+from sigmasight_pipeline.settings import Settings
+from sigmasight_pipeline.storage import tables
+from sigmasight_pipeline.storage.database import Database
+
+LOOK_BACK_SESSIONS = 253
+"""Sessions of prices before the first result: a window of 252 returns needs 253 closes."""
+
+
+class NothingToRunError(ValueError):
+    """A range that was asked for holds no session that could be run."""
+
+
+@dataclass(frozen=True)
+class Available:
+    """First and last session the installation and its source can be run for."""
+
+    first: date
+    last: date
+
+
+def available(settings: Settings, source: MarketDataSource, calendar: SessionCalendar) -> Available:
+    """Sessions that can be run: from the first stored one, as far as time and the source have come."""
+    first, last = settings.first_session, newest_complete_session()
+    bounds = source.stored_range()
+    if bounds is not None:
+        first = max(first, bounds[0])
+        last = min(last, calendar.on_or_before(min(bounds[1], calendar.last)))
+    return Available(calendar.on_or_after(first), last)
+
+
+def inception_of(database: Database, portfolios: Sequence[str]) -> date | None:
+    """Earliest inception of the named (else all active) portfolios, or None where there are none."""
+    rows = database.read(tables.portfolios, columns=["code", "inception_date", "active"]).filter("active")
+    if portfolios:
+        rows = rows.filter(pl.col("code").is_in(list(portfolios)))
+    earliest = rows["inception_date"].min()
+    return earliest if isinstance(earliest, date) else None
+
+
+def newest_snapshot(database: Database) -> date | None:
+    """Session of the newest stored snapshot of any portfolio."""
+    row = database.query("SELECT max(session_date) AS newest FROM sigmasight.portfolio_snapshots")
+    newest = row["newest"][0]
+    return newest if isinstance(newest, date) else None
+
+
+def missing_snapshots(database: Database, through: date) -> pl.DataFrame:
+    """(portfolio_id, code, first_missing, missing) of active portfolios that lack snapshots from inception to
+    `through`; closures do not count."""
+    return database.query(
+        "SELECT p.portfolio_id, p.code, min(t.session_date) AS first_missing, count(*) AS missing "
+        "FROM sigmasight.portfolios p "
+        "JOIN sigmasight.trading_sessions t ON t.session_date BETWEEN p.inception_date AND %s AND NOT t.is_closed "
+        "LEFT JOIN sigmasight.portfolio_snapshots s USING (session_date, portfolio_id) "
+        "WHERE p.active AND s.portfolio_id IS NULL GROUP BY 1, 2 ORDER BY 2",
+        (through,),
+    )
+
+
+def restated_since(database: Database, moment: datetime) -> date | None:
+    """Earliest session whose price was replaced by a different one since `moment`, or None."""
+    row = database.query(
+        "SELECT min(session_date) AS earliest FROM sigmasight.daily_price_revisions WHERE replaced_at >= %s",
+        (moment,),
+    )
+    earliest = row["earliest"][0]
+    return earliest if isinstance(earliest, date) else None
+
+
+def _unpriced_sessions(database: Database, days: Sequence[date]) -> list[date]:
+    if not days:
+        return []
+    stored = database.query(
+        "SELECT DISTINCT session_date FROM sigmasight.daily_prices WHERE session_date BETWEEN %s AND %s",
+        (days[0], days[-1]),
+    )
+    have = set(stored["session_date"])
+    return [day for day in days if day not in have]
+
+
+def plan_history(
+    database: Database,
+    settings: Settings,
+    source: MarketDataSource,
+    calendar: SessionCalendar,
+    *,
+    first: date,
+    last: date,
+    portfolios: Sequence[str] = (),
+    trigger: str = "manual",
+    look_back: bool = False,
+) -> list[Chunk]:
+    """The runs that make `first` to `last` right: the price look-back first, then the chain, in order.
+
+    The look-back covers the sessions before `first` that have no prices yet; with `look_back` all of them (new
+    symbols need prices there too). NothingToRunError where no session remains.
+    """
+    bounds = available(settings, source, calendar)
+    days = calendar.between(max(first, bounds.first), min(last, bounds.last))
+    if not days:
+        raise NothingToRunError(
+            f"no session from {first} to {last} can be run: prices are available for {bounds.first} to {bounds.last} "
+            "(SIGMASIGHT_FIRST_SESSION, and what the price source has)"
+        )
+    earliest = max(bounds.first, calendar.offset(days[0], -LOOK_BACK_SESSIONS))
+    before = [day for day in calendar.between(earliest, days[0]) if day < days[0]]
+    wanted = before if look_back else _unpriced_sessions(database, before)
+    size = settings.max_sessions_per_run
+    chunks = (
+        plan_range(
+            "market_data",
+            wanted[0],
+            wanted[-1],
+            calendar=calendar,
+            size=size,
+            portfolios=portfolios,
+            trigger=trigger,
+        )
+        if wanted
+        else []
+    )
+    return chunks + plan_range(
+        "daily", days[0], days[-1], calendar=calendar, size=size, portfolios=portfolios, trigger=trigger
+    )

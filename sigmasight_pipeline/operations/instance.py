@@ -1,0 +1,61 @@
+"""How this project's Dagster instance is found: the environment every entry point sets before Dagster is loaded.
+
+What belongs here: environment variables of Dagster and of the processes it starts. What does not: settings of the
+pipeline (``settings``) and starting processes.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import dagster as dg
+
+import sigmasight_pipeline
+
+EVENT_BATCH_SIZE = "500"
+"""Events of a range run are stored in batches; without it a run of 20 assets x 252 sessions takes twice as long."""
+
+
+class ProjectFilesMissingError(RuntimeError):
+    """dagster.yaml and workspace.yaml are not where the package expects them."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"no dagster.yaml in {folder}: run from a checkout (`pip install -e .`), "
+            "or set DAGSTER_HOME to a folder that holds the project's dagster.yaml and workspace.yaml"
+        )
+
+
+def project_folder() -> Path:
+    """The folder of dagster.yaml and workspace.yaml: DAGSTER_HOME if it has them, else the checkout."""
+    candidates = [Path(os.environ["DAGSTER_HOME"])] if os.environ.get("DAGSTER_HOME") else []
+    candidates.append(Path(sigmasight_pipeline.__file__).parent.parent)
+    for folder in candidates:
+        if (folder / "dagster.yaml").is_file():
+            return folder
+    raise ProjectFilesMissingError(candidates[-1])
+
+
+def dagster_storage_url(url: str) -> str:
+    """`url` with the scheme Dagster's storage needs (see dagster.yaml)."""
+    return "postgresql+psycopg2://" + url.split("://", 1)[1]
+
+
+def set_environment(*, home: Path, database_url: str, dagster_url: str) -> None:
+    """Set, for this process and its children, everything dagster.yaml and the resources take from the environment."""
+    artifacts = home / "dagster"
+    artifacts.mkdir(parents=True, exist_ok=True)
+    os.environ |= {
+        "SIGMASIGHT_HOME": str(home),
+        "SIGMASIGHT_DATABASE_URL": database_url,
+        "DAGSTER_DATABASE_URL": dagster_storage_url(dagster_url),
+        "DAGSTER_HOME": str(project_folder()),
+        "SIGMASIGHT_DAGSTER_DIR": str(artifacts),
+        "DAGSTER_EVENT_BATCH_SIZE": os.environ.get("DAGSTER_EVENT_BATCH_SIZE", EVENT_BATCH_SIZE),
+    }
+
+
+def get_instance() -> dg.DagsterInstance:
+    """The instance `dagster.yaml` describes; `set_environment` must have been called."""
+    return dg.DagsterInstance.get()

@@ -1,0 +1,64 @@
+"""The schedule after the close: the session that just ended, and any missed before it, in order.
+
+What belongs here: when runs start by the clock. What does not: how a range becomes runs (``operations.launcher``).
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from sigmasight_pipeline import sessions
+from sigmasight_pipeline.assets.resources import PostgresResource, SettingsResource
+from sigmasight_pipeline.operations import jobs
+from sigmasight_pipeline.operations.history import newest_snapshot
+from sigmasight_pipeline.operations.launcher import plan_range
+
+AFTER_CLOSE_CRON = "30 0 * * 2-6"
+"""00:30 UTC, Tuesday to Saturday: 19:30 or 20:30 in New York, after the close and after most fund prices; the UTC day
+of Friday's session ends on Saturday."""
+
+
+@dg.schedule(
+    name="after_close",
+    cron_schedule=AFTER_CLOSE_CRON,
+    execution_timezone="UTC",
+    job=jobs.daily,
+    default_status=dg.DefaultScheduleStatus.STOPPED,
+    description="After each close: the session that ended, and sessions missed since the newest snapshot, in order.",
+)
+def after_close(
+    context: dg.ScheduleEvaluationContext, postgres: PostgresResource, settings: SettingsResource
+) -> dg.RunRequest | dg.SkipReason:
+    """One run for the oldest sessions still missing, at most 252 of them; the next tick takes the next ones."""
+    calendar = sessions.calendar()
+    newest = sessions.newest_complete_session(context.scheduled_execution_time)
+    done = newest_snapshot(postgres.database)
+    if done is not None and done >= newest:
+        return dg.SkipReason(f"{newest} is done, the newest snapshot is of {done}")
+    first = newest if done is None else calendar.offset(done, 1)
+    chunk = plan_range(
+        jobs.daily.name,
+        first,
+        newest,
+        calendar=calendar,
+        size=settings.values.max_sessions_per_run,
+        trigger="schedule",
+    )[0]
+    tick = context.scheduled_execution_time.date()
+    return dg.RunRequest(run_key=f"{chunk.first}:{chunk.last}:{tick}", tags=chunk.tags)
+
+
+@dg.schedule(
+    name="renew_reference",
+    cron_schedule="0 12 * * 0",
+    execution_timezone="UTC",
+    job=jobs.reference,
+    default_status=dg.DefaultScheduleStatus.STOPPED,
+    description="Every Sunday: the calendar a year ahead, factors and instruments anew.",
+)
+def renew_reference(_context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """One run of the reference assets."""
+    return dg.RunRequest()
+
+
+SCHEDULES = [after_close, renew_reference]
