@@ -113,9 +113,7 @@ def trading_sessions(postgres: PostgresResource, settings: SettingsResource) -> 
             scope=None,
             delete_missing=False,
         )
-    return _finished(
-        postgres.database, tables.trading_sessions.name, frame, changes, (rules.HORIZON,), started
-    )
+    return _finished(postgres.database, tables.trading_sessions.name, frame, changes, (rules.HORIZON,), started)
 
 
 @dg.asset(
@@ -136,9 +134,7 @@ def factor_definitions(postgres: PostgresResource) -> dg.MaterializeResult:  # t
     text = resources.files("sigmasight_pipeline.assets").joinpath("factor_definitions.csv").read_bytes()
     frame = validate(
         tables.factor_definitions,
-        pl.read_csv(
-            text, schema=polars_schema(tables.factor_definitions), missing_utf8_is_empty_string=False
-        ),
+        pl.read_csv(text, schema=polars_schema(tables.factor_definitions), missing_utf8_is_empty_string=False),
     )
     with postgres.database.connect() as connection:
         changes = merge_rows(
@@ -168,9 +164,7 @@ def portfolios(postgres: PostgresResource) -> dg.MaterializeResult:  # type: ign
     with postgres.database.connect() as connection:
         changes = imports.apply_portfolios(connection)
     frame = postgres.database.read(tables.portfolios, order_by="portfolio_id")
-    return _finished(
-        postgres.database, tables.portfolios.name, frame, changes, (rules.EQUITY_POSITIVE,), started
-    )
+    return _finished(postgres.database, tables.portfolios.name, frame, changes, (rules.EQUITY_POSITIVE,), started)
 
 
 @dg.asset(
@@ -226,9 +220,7 @@ def instruments(postgres: PostgresResource, market_data: MarketDataResource) -> 
     )
     frame = validate(tables.instruments, frame)
     with database.connect() as connection:
-        changes = merge_rows(
-            connection, tables.instruments, frame, key=("symbol",), scope=None, delete_missing=False
-        )
+        changes = merge_rows(connection, tables.instruments, frame, key=("symbol",), scope=None, delete_missing=False)
     return _finished(database, tables.instruments.name, frame, changes, (), started)
 
 

@@ -6,6 +6,7 @@ formula, any SQL, any rule.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -102,6 +103,12 @@ class SessionRun:
         """Last session of the run."""
         return self.requested[-1]
 
+    def for_table(self, table: Table) -> SessionRun:
+        """The same run, for another table the same step writes."""
+        other = copy.copy(self)
+        other.table = table
+        return other
+
     def read(self, read: Read) -> pl.DataFrame:
         """The rows a declared read stands for, for this run's sessions and portfolios."""
         return windows.read(self.database, read, self.first, self.last, self.portfolio_ids)
@@ -124,16 +131,25 @@ class SessionRun:
         *,
         sessions: Sequence[date] | None = None,
         before_commit: Callable[[psycopg.Connection], None] | None = None,
-        portfolio_ids: Sequence[int] | None = None,
     ) -> pl.DataFrame:
         """Validate `frame`, then replace the sessions (and portfolios) it covers in one transaction."""
         days = self.requested if sessions is None else list(sessions)
-        valid = validate(self.table, frame, days if "session_date" in frame.columns else None)
+        return self.write_all([(self.table, frame)], sessions=days, before_commit=before_commit)[0]
+
+    def write_all(
+        self,
+        writes: Sequence[tuple[Table, pl.DataFrame]],
+        *,
+        sessions: Sequence[date],
+        before_commit: Callable[[psycopg.Connection], None] | None = None,
+    ) -> list[pl.DataFrame]:
+        """The same for several tables in one transaction."""
+        valid = [validate(table, frame, sessions) for table, frame in writes]
         replace_sessions(
             self.database,
-            [(self.table, valid)],
-            days,
-            portfolio_ids=self.portfolio_ids if portfolio_ids is None else portfolio_ids,
+            [(table, frame) for (table, _), frame in zip(writes, valid, strict=True)],
+            sessions,
+            portfolio_ids=self.portfolio_ids,
             before_commit=before_commit,
         )
         return valid
@@ -168,7 +184,12 @@ class SessionRun:
         return verdicts
 
     def annotate(
-        self, frame: pl.DataFrame, figures: Mapping[str, pl.Expr], day: str = "session_date"
+        self,
+        frame: pl.DataFrame,
+        figures: Mapping[str, pl.Expr],
+        *,
+        day: str = "session_date",
+        extra: Mapping[date, Mapping[str, float]] | None = None,
     ) -> None:
         """Give every partition of the run its own row count and the figures worth plotting over partitions."""
         per_session = {
@@ -182,7 +203,8 @@ class SessionRun:
                 metadata["status"] = "closed: unscheduled closure of the exchange, nothing is computed"
             if row:
                 metadata |= {name: float(row[name]) for name in figures if row[name] is not None}
-            self.context.add_asset_metadata(metadata, partition_key=session.isoformat())
+            metadata |= (extra or {}).get(session, {})
+            self.context.add_asset_metadata(metadata, self.table.name, partition_key=session.isoformat())
 
     def result(
         self, frame: pl.DataFrame, verdicts: Sequence[Verdict], metadata: Mapping[str, object] | None = None

@@ -17,19 +17,28 @@ from sigmasight_pipeline.assets import catalog
 from sigmasight_pipeline.assets.resources import PostgresResource, SettingsResource
 from sigmasight_pipeline.assets.session_asset import SessionAsset, described, session_asset
 from sigmasight_pipeline.assets.session_run import PortfolioConfig, SessionRun
-from sigmasight_pipeline.calculations import exposures, position_greeks, snapshots, valuation
+from sigmasight_pipeline.calculations import exposures, priced_book, snapshots
+from sigmasight_pipeline.calculations.priced_book import VolatilityRules
 from sigmasight_pipeline.checks import valuation as rules
-from sigmasight_pipeline.settings import Settings
+from sigmasight_pipeline.settings import Settings, get_settings
 from sigmasight_pipeline.storage import tables, windows
 from sigmasight_pipeline.storage.windows import Read, as_of, last_known, look_back, on_sessions, until
 
 GROUP = "valuation"
 
-RETURN_LOOK_BACK = 61
-"""Historical volatility looks at 60 sessions of returns; the session before the run is valued too."""
 
-CARRY_LOOK_BACK = 7
-"""An implied volatility is carried at most 5 sessions; the session before the run is valued too."""
+def _volatility(settings: Settings) -> VolatilityRules:
+    return VolatilityRules(
+        max_carried_volatility_age=settings.max_carried_volatility_age,
+        historical_volatility_window=settings.historical_volatility_window,
+        historical_volatility_min=settings.historical_volatility_min,
+        max_yield_age=settings.max_yield_age,
+        default_treasury_yield=settings.default_treasury_yield,
+    )
+
+
+VOLATILITY = _volatility(get_settings())
+"""The look-backs that become partition mappings are those of the settings the code location was loaded with."""
 
 _BOOK: dict[str, Read] = {
     "calendar": as_of(tables.trading_sessions),
@@ -39,32 +48,22 @@ _BOOK: dict[str, Read] = {
 
 _MARKET: dict[str, Read] = {
     "instruments": as_of(tables.instruments),
-    "prices": last_known(tables.daily_prices, before=CARRY_LOOK_BACK),
-    "option_prices": last_known(tables.option_prices, before=CARRY_LOOK_BACK),
-    "returns": look_back(tables.daily_returns, sessions=RETURN_LOOK_BACK),
-    "yields": look_back(tables.treasury_yields, sessions=CARRY_LOOK_BACK),
+    "prices": last_known(tables.daily_prices, before=VOLATILITY.quote_look_back),
+    "option_prices": last_known(tables.option_prices, before=VOLATILITY.quote_look_back),
+    "returns": look_back(tables.daily_returns, sessions=VOLATILITY.return_look_back),
+    "yields": look_back(tables.treasury_yields, sessions=VOLATILITY.yield_look_back),
     "actions": until(tables.corporate_actions, column="ex_date"),
 }
-
-
-def _volatility_parameters(settings: Settings) -> Mapping[str, object]:
-    return {
-        "max_carried_volatility_age": settings.max_carried_volatility_age,
-        "historical_volatility_window": settings.historical_volatility_window,
-        "historical_volatility_min": settings.historical_volatility_min,
-        "max_yield_age": settings.max_yield_age,
-        "default_treasury_yield": settings.default_treasury_yield,
-    }
 
 
 GREEKS = SessionAsset(
     table=tables.position_greeks,
     reads={**_BOOK, **_MARKET},
-    engine=position_greeks.position_greeks,
+    engine=priced_book.book_greeks,
     group=GROUP,
     code_version="1",
     rules=[rules.GREEKS_ROWS, rules.FALLBACK_VOLATILITY, rules.DEFAULT_RATE],
-    parameters=_volatility_parameters,
+    parameters=lambda settings: {"volatility": _volatility(settings)},
     figures={
         "options": pl.col("vol_source").is_not_null().sum(),
         "share_of_options_with_implied_volatility": (pl.col("vol_source") == "implied").sum()
@@ -76,12 +75,12 @@ GREEKS = SessionAsset(
 VALUES = SessionAsset(
     table=tables.position_values,
     reads={**_BOOK, **_MARKET, "marks": as_of(tables.position_marks)},
-    engine=valuation.position_values,
+    engine=priced_book.book_values,
     group=GROUP,
     code_version="1",
     rules=rules.POSITION_VALUES,
     parameters=lambda settings: {
-        **_volatility_parameters(settings),
+        "volatility": _volatility(settings),
         "max_stale_sessions": settings.max_stale_sessions,
         "max_mark_age": settings.max_mark_age,
     },
@@ -100,7 +99,6 @@ EXPOSURES = SessionAsset(
     reads={
         **_BOOK,
         "position_values": on_sessions(tables.position_values),
-        "position_greeks": on_sessions(tables.position_greeks),
     },
     engine=exposures.portfolio_exposures,
     group=GROUP,
@@ -123,7 +121,7 @@ CHAIN_FIGURES = ("net_asset_value", "cash_balance", "cumulative_pnl", "cumulativ
 """What the next session's snapshot is made from: where one of these changes, the sessions after it change too."""
 
 
-def _write_equity(opening_cash: Mapping[int, object]) -> Callable[[psycopg.Connection], None]:
+def _write_equity(opening_cash: pl.DataFrame) -> Callable[[psycopg.Connection], None]:
     """What keeps `portfolios` equal to the newest snapshot, inside the transaction that writes the snapshots."""
 
     def write(connection: psycopg.Connection) -> None:
@@ -134,7 +132,7 @@ def _write_equity(opening_cash: Mapping[int, object]) -> Callable[[psycopg.Conne
             "WHERE n.portfolio_id = p.portfolio_id "
             "AND (p.equity_balance, p.equity_as_of) IS DISTINCT FROM (n.net_asset_value, n.session_date)"
         )
-        for portfolio_id, cash in opening_cash.items():
+        for portfolio_id, cash in opening_cash.select("portfolio_id", "opening_cash").iter_rows():
             connection.execute(
                 "UPDATE sigmasight.portfolios SET opening_cash = %s WHERE portfolio_id = %s",
                 (cash, portfolio_id),
@@ -156,9 +154,7 @@ def _newest_stored(run: SessionRun) -> dict[int, date]:
 def _chain_changed(computed: pl.DataFrame, stored: pl.DataFrame) -> bool:
     """Whether what later sessions are made from differs from what is stored (or was not there yet)."""
     columns = ["portfolio_id", *CHAIN_FIGURES]
-    return (
-        not computed.select(columns).sort("portfolio_id").equals(stored.select(columns).sort("portfolio_id"))
-    )
+    return not computed.select(columns).sort("portfolio_id").equals(stored.select(columns).sort("portfolio_id"))
 
 
 @dg.asset(
@@ -252,9 +248,7 @@ def _continued(
         # a portfolio whose snapshots stop earlier is not carried beyond them
         own = [key for key, day in later.items() if day == end]
         book = {
-            name: frame.filter(pl.col("portfolio_id").is_in(own))
-            if "portfolio_id" in frame.columns
-            else frame
+            name: frame.filter(pl.col("portfolio_id").is_in(own)) if "portfolio_id" in frame.columns else frame
             for name, frame in frames.items()
         }
         parts.append(

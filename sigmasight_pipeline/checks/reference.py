@@ -86,9 +86,7 @@ def _entry_on_session(judged: Judged) -> pl.DataFrame:
     return _today(
         judged,
         off,
-        pl.format(
-            "position {} ({}) entered on {}", "position_id", "symbol", pl.col("entry_date").cast(pl.String)
-        ),
+        pl.format("position {} ({}) entered on {}", "position_id", "symbol", pl.col("entry_date").cast(pl.String)),
     )
 
 

@@ -123,9 +123,7 @@ class Verdict:
 
     def rows(self, asset: str, run_id: str, checked_at: datetime) -> pl.DataFrame:
         """One row of ``data_quality_results`` per session."""
-        found = {
-            day: group for (day,), group in self.findings.group_by(["session_date"], maintain_order=True)
-        }
+        found = {day: group for (day,), group in self.findings.group_by(["session_date"], maintain_order=True)}
         # a finding may concern a session outside the run (a gap before it); its verdict belongs there too
         days = sorted({*self.sessions, *found})
         return pl.DataFrame(
@@ -137,8 +135,7 @@ class Verdict:
                 "severity": [self.rule.severity] * len(days),
                 "passed": [day not in found for day in days],
                 "description": [
-                    "; ".join(found[day]["detail"].head(SHOWN_FINDINGS)) if day in found else "passed"
-                    for day in days
+                    "; ".join(found[day]["detail"].head(SHOWN_FINDINGS)) if day in found else "passed" for day in days
                 ],
                 "metadata": [_figures(found[day]) if day in found else None for day in days],
                 "checked_at": [checked_at] * len(days),

@@ -58,9 +58,7 @@ def _pandera_column(column: Column[object]) -> pa.Column:
     if "le" in info:
         rules.append(pa.Check.le(info["le"]))
     if isinstance(column.type, Double):
-        rules.append(
-            pa.Check(lambda data: data.lazyframe.select(pl.col(data.key).is_finite()), name="finite")
-        )
+        rules.append(pa.Check(lambda data: data.lazyframe.select(pl.col(data.key).is_finite()), name="finite"))
     return pa.Column(polars_type(column), rules, nullable=bool(column.nullable))
 
 

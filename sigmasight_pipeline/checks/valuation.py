@@ -33,9 +33,7 @@ def _held(judged: Judged, *, private: bool) -> pl.DataFrame:
         until=pl.min_horizontal(
             "exit_date",
             # expiry is settled on the last session on or before the expiration date
-            pl.col("expiration_date").map_batches(
-                lambda dates: _last_session(dates, calendar), return_dtype=pl.Date
-            ),
+            pl.col("expiration_date").map_batches(lambda dates: _last_session(dates, calendar), return_dtype=pl.Date),
         )
     )
     return (
@@ -67,9 +65,7 @@ ONE_ROW_PER_POSITION = Rule(
         [
             _missing_rows(_held(judged, private=True), judged.frame),
             findings(
-                judged.frame.join(
-                    _held(judged, private=True), on=["session_date", "position_id"], how="anti"
-                ),
+                judged.frame.join(_held(judged, private=True), on=["session_date", "position_id"], how="anti"),
                 pl.format(_POSITION + " has a row but is not held", "position_id", "symbol"),
             ),
         ]
@@ -143,9 +139,7 @@ def _telescoping(judged: Judged) -> pl.DataFrame:
     chain = (
         pl.concat(
             [
-                before.select(columns).with_columns(
-                    daily_pnl=pl.lit(None, pl.Decimal(20, 2)), inside=pl.lit(False)
-                ),
+                before.select(columns).with_columns(daily_pnl=pl.lit(None, pl.Decimal(20, 2)), inside=pl.lit(False)),
                 judged.frame.select(*columns, "daily_pnl", inside=pl.lit(True)),
             ]
         )
@@ -205,9 +199,7 @@ GREEKS_ROWS = Rule(
     "ERROR",
     "Every held position that is not PRIVATE has a row for every session.",
     lambda judged: _missing_rows(
-        _held(judged, private=False).join(
-            judged.inputs["exits"], on=["session_date", "position_id"], how="anti"
-        )
+        _held(judged, private=False).join(judged.inputs["exits"], on=["session_date", "position_id"], how="anti")
         if "exits" in judged.inputs
         else _held(judged, private=False),
         judged.frame,
@@ -265,9 +257,7 @@ def _exposure_ties(judged: Judged) -> pl.DataFrame:
             != pl.col("stock_exposure") + pl.col("option_exposure") + pl.col("private_exposure")
         )
     )
-    return findings(
-        sides, pl.format("portfolio {}: sides and kinds do not add up to gross and net", "portfolio_id")
-    )
+    return findings(sides, pl.format("portfolio {}: sides and kinds do not add up to gross and net", "portfolio_id"))
 
 
 EXPOSURES_TIE = Rule(
@@ -354,9 +344,7 @@ def _equity_balance(judged: Judged) -> pl.DataFrame:
     )
     if found.is_empty():
         return nothing()
-    return findings(
-        found, pl.format("{}: equity balance {} is not the newest value {}", "code", "balance", "value")
-    )
+    return findings(found, pl.format("{}: equity balance {} is not the newest value {}", "code", "balance", "value"))
 
 
 EQUITY_SYNCHRONISED = Rule(
@@ -372,9 +360,7 @@ LARGE_RETURNS = Rule(
     f"No day's return is beyond {LARGE_RETURN:.0%} either way.",
     lambda judged: findings(
         judged.frame.filter(pl.col("daily_return").abs() > LARGE_RETURN),
-        pl.format(
-            "portfolio {}: {}%", "portfolio_id", (pl.col("daily_return") * 100).round(1).cast(pl.String)
-        ),
+        pl.format("portfolio {}: {}%", "portfolio_id", (pl.col("daily_return") * 100).round(1).cast(pl.String)),
     ),
 )
 

@@ -70,9 +70,7 @@ def run_chunks(launcher: Launcher, chunks: Sequence[Chunk]) -> list[Outcome]:
             task = progress.add_task(f"[{number}/{len(chunks)}] {chunk}", total=steps)
 
             def listener(step: StepDone, task=task, chunk=chunk, number=number) -> None:  # type: ignore[no-untyped-def]  # bound loop variables
-                progress.update(
-                    task, advance=1, description=f"[{number}/{len(chunks)}] {chunk}: {step.asset}"
-                )
+                progress.update(task, advance=1, description=f"[{number}/{len(chunks)}] {chunk}: {step.asset}")
 
             started = time.monotonic()
             for outcome in launcher.run_all([chunk], listener):

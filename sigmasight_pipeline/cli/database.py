@@ -20,9 +20,7 @@ from sigmasight_pipeline.storage import schema
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
 from sigmasight_pipeline.storage.errors import redact
 
-app = typer.Typer(
-    help="Look into the database, migrate it, start and stop the embedded server.", no_args_is_help=True
-)
+app = typer.Typer(help="Look into the database, migrate it, start and stop the embedded server.", no_args_is_help=True)
 
 
 def _embedded(action: str) -> EmbeddedServer:
@@ -56,9 +54,7 @@ def psql(context: typer.Context) -> None:
     with connected() as installation:
         program = installation.server.psql_path if installation.server else shutil.which("psql")
         if program is None:
-            raise UserError(
-                "psql is not installed: 'apt-get install postgresql-client' or 'brew install libpq'"
-            )
+            raise UserError("psql is not installed: 'apt-get install postgresql-client' or 'brew install libpq'")
         environment = {**os.environ, "PGOPTIONS": "-c search_path=sigmasight,public"}
         previous = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C belongs to the prompt
         try:

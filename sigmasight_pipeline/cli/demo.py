@@ -15,7 +15,7 @@ import typer
 from sigmasight_pipeline.cli import summary
 from sigmasight_pipeline.cli.console import UserError, err, note
 from sigmasight_pipeline.cli.installation import connected, load_settings
-from sigmasight_pipeline.cli.running import parse_day, refresh_reference, run_history
+from sigmasight_pipeline.cli.running import market_source, parse_day, refresh_reference, run_history
 from sigmasight_pipeline.operations import books, history
 
 FIRST_SESSION = date(2024, 1, 2)
@@ -26,9 +26,7 @@ LAST_SESSION = date(2025, 6, 30)
 def demo(
     through: Annotated[
         str | None,
-        typer.Option(
-            metavar="YYYY-MM-DD", help=f"Last session (default {LAST_SESSION}; later, options expire)."
-        ),
+        typer.Option(metavar="YYYY-MM-DD", help=f"Last session (default {LAST_SESSION}; later, options expire)."),
     ] = None,
 ) -> None:
     """Import the three demo portfolios and run their history over simulated prices (nothing here is market data)."""
@@ -40,7 +38,8 @@ def demo(
         raise UserError("the demo needs the simulated market: unset SIGMASIGHT_PRICE_SOURCE and run it again")
     with connected(create=True) as installation:
         database = installation.database
-        accepted = books.accept_demo(database, installation.settings)
+        importer = books.Importer(database, installation.settings, market_source(installation))
+        accepted = books.accept_demo(importer)
         if accepted:
             note(f"Importing {', '.join(accepted)} ...")
             refresh_reference(installation)

@@ -81,9 +81,7 @@ def connected(*, create: bool = False) -> Iterator[Installation]:
         shared = server.shared()
         shared.__enter__()
     try:
-        yield _ready(
-            Installation(settings, server.url(DATABASE), server.url(DAGSTER_DATABASE), server), create
-        )
+        yield _ready(Installation(settings, server.url(DATABASE), server.url(DAGSTER_DATABASE), server), create)
     finally:
         shared.__exit__(None, None, None)
 

@@ -52,6 +52,7 @@ def _expected_errors() -> tuple[type[BaseException], ...]:
     from sigmasight_pipeline.assets.session_run import ReferenceNotReadyError, UnknownPortfolioError
     from sigmasight_pipeline.cli.console import UserError
     from sigmasight_pipeline.market_data.source import MarketDataError
+    from sigmasight_pipeline.operations.books import RejectedFileError, ReplaceNeededError
     from sigmasight_pipeline.operations.history import NothingToRunError
     from sigmasight_pipeline.operations.instance import ProjectFilesMissingError
     from sigmasight_pipeline.operations.launcher import RangeFailedError
@@ -63,6 +64,8 @@ def _expected_errors() -> tuple[type[BaseException], ...]:
         StorageError,
         MarketDataError,
         RangeFailedError,
+        RejectedFileError,
+        ReplaceNeededError,
         NothingToRunError,
         UnknownPortfolioError,
         ReferenceNotReadyError,

@@ -16,7 +16,10 @@ from sigmasight_pipeline import sessions
 from sigmasight_pipeline.cli import summary
 from sigmasight_pipeline.cli.console import UserError, err, note, out, run_chunks, warn
 from sigmasight_pipeline.cli.installation import Installation, connected
+from sigmasight_pipeline.market_data.factory import open_source
+from sigmasight_pipeline.market_data.source import MarketDataSource
 from sigmasight_pipeline.operations import history
+from sigmasight_pipeline.operations.launcher import Chunk
 from sigmasight_pipeline.storage import imports
 
 Day = Annotated[str | None, typer.Option(metavar="YYYY-MM-DD")]
@@ -40,9 +43,7 @@ def backfill(
         str | None,
         typer.Option("--to", metavar="YYYY-MM-DD", help="Last session; default: the newest there is."),
     ] = None,
-    portfolio: Annotated[
-        list[str] | None, typer.Option(help="Only this portfolio (repeatable); default: all.")
-    ] = None,
+    portfolio: Annotated[list[str] | None, typer.Option(help="Only this portfolio (repeatable); default: all.")] = None,
     dry_run: Annotated[bool, typer.Option(help="Print the runs that would be made, and stop.")] = False,
 ) -> None:
     """Compute a range of sessions, prices first, in runs of at most 252 sessions, in order.
@@ -78,7 +79,7 @@ def run_history(
     if first is not None and last is not None and first > last:
         raise UserError(f"--from {first} lies after --to {last}")
     refresh_reference(installation)
-    source = _source(installation)
+    source = market_source(installation)
     bounds = history.available(settings, source, calendar)
     start = first or history.inception_of(database, portfolios)
     if start is None:
@@ -125,14 +126,11 @@ def run_history(
 
 def refresh_reference(installation: Installation) -> None:
     """Run the reference assets: they apply waiting imports and renew the calendar."""
-    from sigmasight_pipeline.operations.launcher import Chunk
-
     run_chunks(installation.launcher, [Chunk(job="reference")])
 
 
-def _source(installation: Installation):  # type: ignore[no-untyped-def]  # the protocol would load Dagster at start
-    from sigmasight_pipeline.market_data.factory import open_source
-
+def market_source(installation: Installation) -> MarketDataSource:
+    """The market data source the settings name."""
     return open_source(installation.settings, sessions.calendar())
 
 
@@ -142,9 +140,7 @@ def status() -> None:
         database = installation.database
         portfolios = summary.newest(database)
         if portfolios.is_empty():
-            err.print(
-                "No portfolio yet. Import one: sigmasight import my.csv --name 'My book' --equity 1000000"
-            )
+            err.print("No portfolio yet. Import one: sigmasight import my.csv --name 'My book' --equity 1000000")
             return
         summary.print_portfolios(database)
         prices = database.query(
@@ -158,9 +154,7 @@ def status() -> None:
         with database.connect() as connection:
             waiting = imports.waiting_count(connection)
         if waiting:
-            warn(
-                f"{waiting} import(s) wait to be applied: `sigmasight backfill` applies them and runs their history."
-            )
+            warn(f"{waiting} import(s) wait to be applied: `sigmasight backfill` applies them and runs their history.")
         newest = history.newest_snapshot(database)
         if newest is not None:
             for row in history.missing_snapshots(database, newest).iter_rows(named=True):
@@ -171,7 +165,5 @@ def status() -> None:
         found = summary.open_findings(database)
         errors = found.filter(found["severity"] == "ERROR").select("asset", "check_name").unique().height
         warnings = found.filter(found["severity"] == "WARN").select("asset", "check_name").unique().height
-        out.print(
-            f"Checks failing: {errors} with severity ERROR, {warnings} with severity WARN.", highlight=False
-        )
+        out.print(f"Checks failing: {errors} with severity ERROR, {warnings} with severity WARN.", highlight=False)
         raise typer.Exit(1 if errors else 0)

@@ -30,9 +30,7 @@ def dev(
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise UserError(
-                f"cannot listen on {host}:{port} ({error.strerror}); choose another with --port"
-            ) from None
+            raise UserError(f"cannot listen on {host}:{port} ({error.strerror}); choose another with --port") from None
     with connected(create=True) as installation:
         _launcher = installation.launcher  # fails the runs of killed processes before the daemon sees them
         folder = project_folder()

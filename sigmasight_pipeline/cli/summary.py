@@ -96,12 +96,8 @@ def _table(row: dict[str, object], worst: str, seconds: float | None) -> Table:
     table.add_row("P&L day", _money(row["daily_pnl"]), "return day", _percent(row["daily_return"]))
     table.add_row("P&L month to date", _money(row["mtd_pnl"]), "return MTD", _percent(row["mtd_return"]))
     table.add_row("P&L year to date", _money(row["ytd_pnl"]), "return YTD", _percent(row["ytd_return"]))
-    table.add_row(
-        "P&L since inception", _money(row["cumulative_pnl"]), "return", _percent(row["cumulative_return"])
-    )
-    table.add_row(
-        "gross exposure", _money(row["gross_exposure"]), "net exposure", _money(row["net_exposure"])
-    )
+    table.add_row("P&L since inception", _money(row["cumulative_pnl"]), "return", _percent(row["cumulative_return"]))
+    table.add_row("gross exposure", _money(row["gross_exposure"]), "net exposure", _money(row["net_exposure"]))
     table.add_row("cash", _money(row["cash_balance"]), "drawdown", _percent(row["drawdown"]))
     table.add_row(
         "positions",

@@ -105,6 +105,4 @@ class PooledEventLogStorage(PostgresEventLogStorage):
             "evaluation_event_storage_id": event_id,
         }
         with self.index_connection() as connection:
-            connection.execute(
-                AssetCheckExecutionsTable.insert(), [{**row, "partition": key} for key in partitions]
-            )
+            connection.execute(AssetCheckExecutionsTable.insert(), [{**row, "partition": key} for key in partitions])

@@ -104,9 +104,7 @@ class RangeFailedError(RuntimeError):
     """A run of a range failed; the message carries what failed and what to do next."""
 
     def __init__(self, outcome: Outcome) -> None:
-        reasons = (
-            "; ".join(dict.fromkeys(outcome.errors)) or "see the run in the Dagster UI (`sigmasight dev`)"
-        )
+        reasons = "; ".join(dict.fromkeys(outcome.errors)) or "see the run in the Dagster UI (`sigmasight dev`)"
         super().__init__(f"run {outcome.run_id[:8]} ({outcome.chunk}) failed: {reasons}")
         self.outcome = outcome
 
@@ -168,9 +166,7 @@ class Launcher:
         Only runs started by this launcher on this host are judged: their process is looked up.
         """
         open_runs = self.instance.get_runs(
-            RunsFilter(
-                statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.NOT_STARTED]
-            )
+            RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.NOT_STARTED])
         )
         dead = [run for run in open_runs if _is_dead(run.tags.get(PROCESS_TAG))]
         for run in dead:

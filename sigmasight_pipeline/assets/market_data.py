@@ -1,0 +1,377 @@
+"""Market data assets: prices, actions, quotes and yields as the source gives them, and the returns made of them.
+
+What belongs here: what is asked of the source, what is stored of it, and the rules on it. What does not: any particular
+source, and judging single prices (``market_data``).
+
+Prices, corporate actions and option quotes are one step with three assets: a price is judged against the split of its
+day, a contract is quoted under the symbol the split gave it, and continuity through a split needs all three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+import polars as pl
+import psycopg
+
+from sigmasight_pipeline import sessions as session_calendar
+from sigmasight_pipeline.assets import catalog
+from sigmasight_pipeline.assets.resources import MarketDataResource, PostgresResource, SettingsResource
+from sigmasight_pipeline.assets.session_asset import SessionAsset, described, session_asset
+from sigmasight_pipeline.assets.session_run import PortfolioConfig, SessionRun
+from sigmasight_pipeline.calculations.returns import daily_returns
+from sigmasight_pipeline.checks import market_data as rules
+from sigmasight_pipeline.checks.rules import Verdict
+from sigmasight_pipeline.checks.schema import validate
+from sigmasight_pipeline.market_data.actions import on_sessions as actions_on_sessions
+from sigmasight_pipeline.market_data.coverage import coverage
+from sigmasight_pipeline.market_data.instruments import needed_symbols, option_listings, priced_symbols
+from sigmasight_pipeline.market_data.screening import Screened, screen
+from sigmasight_pipeline.market_data.source import MarketDataSource
+from sigmasight_pipeline.market_data.treasury import carried_yields
+from sigmasight_pipeline.storage import tables
+from sigmasight_pipeline.storage.frames import polars_schema
+from sigmasight_pipeline.storage.partitions import append_rows
+from sigmasight_pipeline.storage.windows import as_of, last_known, look_back, on_sessions, until
+
+GROUP = "market_data"
+
+SOURCE_POOL = "market_data_source"
+"""Dagster concurrency pool of everything that asks a source, so that its rate limit is shared."""
+
+FIRST_FAILING_SESSION = "first_failing_session"
+"""Metadata of the failure by which prices stop a range; the launcher runs the chain up to the session before it."""
+
+YIELD_REACH_DAYS = 21
+"""Calendar days before the first session from which yields are asked for: more than the oldest that may be carried."""
+
+MISSING_NAMED = 10
+"""Symbols named in the message of a session without enough prices."""
+
+
+@dataclass(frozen=True)
+class _Received:
+    """What one run got from the source, judged but not yet written."""
+
+    prices: pl.DataFrame
+    actions: pl.DataFrame
+    quotes: pl.DataFrame
+    screened: Screened
+    inputs: dict[str, pl.DataFrame]
+
+
+def _spec(name: str, more: str, deps: list[dg.AssetDep]) -> dg.AssetSpec:
+    table = tables.metadata.tables[f"{tables.SCHEMA}.{name}"]
+    return dg.AssetSpec(
+        name,
+        description=described(table, more),
+        deps=deps,
+        group_name=GROUP,
+        owners=catalog.OWNERS,
+        kinds=catalog.KINDS,
+        tags={"grain": "session", "filter": "portfolio"} if name == "daily_prices" else {"grain": "session"},
+        code_version="1",
+        metadata=catalog.definition_metadata(table),
+        partitions_def=catalog.partitions(),
+    )
+
+
+_REFERENCE = [
+    dg.AssetDep(name)
+    for name in (
+        tables.trading_sessions.name,
+        tables.positions.name,
+        tables.instruments.name,
+        tables.factor_definitions.name,
+    )
+]
+
+
+@dg.multi_asset(
+    name="market_prices",
+    specs=[
+        _spec(
+            tables.daily_prices.name,
+            "As traded: splits and dividends are in corporate_actions. A changed value of the source goes to "
+            "daily_price_revisions before it is replaced; an unbelievable one to rejected_prices. A run restricted to "
+            "some portfolios adds prices that are missing and changes none.",
+            _REFERENCE,
+        ),
+        _spec(
+            tables.corporate_actions.name,
+            "Partitioned by ex-date; an ex-date that is no session is moved to the next one.",
+            _REFERENCE,
+        ),
+        _spec(
+            tables.option_prices.name,
+            "Of the contracts held, under the OCC symbol of the session: a split of the underlying renames them.",
+            _REFERENCE,
+        ),
+    ],
+    check_specs=[
+        *(rule.spec(tables.daily_prices.name) for rule in rules.DAILY_PRICES),
+        rules.SPLITS_CONTINUOUS.spec(tables.corporate_actions.name),
+    ],
+    backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=252),
+    pool=SOURCE_POOL,
+)
+def market_prices(
+    context: dg.AssetExecutionContext,
+    config: PortfolioConfig,
+    postgres: PostgresResource,
+    market_data: MarketDataResource,
+    settings: SettingsResource,
+) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]  # Dagster inspects the bare class
+    """Fetch, screen and store; stop at the first session without enough prices."""
+    run = SessionRun(context, postgres.database, settings.values, tables.daily_prices, code_version="1")
+    received = _receive(run, market_data.source, only_missing=bool(config.portfolios))
+    failing = received.inputs["coverage"].filter(pl.col("coverage") < run.settings.coverage_error)["session_date"]
+    first_failing = failing.min() if not failing.is_empty() else None
+    days = [day for day in run.requested if not isinstance(first_failing, date) or day < first_failing]
+    _write(run, received, days)
+    verdicts = {
+        tables.daily_prices.name: run.judge(rules.DAILY_PRICES, received.prices, received.inputs),
+        tables.corporate_actions.name: run.for_table(tables.corporate_actions).judge(
+            [rules.SPLITS_CONTINUOUS], received.actions, received.inputs
+        ),
+    }
+    if isinstance(first_failing, date):
+        _stop(run, received, days, first_failing, verdicts[tables.daily_prices.name])
+    frames = {
+        tables.daily_prices: received.prices,
+        tables.corporate_actions: received.actions,
+        tables.option_prices: received.quotes,
+    }
+    for table, frame in frames.items():
+        own = run.for_table(table)
+        own.annotate(
+            frame,
+            {"symbols": pl.col("symbol").n_unique()},
+            day="ex_date" if table is tables.corporate_actions else "session_date",
+            extra=_coverage_by_session(received) if table is tables.daily_prices else None,
+        )
+        yield own.result(frame, verdicts.get(table.name, []))
+
+
+def _receive(run: SessionRun, source: MarketDataSource, *, only_missing: bool) -> _Received:
+    """Ask the source for the run's sessions and judge what came."""
+    database, values = run.database, run.settings
+    positions = database.read(tables.positions)
+    instruments = database.read(tables.instruments)
+    factors = database.read(tables.factor_definitions)
+    symbols = priced_symbols(instruments)
+    stored = run.read(on_sessions(tables.daily_prices))
+    before = run.read(last_known(tables.daily_prices)).filter(pl.col("session_date") < run.first)
+    previous_session = session_calendar.calendar().offset(run.first, -1)
+    told = actions_on_sessions(
+        # an ex-date on a weekend takes effect on the session after it
+        source.corporate_actions(symbols, previous_session + timedelta(days=1), run.last),
+        run.calendar,
+    )
+    actions = (
+        told.filter(pl.col("ex_date").is_in(run.requested))
+        .with_columns(source=pl.lit(source.name))
+        .select(list(polars_schema(tables.corporate_actions)))
+    )
+    history = run.read(until(tables.corporate_actions)).filter(pl.col("ex_date") < run.first)
+    screened = screen(
+        source.daily_bars(symbols, run.first, run.last),
+        symbols=symbols,
+        first=run.first,
+        last=run.last,
+        trading_sessions=run.calendar,
+        previous=before,
+        stored=stored,
+        actions=pl.concat([history, actions]),
+        kinds=dict(zip(instruments["symbol"], instruments["kind"], strict=True)),
+        pending=database.read(tables.rejected_prices, where="status = 'quarantined'"),
+        source=source.name,
+        only_missing=only_missing,
+        large_move=values.large_move,
+        quarantine_rise=values.quarantine_rise,
+        quarantine_fall=values.quarantine_fall,
+        confirmation_band=values.confirmation_band,
+    )
+    fetched = screened.accepted.with_columns(
+        source=pl.lit(source.name), fetched_at=pl.lit(datetime.now(UTC)).cast(pl.Datetime("us", "UTC"))
+    ).select(list(polars_schema(tables.daily_prices)))
+    prices = pl.concat([stored.join(fetched, on=["session_date", "symbol"], how="anti"), fetched]).sort(
+        "session_date", "symbol"
+    )
+    contracts = option_listings(positions, pl.concat([history, actions]))
+    quotes = (
+        source.option_bars(contracts, run.first, run.last)
+        .filter(pl.col("session_date").is_in(run.sessions))
+        .with_columns(source=pl.lit(source.name))
+        .select(list(polars_schema(tables.option_prices)))
+        .sort("session_date", "symbol")
+    )
+    ever_priced = {*prices["symbol"], *before["symbol"]}
+    needed = needed_symbols(
+        sessions=pl.Series(run.sessions, dtype=pl.Date),
+        positions=positions,
+        instruments=instruments,
+        factors=factors,
+        ever_priced=ever_priced,
+    )
+    shares, missing = coverage(prices, needed)
+    inputs = {
+        "coverage": shares,
+        "missing": missing,
+        "unpriced_proxies": factors.filter(
+            pl.col("active") & pl.col("proxy_symbol").is_not_null() & ~pl.col("proxy_symbol").is_in(list(ever_priced))
+        ),
+        "large_moves": screened.warnings,
+        "rejections": screened.rejected.with_columns(
+            detail=pl.format("{}: {}", pl.col("symbol").fill_null("?"), "reason"),
+            session_date=pl.col("session_date").fill_null(run.last),
+        ),
+        "restatements": screened.revisions.with_columns(
+            detail=pl.format("{}: close was {}", "symbol", pl.col("close").cast(pl.String))
+        ),
+        "with_history": pl.concat(
+            [run.read(look_back(tables.daily_prices, sessions=rules.REPEATED_SESSIONS)), prices]
+        ).unique(["session_date", "symbol"], keep="last"),
+        "option_history": pl.concat(
+            [run.read(look_back(tables.option_prices, sessions=rules.REPEATED_SESSIONS)), quotes]
+        ).unique(["session_date", "symbol"], keep="last"),
+        "splits": actions.filter(pl.col("kind") == "split"),
+    }
+    return _Received(prices, actions, quotes, screened, inputs)
+
+
+def _write(run: SessionRun, received: _Received, days: list[date]) -> None:
+    """Store the sessions `days`: prices, quotes, actions, and what was refused or replaced, in one transaction."""
+    if not days:
+        return
+    now = pl.lit(datetime.now(UTC)).cast(pl.Datetime("us", "UTC"))
+    actions = validate(tables.corporate_actions, received.actions.filter(pl.col("ex_date").is_in(days)))
+    screened = received.screened
+    revisions = screened.revisions.filter(pl.col("session_date").is_in(days)).with_columns(replaced_at=now)
+    rejected = screened.rejected.filter(
+        pl.col("session_date").is_null() | (pl.col("session_date") <= days[-1])
+    ).with_columns(rejected_at=now)
+
+    def also(connection: psycopg.Connection) -> None:
+        connection.execute("DELETE FROM sigmasight.corporate_actions WHERE ex_date = ANY(%s)", (days,))
+        append_rows(connection, tables.corporate_actions, actions)
+        append_rows(connection, tables.daily_price_revisions, revisions)
+        append_rows(connection, tables.rejected_prices, rejected)
+        if screened.confirmed:
+            connection.execute(
+                "UPDATE sigmasight.rejected_prices SET status = 'confirmed' WHERE rejection_id = ANY(%s)",
+                (list(screened.confirmed),),
+            )
+        connection.execute(
+            "UPDATE sigmasight.instruments i SET first_session = seen.first_session "
+            "FROM (SELECT symbol, min(session_date) AS first_session FROM sigmasight.daily_prices "
+            "WHERE session_date = ANY(%s) GROUP BY symbol) seen WHERE seen.symbol = i.symbol "
+            "AND (i.first_session IS NULL OR i.first_session > seen.first_session)",
+            (days,),
+        )
+
+    on_days = pl.col("session_date").is_in(days)
+    run.write_all(
+        [
+            (tables.daily_prices, received.prices.filter(on_days)),
+            (tables.option_prices, received.quotes.filter(on_days)),
+        ],
+        sessions=days,
+        before_commit=also,
+    )
+
+
+def _coverage_by_session(received: _Received) -> dict[date, dict[str, float]]:
+    return {
+        row["session_date"]: {"coverage": row["coverage"]} for row in received.inputs["coverage"].iter_rows(named=True)
+    }
+
+
+def _stop(run: SessionRun, received: _Received, written: list[date], failing: date, verdicts: list[Verdict]) -> None:
+    """Record what was written and fail the run, naming the session and what is missing."""
+    for day in written:
+        for name in (tables.daily_prices.name, tables.corporate_actions.name, tables.option_prices.name):
+            run.context.log_event(dg.AssetMaterialization(asset_key=name, partition=day.isoformat()))
+    missing = received.inputs["missing"].filter(pl.col("session_date") == failing)["symbol"].sort().to_list()
+    row = received.inputs["coverage"].filter(pl.col("session_date") == failing).row(0, named=True)
+    named = ", ".join(missing[:MISSING_NAMED]) + (", ..." if len(missing) > MISSING_NAMED else "")
+    if row["coverage"] == 0:
+        advice = (
+            f"If the exchange was closed on {failing}, add it to SIGMASIGHT_CLOSED_SESSIONS; otherwise add the prices"
+        )
+    else:
+        advice = "Add the missing prices"
+    raise dg.Failure(
+        description=(
+            f"{failing} has prices of {row['coverage']:.0%} of the {row['needed']} needed symbols, below "
+            f"{run.settings.coverage_error:.0%} (missing: {named}). Sessions before it were written. "
+            f"{advice} and run from {failing} again."
+        ),
+        metadata={
+            FIRST_FAILING_SESSION: failing.isoformat(),
+            "missing_symbols": ", ".join(missing),
+            "checks": "; ".join(f"{v.rule.name}: {v.sentence}" for v in verdicts if not v.passed),
+        },
+        allow_retries=False,
+    )
+
+
+@dg.asset(
+    name=tables.treasury_yields.name,
+    description=described(
+        tables.treasury_yields,
+        "Bond-market holidays are sessions: the level is carried forward and marked by `observed_date`.",
+    ),
+    partitions_def=catalog.partitions(),
+    backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=252),
+    deps=[tables.trading_sessions.name],
+    check_specs=[rules.YIELDS_COMPLETE.spec(tables.treasury_yields.name)],
+    group_name=GROUP,
+    owners=catalog.OWNERS,
+    kinds=catalog.KINDS,
+    tags={"grain": "session"},
+    code_version="1",
+    metadata=catalog.definition_metadata(tables.treasury_yields),
+    pool=SOURCE_POOL,
+)
+def treasury_yields(
+    context: dg.AssetExecutionContext,
+    postgres: PostgresResource,
+    market_data: MarketDataResource,
+    settings: SettingsResource,
+) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster inspects the bare class
+    """Store the curve of every session, carried over bond-market holidays."""
+    run = SessionRun(context, postgres.database, settings.values, tables.treasury_yields, code_version="1")
+    source = market_data.source
+    observed = source.treasury_yields(run.first - timedelta(days=YIELD_REACH_DAYS), run.last)
+    frame = carried_yields(
+        observed,
+        sessions=run.sessions,
+        trading_sessions=run.calendar,
+        max_yield_age=run.settings.max_yield_age,
+    ).with_columns(source=pl.lit(source.name))
+    frame = run.write(frame)
+    verdicts = run.judge([rules.YIELDS_COMPLETE], frame, {})
+    run.annotate(frame, {"ten_year_yield": pl.col("yield").filter(pl.col("tenor") == "10Y").first()})
+    return run.result(frame, verdicts)
+
+
+RETURNS = SessionAsset(
+    table=tables.daily_returns,
+    reads={
+        "prices": last_known(tables.daily_prices),
+        "actions": until(tables.corporate_actions),
+        "trading_sessions": as_of(tables.trading_sessions),
+    },
+    engine=daily_returns,
+    group=GROUP,
+    code_version="1",
+    rules=[rules.RETURNS_COMPLETE],
+    figures={"symbols": pl.len(), "median_return": pl.col("simple_return").median()},
+    description="Splits and dividends included; a return over a gap says how many sessions it spans.",
+)
+
+ASSETS = [market_prices, treasury_yields, session_asset(RETURNS)]

@@ -1,0 +1,184 @@
+"""Domain rules of the market data assets: is every needed price there, and is each one believable.
+
+What belongs here: rules on prices, actions, yields and returns of a run. What does not: deciding which received price
+is stored (``market_data.screening``); its findings arrive here as frames and become verdicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from sigmasight_pipeline.checks.rules import Judged, Rule, findings, nothing
+from sigmasight_pipeline.market_data.continuity import split_breaks
+from sigmasight_pipeline.market_data.coverage import repeated_closes
+
+REPEATED_SESSIONS = 5
+"""A close that does not move for this many sessions is more often a dead feed than a quiet stock."""
+
+
+def _below(limit: str) -> object:
+    def judge(judged: Judged) -> pl.DataFrame:
+        short = judged.inputs["coverage"].filter(pl.col("coverage") < judged.limits[limit])
+        return findings(
+            short,
+            pl.format(
+                "{}% of {} needed symbols have a price",
+                (pl.col("coverage") * 100).round(1).cast(pl.String),
+                "needed",
+            ),
+        )
+
+    return judge
+
+
+COVERAGE_ERROR = Rule(
+    "coverage",
+    "ERROR",
+    "Enough of the held and factor symbols have a price (setting coverage_error). The chain is written up to the "
+    "session before the first that fails.",
+    _below("coverage_error"),  # type: ignore[arg-type]  # a closure over the name of its limit
+)
+
+COVERAGE_WARNING = Rule(
+    "coverage_complete",
+    "WARN",
+    "Nearly all of the held and factor symbols have a price (setting coverage_warning).",
+    _below("coverage_warning"),  # type: ignore[arg-type]  # as above
+)
+
+MISSING = Rule(
+    "missing_symbols",
+    "WARN",
+    "Every held and factor symbol has a price.",
+    lambda judged: findings(
+        judged.inputs["missing"].group_by("session_date").agg(pl.col("symbol").sort().str.join(", ")),
+        pl.format("no price of {}", "symbol"),
+    ),
+)
+
+NEVER_PRICED = Rule(
+    "factor_proxies_priced",
+    "WARN",
+    "The source has prices of every active factor's proxy; a factor without is left out of factor figures.",
+    lambda judged: (
+        findings(
+            judged.inputs["unpriced_proxies"].with_columns(session_date=pl.lit(judged.sessions[-1])),
+            pl.format("{} ({}) was never priced", "proxy_symbol", "factor"),
+        )
+        if judged.sessions
+        else nothing()
+    ),
+)
+
+
+def _told(name: str) -> object:
+    """Findings the screening made itself: frame `name` with session_date and detail."""
+
+    def judge(judged: Judged) -> pl.DataFrame:
+        return findings(judged.inputs[name], pl.col("detail"))
+
+    return judge
+
+
+LARGE_MOVES = Rule(
+    "large_moves",
+    "WARN",
+    "No price moved by more than the limit (setting large_move) without a corporate action.",
+    _told("large_moves"),  # type: ignore[arg-type]  # a closure over the name of its input
+)
+
+REJECTED = Rule(
+    "rejected_rows",
+    "WARN",
+    "No received price was refused or quarantined (see rejected_prices).",
+    _told("rejections"),  # type: ignore[arg-type]  # as above
+)
+
+RESTATED = Rule(
+    "restated_values",
+    "WARN",
+    "No stored price was replaced by a different one (see daily_price_revisions).",
+    _told("restatements"),  # type: ignore[arg-type]  # as above
+)
+
+REPEATED = Rule(
+    "repeated_closes",
+    "WARN",
+    f"No close stayed the same for {REPEATED_SESSIONS} sessions.",
+    lambda judged: findings(
+        repeated_closes(judged.inputs["with_history"], sessions=REPEATED_SESSIONS).filter(
+            pl.col("session_date").is_in(list(judged.sessions))
+        ),
+        pl.format("{}: close {} again", "symbol", pl.col("close").cast(pl.String)),
+    ),
+)
+
+INSIDE_RANGE = Rule(
+    "close_inside_range",
+    "ERROR",
+    "Every close lies between the day's low and high.",
+    lambda judged: findings(
+        judged.frame.filter((pl.col("close") < pl.col("low")) | (pl.col("close") > pl.col("high"))),
+        pl.format(
+            "{}: close {} outside {} to {}",
+            "symbol",
+            pl.col("close").cast(pl.String),
+            pl.col("low").cast(pl.String),
+            pl.col("high").cast(pl.String),
+        ),
+    ),
+)
+
+DAILY_PRICES: Sequence[Rule] = (
+    COVERAGE_ERROR,
+    COVERAGE_WARNING,
+    MISSING,
+    NEVER_PRICED,
+    INSIDE_RANGE,
+    LARGE_MOVES,
+    REPEATED,
+    REJECTED,
+    RESTATED,
+)
+
+SPLITS_CONTINUOUS = Rule(
+    "value_continuous_through_splits",
+    "ERROR",
+    "Quantity times price is continuous within 5 % through every split, of shares and of options on them.",
+    lambda judged: findings(
+        split_breaks(
+            prices=judged.inputs["with_history"],
+            option_prices=judged.inputs["option_history"],
+            actions=judged.inputs["splits"],
+        ).filter(pl.col("session_date").is_in(list(judged.sessions))),
+        pl.col("detail"),
+    ),
+)
+
+YIELDS_COMPLETE = Rule(
+    "ten_year_yield_present",
+    "WARN",
+    "Every session has a 10-year yield, observed or carried over a bond-market holiday.",
+    lambda judged: findings(
+        pl.DataFrame({"session_date": list(judged.sessions)}, schema={"session_date": pl.Date()}).join(
+            judged.frame.filter(pl.col("tenor") == "10Y"), on="session_date", how="anti"
+        ),
+        pl.lit("no 10-year yield"),
+    ),
+)
+
+RETURNS_COMPLETE = Rule(
+    "expected_rows",
+    "ERROR",
+    "Every price with an earlier close has a return.",
+    lambda judged: findings(
+        judged.inputs["prices"]
+        .sort("symbol", "session_date")
+        .filter(pl.col("session_date") > pl.col("session_date").min().over("symbol"))
+        .filter(pl.col("session_date").is_in(list(judged.sessions)))
+        .join(judged.frame, on=["session_date", "symbol"], how="anti"),
+        pl.format("{} has a price and no return", "symbol"),
+    ),
+)

@@ -1,0 +1,123 @@
+"""`sigmasight import`, `import-marks`, `import-flows`: a user's files into the reference tables, and their history run.
+
+What belongs here: options, messages, and the order of steps. What does not: judging a file (``importing``), comparing
+and recording it (``operations.books``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sigmasight_pipeline.cli import summary
+from sigmasight_pipeline.cli.console import UserError, err, note, warn
+from sigmasight_pipeline.cli.installation import Installation, connected
+from sigmasight_pipeline.cli.running import market_source, parse_day, run_history
+from sigmasight_pipeline.operations import history
+from sigmasight_pipeline.operations.books import Accepted, Book, Importer
+
+LARGEST_READ = 11 * 1024 * 1024
+"""Bytes read of a file: enough to see that it is too large (the limit is 10 MB), never all of a huge one."""
+
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="CSV file, UTF-8, comma or semicolon.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Apply a file that changes what is stored.")]
+NoRun = Annotated[bool, typer.Option("--no-run", help="Only record the file; print the command that computes it.")]
+
+
+def import_portfolio(
+    file: FileArgument,
+    name: Annotated[str, typer.Option(help="Name of the portfolio.")],
+    equity: Annotated[
+        str | None, typer.Option(help="Equity at inception, US dollars; needed for a new portfolio.")
+    ] = None,
+    inception: Annotated[
+        str | None,
+        typer.Option(metavar="YYYY-MM-DD", help="First session with results; default: that of the first entry."),
+    ] = None,
+    description: Annotated[str | None, typer.Option(help="What the portfolio is.")] = None,
+    benchmark: Annotated[str | None, typer.Option(help="Symbol its returns are compared with (default SPY).")] = None,
+    replace: Replace = False,
+    no_run: NoRun = False,
+) -> None:
+    """Import a portfolio CSV and compute its history.
+
+    Columns: ticker, quantity, entry_price, entry_date; optional tags, exit_date, exit_price, investment_class,
+    investment_subtype, underlying_symbol, strike_price, expiration_date, option_type, lot, notes. Every error of every
+    row is listed, and a file with one changes nothing; the same file again changes nothing.
+    """
+    book = Book(
+        name=name,
+        equity=equity,
+        inception=parse_day(inception, "--inception"),
+        description=description,
+        benchmark=benchmark,
+    )
+    _import(file, lambda importer, content: importer.positions(content, file.name, book, replace=replace), no_run)
+
+
+def import_marks(file: FileArgument, replace: Replace = False, no_run: NoRun = False) -> None:
+    """Import manual values of PRIVATE positions (columns portfolio, symbol, date, price); they add to the stored ones."""
+    _import(file, lambda importer, content: importer.marks(content, file.name, replace=replace), no_run)
+
+
+def import_flows(file: FileArgument, replace: Replace = False, no_run: NoRun = False) -> None:
+    """Import cash flows (columns portfolio, date, amount, kind); the file replaces each portfolio's flows as a set."""
+    _import(file, lambda importer, content: importer.flows(content, file.name, replace=replace), no_run)
+
+
+def _import(file: Path, accept: Callable[[Importer, bytes], Accepted], no_run: bool) -> None:
+    started = time.monotonic()
+    content = _read(file)
+    with connected(create=True) as installation:
+        importer = Importer(installation.database, installation.settings, market_source(installation))
+        accepted = accept(importer, content)
+        for problem in accepted.warnings:
+            warn(str(problem))
+        if accepted.unchanged:
+            err.print(f"{file.name} says what is stored already; nothing was changed.", highlight=False)
+            return
+        for difference in accepted.differences:
+            note(difference)
+        note(f"{file.name}: {accepted.rows} row(s) accepted for {', '.join(accepted.portfolios)}.")
+        _run_or_tell(installation, accepted, no_run)
+        if not no_run:
+            summary.print_portfolios(installation.database, time.monotonic() - started)
+
+
+def _run_or_tell(installation: Installation, accepted: Accepted, no_run: bool) -> None:
+    if no_run:
+        options = "".join(f" --portfolio {code}" for code in accepted.portfolios)
+        start = f" --from {accepted.first_session}" if accepted.first_session else ""
+        err.print(
+            f"Recorded. To apply it and compute its history:\n  sigmasight backfill{start}{options}", highlight=False
+        )
+        return
+    newest = history.newest_snapshot(installation.database)
+    run_history(
+        installation,
+        first=accepted.first_session,
+        last=_last(newest, accepted.first_session),
+        portfolios=list(accepted.portfolios),
+        trigger="import",
+        look_back=accepted.is_new,
+    )
+
+
+def _last(newest: date | None, first: date | None) -> date | None:
+    """To the newest snapshot of the other portfolios, so that all end on one session; else as far as there is data."""
+    return newest if newest is not None and (first is None or newest >= first) else None
+
+
+def _read(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(LARGEST_READ)
+    except IsADirectoryError:
+        raise UserError(f"{file} is a folder; name the CSV file in it") from None
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror}); check the path") from None

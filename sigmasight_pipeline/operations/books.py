@@ -1,0 +1,311 @@
+"""Accepting a user's file: parse it, compare it with what is stored, and record it for the reference assets.
+
+What belongs here: the steps between a file and a recorded import, used by the command line and the demo alike, and
+which session is the first affected. What does not: parsing rules (``importing``), applying (``storage.imports``, called
+by assets), running the history (``operations.history``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+import polars as pl
+
+from sigmasight_pipeline import sessions
+from sigmasight_pipeline.importing import changes as compare
+from sigmasight_pipeline.importing import flows, marks, positions
+from sigmasight_pipeline.importing.portfolios import parse_portfolio, slug
+from sigmasight_pipeline.importing.problems import Parsed, Problem
+from sigmasight_pipeline.market_data.source import MarketDataSource
+from sigmasight_pipeline.operations.history import available
+from sigmasight_pipeline.settings import Settings
+from sigmasight_pipeline.storage import imports, tables
+from sigmasight_pipeline.storage.database import Database
+
+DEFAULT_BENCHMARK = "SPY"
+
+
+class RejectedFileError(ValueError):
+    """A file with errors; nothing was changed. `errors` has all of them."""
+
+    def __init__(self, file_name: str, errors: Sequence[Problem]) -> None:
+        lines = "\n".join(f"  {error}" for error in errors)
+        super().__init__(f"{file_name}: {len(errors)} error(s), nothing was imported:\n{lines}")
+        self.errors = tuple(errors)
+
+
+class ReplaceNeededError(ValueError):
+    """The file differs from what is stored; nothing was changed."""
+
+    def __init__(self, file_name: str, code: str, differences: Sequence[str]) -> None:
+        lines = "\n".join(f"  {difference}" for difference in differences)
+        super().__init__(
+            f"{file_name} would change portfolio {code}, nothing was imported; add --replace to apply:\n{lines}"
+        )
+        self.differences = tuple(differences)
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """An accepted file. `first_session` is the first whose results change, None where the file changes nothing."""
+
+    portfolios: tuple[str, ...]
+    rows: int
+    first_session: date | None
+    is_new: bool = False
+    differences: tuple[str, ...] = ()
+    warnings: tuple[Problem, ...] = field(default=())
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the file says what is stored already."""
+        return not self.is_new and not self.differences
+
+
+@dataclass(frozen=True)
+class Book:
+    """What is said of a portfolio beside its positions; None leaves what is stored (or the default) as it is."""
+
+    name: str
+    equity: str | None = None
+    inception: date | None = None
+    description: str | None = None
+    benchmark: str | None = None
+
+
+class Importer:
+    """Accepts files for one database."""
+
+    def __init__(self, database: Database, settings: Settings, source: MarketDataSource) -> None:
+        self.database = database
+        self.calendar = sessions.calendar()
+        self.first_session = available(settings, source, self.calendar).first
+        self.today = datetime.now(UTC).date()
+
+    def positions(self, content: bytes, file_name: str, book: Book, *, replace: bool = False) -> Accepted:
+        """Accept a portfolio CSV. RejectedFileError with every error; ReplaceNeededError without `replace`."""
+        parsed = positions.parse_positions(
+            content,
+            file_name=file_name,
+            calendar=self.calendar,
+            today=self.today,
+            first_stored_session=self.first_session,
+        )
+        stored = self.database.read(tables.portfolios)
+        known = stored.filter(pl.col("code") == slug(book.name))
+        header, errors = self._header(book, known, stored, parsed)
+        if parsed.errors or errors:
+            raise RejectedFileError(file_name, [*errors, *parsed.errors])
+        rows = parsed.frame()
+        code = str(header["code"])
+        waiting = self._waiting(code)
+        if waiting is not None and waiting == _digest(header, rows):
+            return Accepted((code,), rows.height, None, warnings=parsed.warnings)
+        found = compare.compare_positions(rows, self._stored_positions(code)) if known.height else None
+        differences = [*_header_differences(header, known), *(str(change) for change in found.changes if found)]
+        if known.height and not differences:
+            return Accepted((code,), rows.height, None, warnings=parsed.warnings)
+        if known.height and not replace:
+            raise ReplaceNeededError(file_name, code, differences)
+        first = self._first_affected(header, known, found)
+        self._record(code, "positions", file_name, header, rows)
+        return Accepted(
+            (code,),
+            rows.height,
+            first,
+            is_new=known.is_empty(),
+            differences=tuple(differences),
+            warnings=parsed.warnings,
+        )
+
+    def marks(self, content: bytes, file_name: str, *, replace: bool = False) -> Accepted:
+        """Accept manual values of PRIVATE positions; they add to the stored ones."""
+        held = self._holdings()
+        parsed = marks.parse_marks(
+            content, file_name=file_name, calendar=self.calendar, today=self.today, positions=held
+        )
+        stored = self.database.query(
+            "SELECT DISTINCT p.code AS portfolio_code, q.symbol, m.session_date, m.price::text AS price "
+            "FROM sigmasight.position_marks m JOIN sigmasight.positions q USING (position_id) "
+            "JOIN sigmasight.portfolios p USING (portfolio_id)"
+        ).with_columns(pl.col("price").cast(pl.Decimal(20, 6)))
+        return self._dated(parsed, file_name, "marks", compare.compare_marks, stored, replace)
+
+    def flows(self, content: bytes, file_name: str, *, replace: bool = False) -> Accepted:
+        """Accept cash flows; the file replaces the flows of every portfolio it names as a set."""
+        known = self.database.read(tables.portfolios, columns=["code", "inception_date"])
+        parsed = flows.parse_flows(
+            content,
+            calendar=self.calendar,
+            today=self.today,
+            portfolios=dict(zip(known["code"], known["inception_date"], strict=True)),
+        )
+        stored = self.database.query(
+            "SELECT p.code AS portfolio_code, f.session_date, f.kind, f.sequence, f.amount::text AS amount, f.note "
+            "FROM sigmasight.portfolio_cash_flows f JOIN sigmasight.portfolios p USING (portfolio_id)"
+        ).with_columns(pl.col("amount").cast(pl.Decimal(20, 2)))
+        return self._dated(parsed, file_name, "flows", compare.compare_flows, stored, replace)
+
+    def _dated(
+        self,
+        parsed: Parsed[Any],
+        file_name: str,
+        kind: imports.Kind,
+        comparing: Any,
+        stored: pl.DataFrame,
+        replace: bool,
+    ) -> Accepted:
+        if parsed.errors:
+            raise RejectedFileError(file_name, parsed.errors)
+        rows = parsed.frame()
+        found: compare.Changes = comparing(rows, _shaped(stored, rows))
+        codes = tuple(rows["portfolio_code"].unique().sort())
+        if not found:
+            return Accepted(codes, rows.height, None, warnings=parsed.warnings)
+        overwritten = [str(change) for change in found.changes if change.kind is not compare.ChangeKind.ADDED]
+        if overwritten and not replace:
+            raise ReplaceNeededError(file_name, ", ".join(codes), overwritten)
+        for code in codes:
+            self._record(code, kind, file_name, None, rows.filter(pl.col("portfolio_code") == code))
+        return Accepted(
+            codes,
+            rows.height,
+            found.first_session,
+            differences=tuple(str(change) for change in found.changes),
+            warnings=parsed.warnings,
+        )
+
+    def _header(
+        self, book: Book, known: pl.DataFrame, stored: pl.DataFrame, parsed: Parsed[positions.PositionRow]
+    ) -> tuple[dict[str, object], list[Problem]]:
+        """What the portfolio's own row will say, and what is wrong with it."""
+        if known.height:
+            row = known.row(0, named=True)
+            # a known portfolio keeps its name; its equity is judged like a new one's where it is given
+            equity = book.equity if book.equity is not None else str(row["initial_equity"])
+            checked = parse_portfolio(book.name, equity, [])
+        else:
+            row = {}
+            checked = parse_portfolio(book.name, book.equity or "", stored["name"].to_list())
+        if checked.errors:
+            return {}, list(checked.errors)
+        fields = checked.rows[0]
+        inception = book.inception or row.get("inception_date") or self._inception(parsed)
+        return {
+            "code": fields.code,
+            "name": row.get("name") or fields.name,
+            "description": book.description or row.get("description"),
+            "base_currency": "USD",
+            "benchmark_symbol": book.benchmark or row.get("benchmark_symbol") or DEFAULT_BENCHMARK,
+            "inception_date": inception and self.calendar.on_or_after(max(inception, self.first_session)),
+            "initial_equity": fields.initial_equity,
+            "active": True,
+        }, []
+
+    def _inception(self, parsed: Parsed[positions.PositionRow]) -> date:
+        entries = [row.entry_date for row in parsed.rows]
+        return max(self.first_session, min(entries)) if entries else self.first_session
+
+    def _first_affected(
+        self, header: dict[str, object], known: pl.DataFrame, found: compare.Changes | None
+    ) -> date | None:
+        inception = header["inception_date"]
+        if not isinstance(inception, date):
+            raise TypeError(f"a portfolio's inception is a date, not {inception!r}")
+        if known.is_empty():
+            return inception
+        row = known.row(0, named=True)
+        if row["initial_equity"] != header["initial_equity"] or row["inception_date"] != inception:
+            return min(inception, row["inception_date"])
+        first = found.first_session if found else None
+        return None if first is None else max(first, inception)
+
+    def _record(
+        self, code: str, kind: imports.Kind, file_name: str, header: dict[str, object] | None, rows: pl.DataFrame
+    ) -> None:
+        content: dict[str, object] = {"rows": rows.to_dicts()}
+        if header is not None:
+            content["portfolio"] = header
+        with self.database.connect() as connection:
+            imports.record_import(
+                connection,
+                portfolio_code=code,
+                kind=kind,
+                file_name=file_name,
+                content_sha256=_digest(header, rows),
+                content=content,
+            )
+
+    def _waiting(self, code: str) -> str | None:
+        """Digest of the newest positions import that still waits to be applied."""
+        with self.database.connect() as connection:
+            return imports.waiting_hash(connection, code, "positions")
+
+    def _stored_positions(self, code: str) -> pl.DataFrame:
+        stored = self.database.read(
+            tables.positions,
+            where="portfolio_id = (SELECT portfolio_id FROM sigmasight.portfolios WHERE code = %s)",
+            params=(code,),
+        )
+        tagged = self.database.query(
+            "SELECT pt.position_id, array_to_json(array_agg(t.name ORDER BY t.name))::text AS tags "
+            "FROM sigmasight.position_tags pt JOIN sigmasight.tags t USING (tag_id) GROUP BY 1"
+        ).with_columns(pl.col("tags").str.json_decode(pl.List(pl.String)))
+        return stored.join(tagged, on="position_id", how="left").with_columns(
+            pl.col("tags").fill_null([]).cast(pl.List(pl.String))
+        )
+
+    def _holdings(self) -> pl.DataFrame:
+        """Every position by its portfolio's code, those of imports still waiting included."""
+        stored = self.database.query(
+            "SELECT p.code AS portfolio_code, q.symbol, q.investment_class, q.entry_date, q.exit_date "
+            "FROM sigmasight.positions q JOIN sigmasight.portfolios p USING (portfolio_id)"
+        )
+        with self.database.connect() as connection:
+            waiting = imports.waiting_positions(connection)
+        return pl.concat([stored.filter(~pl.col("portfolio_code").is_in(waiting["portfolio_code"].unique())), waiting])
+
+
+def _shaped(stored: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """`stored` with the columns of `rows`; those that only say where a row came from are NULL."""
+    return stored.with_columns(
+        pl.lit(None, dtype=kind).alias(name) for name, kind in rows.schema.items() if name not in stored.columns
+    ).select(pl.col(name).cast(kind) for name, kind in rows.schema.items())
+
+
+def _header_differences(header: dict[str, object], known: pl.DataFrame) -> list[str]:
+    if known.is_empty():
+        return []
+    row = known.row(0, named=True)
+    return [
+        f"changed portfolio: {name} {row[name]} -> {value}"
+        for name, value in header.items()
+        if row[name] != value and name != "active"
+    ]
+
+
+def _digest(header: dict[str, object] | None, rows: pl.DataFrame) -> str:
+    facts = rows.drop([name for name in ("source_file", "source_line") if name in rows.columns])
+    return hashlib.sha256(repr((header, facts.rows())).encode()).hexdigest()
+
+
+def accept_demo(importer: Importer) -> list[str]:
+    """Accept the demo portfolios and their marks; returns the codes of those that were new or changed."""
+    from sigmasight_pipeline.demo import portfolios as shipped  # noqa: PLC0415  # only the demo needs its files
+
+    accepted = [
+        importer.positions(
+            book.content,
+            book.file_name,
+            Book(name=book.name, equity=str(Decimal(book.initial_equity)), inception=book.inception_date),
+            replace=True,
+        )
+        for book in shipped.books()
+    ]
+    marked = importer.marks(shipped.marks(), "marks.csv", replace=True)
+    return [code for item in [*accepted, marked] if not item.unchanged for code in item.portfolios]
