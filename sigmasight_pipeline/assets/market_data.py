@@ -7,8 +7,6 @@ Prices, corporate actions and option quotes are one step with three assets: a pr
 day, a contract is quoted under the symbol the split gave it, and continuity through a split needs all three.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -31,7 +29,7 @@ from sigmasight_pipeline.market_data.coverage import coverage
 from sigmasight_pipeline.market_data.instruments import needed_symbols, option_listings, priced_symbols
 from sigmasight_pipeline.market_data.screening import Screened, screen
 from sigmasight_pipeline.market_data.source import MarketDataSource
-from sigmasight_pipeline.market_data.treasury import carried_yields
+from sigmasight_pipeline.market_data.treasury import yields_of_sessions
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.frames import polars_schema
 from sigmasight_pipeline.storage.partitions import append_rows
@@ -128,7 +126,7 @@ def market_prices(
     """Fetch, screen and store; stop at the first session without enough prices."""
     run = SessionRun(context, postgres.database, settings.values, tables.daily_prices, code_version="1")
     received = _receive(run, market_data.source, only_missing=bool(config.portfolios))
-    failing = received.inputs["coverage"].filter(pl.col("coverage") < run.settings.coverage_error)["session_date"]
+    failing = received.inputs["coverage"].filter(pl.col("share") < run.settings.coverage_error)["session_date"]
     first_failing = failing.min() if not failing.is_empty() else None
     days = [day for day in run.requested if not isinstance(first_failing, date) or day < first_failing]
     _write(run, received, days)
@@ -177,27 +175,36 @@ def _receive(run: SessionRun, source: MarketDataSource, *, only_missing: bool) -
         .select(list(polars_schema(tables.corporate_actions)))
     )
     history = run.read(until(tables.corporate_actions)).filter(pl.col("ex_date") < run.first)
+    bars = source.daily_bars(symbols, run.first, run.last)
+    if only_missing:
+        bars = bars.join(stored, on=["session_date", "symbol"], how="anti")
+    rejections = database.read(
+        tables.rejected_prices,
+        where="status IN ('quarantined', 'accepted') OR session_date BETWEEN %s AND %s",
+        params=(run.first, run.last),
+    )
     screened = screen(
-        source.daily_bars(symbols, run.first, run.last),
+        bars,
         symbols=symbols,
         first=run.first,
         last=run.last,
-        trading_sessions=run.calendar,
+        calendar=session_calendar.calendar(),
+        closed=run.closed_ever,
         previous=before,
         stored=stored,
         actions=pl.concat([history, actions]),
         kinds=dict(zip(instruments["symbol"], instruments["kind"], strict=True)),
-        pending=database.read(tables.rejected_prices, where="status = 'quarantined'"),
+        rejections=rejections,
+        accepted_rejections=rejections.filter(pl.col("status") == "accepted")["rejection_id"].to_list(),
         source=source.name,
-        only_missing=only_missing,
+        now=datetime.now(UTC),
         large_move=values.large_move,
         quarantine_rise=values.quarantine_rise,
         quarantine_fall=values.quarantine_fall,
         confirmation_band=values.confirmation_band,
     )
-    fetched = screened.accepted.with_columns(
-        source=pl.lit(source.name), fetched_at=pl.lit(datetime.now(UTC)).cast(pl.Datetime("us", "UTC"))
-    ).select(list(polars_schema(tables.daily_prices)))
+    fetched = screened.accepted
+    fetched = fetched.filter(pl.col("session_date") >= run.first)
     prices = pl.concat([stored.join(fetched, on=["session_date", "symbol"], how="anti"), fetched]).sort(
         "session_date", "symbol"
     )
@@ -217,20 +224,18 @@ def _receive(run: SessionRun, source: MarketDataSource, *, only_missing: bool) -
         factors=factors,
         ever_priced=ever_priced,
     )
-    shares, missing = coverage(prices, needed)
     inputs = {
-        "coverage": shares,
-        "missing": missing,
+        "coverage": coverage(prices, needed),
+        "trading_sessions": run.calendar,
         "unpriced_proxies": factors.filter(
             pl.col("active") & pl.col("proxy_symbol").is_not_null() & ~pl.col("proxy_symbol").is_in(list(ever_priced))
         ),
-        "large_moves": screened.warnings,
-        "rejections": screened.rejected.with_columns(
+        "notices": screened.warnings.with_columns(detail=pl.format("{}: {}", "symbol", "detail")),
+        "rejections": screened.rejected.filter(
+            pl.col("rejection_id").is_null() | pl.col("session_date").is_in(run.requested)
+        ).with_columns(
             detail=pl.format("{}: {}", pl.col("symbol").fill_null("?"), "reason"),
             session_date=pl.col("session_date").fill_null(run.last),
-        ),
-        "restatements": screened.revisions.with_columns(
-            detail=pl.format("{}: close was {}", "symbol", pl.col("close").cast(pl.String))
         ),
         "with_history": pl.concat(
             [run.read(look_back(tables.daily_prices, sessions=rules.REPEATED_SESSIONS)), prices]
@@ -238,7 +243,7 @@ def _receive(run: SessionRun, source: MarketDataSource, *, only_missing: bool) -
         "option_history": pl.concat(
             [run.read(look_back(tables.option_prices, sessions=rules.REPEATED_SESSIONS)), quotes]
         ).unique(["session_date", "symbol"], keep="last"),
-        "splits": actions.filter(pl.col("kind") == "split"),
+        "actions": actions,
     }
     return _Received(prices, actions, quotes, screened, inputs)
 
@@ -247,23 +252,26 @@ def _write(run: SessionRun, received: _Received, days: list[date]) -> None:
     """Store the sessions `days`: prices, quotes, actions, and what was refused or replaced, in one transaction."""
     if not days:
         return
-    now = pl.lit(datetime.now(UTC)).cast(pl.Datetime("us", "UTC"))
-    actions = validate(tables.corporate_actions, received.actions.filter(pl.col("ex_date").is_in(days)))
     screened = received.screened
-    revisions = screened.revisions.filter(pl.col("session_date").is_in(days)).with_columns(replaced_at=now)
-    rejected = screened.rejected.filter(
-        pl.col("session_date").is_null() | (pl.col("session_date") <= days[-1])
-    ).with_columns(rejected_at=now)
+    actions = validate(tables.corporate_actions, received.actions.filter(pl.col("ex_date").is_in(days)))
+    revisions = screened.revisions.filter(pl.col("session_date") <= days[-1])
+    refused = screened.rejected.filter(pl.col("session_date").is_null() | (pl.col("session_date") <= days[-1]))
+    new, known = (refused.filter(pl.col("rejection_id").is_null() == fresh) for fresh in (True, False))
+    # a quarantined row of an earlier session that was confirmed is released into its own session
+    released = screened.accepted.filter(pl.col("session_date") < run.first)
+    earlier = released["session_date"].unique().sort().to_list()
+    kept = run.database.read(tables.daily_prices, where="session_date = ANY(%s)", params=(earlier,)).join(
+        released, on=["session_date", "symbol"], how="anti"
+    )
 
     def also(connection: psycopg.Connection) -> None:
         connection.execute("DELETE FROM sigmasight.corporate_actions WHERE ex_date = ANY(%s)", (days,))
         append_rows(connection, tables.corporate_actions, actions)
         append_rows(connection, tables.daily_price_revisions, revisions)
-        append_rows(connection, tables.rejected_prices, rejected)
-        if screened.confirmed:
+        append_rows(connection, tables.rejected_prices, new.drop("rejection_id"))
+        for status, ids in known.group_by("status").agg("rejection_id").iter_rows():
             connection.execute(
-                "UPDATE sigmasight.rejected_prices SET status = 'confirmed' WHERE rejection_id = ANY(%s)",
-                (list(screened.confirmed),),
+                "UPDATE sigmasight.rejected_prices SET status = %s WHERE rejection_id = ANY(%s)", (status, ids)
             )
         connection.execute(
             "UPDATE sigmasight.instruments i SET first_session = seen.first_session "
@@ -274,19 +282,24 @@ def _write(run: SessionRun, received: _Received, days: list[date]) -> None:
         )
 
     on_days = pl.col("session_date").is_in(days)
+    quotes = received.quotes.filter(on_days)
+    if earlier:
+        quotes = pl.concat(
+            [run.database.read(tables.option_prices, where="session_date = ANY(%s)", params=(earlier,)), quotes]
+        )
     run.write_all(
         [
-            (tables.daily_prices, received.prices.filter(on_days)),
-            (tables.option_prices, received.quotes.filter(on_days)),
+            (tables.daily_prices, pl.concat([kept, released, received.prices.filter(on_days)])),
+            (tables.option_prices, quotes),
         ],
-        sessions=days,
+        sessions=[*earlier, *days],
         before_commit=also,
     )
 
 
 def _coverage_by_session(received: _Received) -> dict[date, dict[str, float]]:
     return {
-        row["session_date"]: {"coverage": row["coverage"]} for row in received.inputs["coverage"].iter_rows(named=True)
+        row["session_date"]: {"coverage": row["share"]} for row in received.inputs["coverage"].iter_rows(named=True)
     }
 
 
@@ -295,10 +308,10 @@ def _stop(run: SessionRun, received: _Received, written: list[date], failing: da
     for day in written:
         for name in (tables.daily_prices.name, tables.corporate_actions.name, tables.option_prices.name):
             run.context.log_event(dg.AssetMaterialization(asset_key=name, partition=day.isoformat()))
-    missing = received.inputs["missing"].filter(pl.col("session_date") == failing)["symbol"].sort().to_list()
     row = received.inputs["coverage"].filter(pl.col("session_date") == failing).row(0, named=True)
+    missing = row["missing"]
     named = ", ".join(missing[:MISSING_NAMED]) + (", ..." if len(missing) > MISSING_NAMED else "")
-    if row["coverage"] == 0:
+    if row["share"] == 0:
         advice = (
             f"If the exchange was closed on {failing}, add it to SIGMASIGHT_CLOSED_SESSIONS; otherwise add the prices"
         )
@@ -306,7 +319,7 @@ def _stop(run: SessionRun, received: _Received, written: list[date], failing: da
         advice = "Add the missing prices"
     raise dg.Failure(
         description=(
-            f"{failing} has prices of {row['coverage']:.0%} of the {row['needed']} needed symbols, below "
+            f"{failing} has prices of {row['share']:.0%} of the {row['needed']} needed symbols, below "
             f"{run.settings.coverage_error:.0%} (missing: {named}). Sessions before it were written. "
             f"{advice} and run from {failing} again."
         ),
@@ -347,12 +360,14 @@ def treasury_yields(
     run = SessionRun(context, postgres.database, settings.values, tables.treasury_yields, code_version="1")
     source = market_data.source
     observed = source.treasury_yields(run.first - timedelta(days=YIELD_REACH_DAYS), run.last)
-    frame = carried_yields(
+    frame = yields_of_sessions(
         observed,
+        calendar=session_calendar.calendar(),
+        closed=run.closed_ever,
         sessions=run.sessions,
-        trading_sessions=run.calendar,
-        max_yield_age=run.settings.max_yield_age,
-    ).with_columns(source=pl.lit(source.name))
+        max_age=run.settings.max_yield_age,
+        source=source.name,
+    )
     frame = run.write(frame)
     verdicts = run.judge([rules.YIELDS_COMPLETE], frame, {})
     run.annotate(frame, {"ten_year_yield": pl.col("yield").filter(pl.col("tenor") == "10Y").first()})

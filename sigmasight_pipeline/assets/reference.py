@@ -4,8 +4,6 @@ What belongs here: materialising what was stated by people (imports) and by the 
 (``importing``), and market data.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left, bisect_right
 from datetime import UTC, date, datetime
 from importlib import resources
@@ -134,7 +132,7 @@ def factor_definitions(postgres: PostgresResource) -> dg.MaterializeResult:  # t
     text = resources.files("sigmasight_pipeline.assets").joinpath("factor_definitions.csv").read_bytes()
     frame = validate(
         tables.factor_definitions,
-        pl.read_csv(text, schema=polars_schema(tables.factor_definitions), missing_utf8_is_empty_string=False),
+        pl.read_csv(text, schema=polars_schema(tables.factor_definitions)),
     )
     with postgres.database.connect() as connection:
         changes = merge_rows(

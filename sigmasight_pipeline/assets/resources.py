@@ -6,7 +6,7 @@ vendors.
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import lru_cache
 
 import dagster as dg
 
@@ -17,24 +17,36 @@ from sigmasight_pipeline.settings import Settings, get_settings
 from sigmasight_pipeline.storage.database import Database
 
 
+@lru_cache(maxsize=4)
+def _database(url: str) -> Database:
+    """One Database per process and URL: its reading connection is kept open between steps."""
+    return Database(url)
+
+
+@lru_cache(maxsize=1)
+def _source() -> MarketDataSource:
+    """One source per process: what it has read or simulated is kept between steps."""
+    return open_source(get_settings(), sessions.calendar())
+
+
 class PostgresResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # its type parameter is for deferred resources
     """The database every asset reads from and writes to."""
 
     database_url: str
 
-    @cached_property
+    @property
     def database(self) -> Database:
         """The database, connected on first use."""
-        return Database(self.database_url)
+        return _database(self.database_url)
 
 
 class MarketDataResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # as above
     """The market data source the settings name (SIGMASIGHT_PRICE_SOURCE)."""
 
-    @cached_property
+    @property
     def source(self) -> MarketDataSource:
         """The source, opened on first use."""
-        return open_source(get_settings(), sessions.calendar())
+        return _source()
 
 
 class SettingsResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # as above

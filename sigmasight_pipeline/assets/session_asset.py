@@ -4,8 +4,6 @@ What belongs here: the factory that turns such a declaration into a Dagster asse
 assets that need more than read, compute, check, write (they use ``SessionRun`` themselves).
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

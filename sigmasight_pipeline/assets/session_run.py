@@ -55,7 +55,8 @@ class PortfolioConfig(dg.Config):
 class SessionRun:
     """The sessions of one run of one asset, and everything done with them.
 
-    `sessions` are the run's open sessions (closures left out), oldest first; `closed` are its unscheduled closures.
+    `sessions` are the run's open sessions (closures left out), oldest first; `closed` are its unscheduled closures,
+    `closed_ever` those of all stored sessions.
     """
 
     def __init__(
@@ -78,9 +79,9 @@ class SessionRun:
         self.calendar = database.read(tables.trading_sessions, order_by="session_date")
         if self.calendar.is_empty():
             raise ReferenceNotReadyError
-        closed = set(self.calendar.filter("is_closed")["session_date"])
-        self.sessions = [day for day in self.requested if day not in closed]
-        self.closed = [day for day in self.requested if day in closed]
+        self.closed_ever = frozenset(self.calendar.filter("is_closed")["session_date"])
+        self.sessions = [day for day in self.requested if day not in self.closed_ever]
+        self.closed = [day for day in self.requested if day in self.closed_ever]
         self.portfolio_ids = self._portfolio_ids(portfolios)
 
     def _portfolio_ids(self, codes: Sequence[str]) -> list[int] | None:
@@ -231,5 +232,5 @@ def content_hash(frame: pl.DataFrame) -> str:
     identity = frame.drop([c for c in (*tables.PROVENANCE, "fetched_at") if c in frame.columns])
     if identity.is_empty():
         return "empty"
-    total = identity.hash_rows(seed=0, seed_1=1, seed_2=2, seed_3=3).cast(pl.UInt128).sum()
+    total = identity.hash_rows(seed=0).cast(pl.UInt128).sum()
     return hashlib.sha256(f"{identity.height}:{total}".encode()).hexdigest()[:16]

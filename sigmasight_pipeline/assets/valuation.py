@@ -4,8 +4,6 @@ What belongs here: declarations of what each reads, the engine it calls and its 
 depends on its own previous session. What does not: formulas.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from datetime import date
 

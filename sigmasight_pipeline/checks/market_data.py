@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import polars as pl
 
 from sigmasight_pipeline.checks.rules import Judged, Rule, findings, nothing
-from sigmasight_pipeline.market_data.continuity import split_breaks
+from sigmasight_pipeline.market_data.continuity import option_split_continuity, split_continuity
 from sigmasight_pipeline.market_data.coverage import repeated_closes
+from sigmasight_pipeline.market_data.screening import Notice
 
 REPEATED_SESSIONS = 5
 """A close that does not move for this many sessions is more often a dead feed than a quiet stock."""
@@ -20,12 +21,12 @@ REPEATED_SESSIONS = 5
 
 def _below(limit: str) -> object:
     def judge(judged: Judged) -> pl.DataFrame:
-        short = judged.inputs["coverage"].filter(pl.col("coverage") < judged.limits[limit])
+        short = judged.inputs["coverage"].filter(pl.col("share") < judged.limits[limit])
         return findings(
             short,
             pl.format(
                 "{}% of {} needed symbols have a price",
-                (pl.col("coverage") * 100).round(1).cast(pl.String),
+                (pl.col("share") * 100).round(1).cast(pl.String),
                 "needed",
             ),
         )
@@ -53,8 +54,8 @@ MISSING = Rule(
     "WARN",
     "Every held and factor symbol has a price.",
     lambda judged: findings(
-        judged.inputs["missing"].group_by("session_date").agg(pl.col("symbol").sort().str.join(", ")),
-        pl.format("no price of {}", "symbol"),
+        judged.inputs["coverage"].filter(pl.col("missing").list.len() > 0),
+        pl.format("no price of {}", pl.col("missing").list.join(", ")),
     ),
 )
 
@@ -73,11 +74,12 @@ NEVER_PRICED = Rule(
 )
 
 
-def _told(name: str) -> object:
-    """Findings the screening made itself: frame `name` with session_date and detail."""
+def _noticed(*notices: Notice) -> object:
+    """What the screening noticed of stored prices, of these kinds."""
 
     def judge(judged: Judged) -> pl.DataFrame:
-        return findings(judged.inputs[name], pl.col("detail"))
+        told = judged.inputs["notices"].filter(pl.col("notice").is_in([notice.value for notice in notices]))
+        return findings(told, pl.col("detail"))
 
     return judge
 
@@ -86,21 +88,31 @@ LARGE_MOVES = Rule(
     "large_moves",
     "WARN",
     "No price moved by more than the limit (setting large_move) without a corporate action.",
-    _told("large_moves"),  # type: ignore[arg-type]  # a closure over the name of its input
+    _noticed(Notice.LARGE_MOVE),  # type: ignore[arg-type]  # a closure over its kinds of notice
 )
 
 REJECTED = Rule(
     "rejected_rows",
     "WARN",
-    "No received price was refused or quarantined (see rejected_prices).",
-    _told("rejections"),  # type: ignore[arg-type]  # as above
+    "No received price was refused, quarantined, sent twice or partly unusable (see rejected_prices).",
+    lambda judged: pl.concat(
+        [
+            findings(judged.inputs["rejections"], pl.col("detail")),
+            findings(
+                judged.inputs["notices"].filter(
+                    pl.col("notice").is_in([Notice.DUPLICATE_SESSION.value, Notice.UNUSABLE_OPEN_HIGH_LOW.value])
+                ),
+                pl.col("detail"),
+            ),
+        ]
+    ),
 )
 
 RESTATED = Rule(
     "restated_values",
     "WARN",
-    "No stored price was replaced by a different one (see daily_price_revisions).",
-    _told("restatements"),  # type: ignore[arg-type]  # as above
+    "No stored price was replaced by a different one, and none was released from quarantine.",
+    _noticed(Notice.RESTATED, Notice.RELEASED),  # type: ignore[arg-type]  # as above
 )
 
 REPEATED = Rule(
@@ -108,8 +120,11 @@ REPEATED = Rule(
     "WARN",
     f"No close stayed the same for {REPEATED_SESSIONS} sessions.",
     lambda judged: findings(
-        repeated_closes(judged.inputs["with_history"], sessions=REPEATED_SESSIONS).filter(
-            pl.col("session_date").is_in(list(judged.sessions))
+        repeated_closes(
+            judged.inputs["with_history"],
+            judged.inputs["trading_sessions"],
+            judged.sessions,
+            repeats=REPEATED_SESSIONS,
         ),
         pl.format("{}: close {} again", "symbol", pl.col("close").cast(pl.String)),
     ),
@@ -143,18 +158,31 @@ DAILY_PRICES: Sequence[Rule] = (
     RESTATED,
 )
 
+
+def _discontinuities(judged: Judged) -> pl.DataFrame:
+    prices, actions = judged.inputs["with_history"], judged.inputs["actions"]
+    breaks = pl.concat(
+        [
+            split_continuity(prices, actions, judged.sessions),
+            option_split_continuity(judged.inputs["option_history"], prices, actions, judged.sessions),
+        ]
+    ).filter(~pl.col("continuous"))
+    return findings(
+        breaks,
+        pl.format(
+            "{}: value moved by {} % through the split of {}",
+            "symbol",
+            (pl.col("change") * 100).round(1),
+            pl.col("ex_date").cast(pl.String),
+        ),
+    )
+
+
 SPLITS_CONTINUOUS = Rule(
     "value_continuous_through_splits",
     "ERROR",
     "Quantity times price is continuous within 5 % through every split, of shares and of options on them.",
-    lambda judged: findings(
-        split_breaks(
-            prices=judged.inputs["with_history"],
-            option_prices=judged.inputs["option_history"],
-            actions=judged.inputs["splits"],
-        ).filter(pl.col("session_date").is_in(list(judged.sessions))),
-        pl.col("detail"),
-    ),
+    _discontinuities,
 )
 
 YIELDS_COMPLETE = Rule(

@@ -129,7 +129,7 @@ class Verdict:
         return pl.DataFrame(
             {
                 "session_date": days,
-                "asset": [asset] * len(days),
+                "asset": [str(asset)] * len(days),  # SQLAlchemy's name type is a str that Polars cannot take
                 "check_name": [self.rule.name] * len(days),
                 "run_id": [run_id] * len(days),
                 "severity": [self.rule.severity] * len(days),

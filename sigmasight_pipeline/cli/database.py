@@ -23,6 +23,10 @@ from sigmasight_pipeline.storage.errors import redact
 app = typer.Typer(help="Look into the database, migrate it, start and stop the embedded server.", no_args_is_help=True)
 
 
+OWN_ENTRIES = {"postgres", "dagster"}
+"""What an installation keeps in its state folder."""
+
+
 def _embedded(action: str) -> EmbeddedServer:
     settings = load_settings()
     if settings.database_url is not None:
@@ -75,8 +79,8 @@ def upgrade() -> None:
         applied = schema.upgrade(address)
         shown = redact(address)
     else:
-        with EmbeddedServer(settings.home_path).shared() as server:
-            applied = schema.upgrade(server.url(DATABASE))
+        with EmbeddedServer(settings.home_path).shared() as address:
+            applied = schema.upgrade(address.url(DATABASE))
         shown = f"the embedded server in {settings.home_path}"
     err.print(
         f"Applied {', '.join(applied)} to {shown}." if applied else f"{shown}: already up to date.",
@@ -89,15 +93,15 @@ def serve(
     port: Annotated[int, typer.Option(help="Port to open on 127.0.0.1.")] = 5433,
 ) -> None:
     """Open the embedded server on 127.0.0.1 for tools that cannot use a socket (JDBC); Ctrl-C closes it again."""
-    with _embedded("serve").shared() as server:
+    server = _embedded("serve")
+    with server.serve(port) as address:
         schema.upgrade(server.url(DATABASE))
-        address = server.serve(port)
         err.print("Open until Ctrl-C; the URL contains the password:")
         out.print(address, markup=False, highlight=False)
-        stop = threading.Event()
-        signal.signal(signal.SIGTERM, lambda *_: stop.set())
+        stopped = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: stopped.set())
         try:
-            stop.wait()
+            stopped.wait()
         except KeyboardInterrupt:
             err.print("Closing.")
 
@@ -122,16 +126,14 @@ def reset(
     if not home.exists():
         err.print(f"There is nothing to remove: {home} does not exist.")
         return
-    foreign = [
-        entry.name
-        for entry in home.iterdir()
-        if entry.name not in EmbeddedServer.OWN_ENTRIES and entry.name not in {"dagster"}
-    ]
+    foreign = [entry.name for entry in home.iterdir() if entry.name not in OWN_ENTRIES]
     if foreign:
         raise UserError(
             f"{home} holds files that are not ours ({', '.join(sorted(foreign)[:5])}); "
             "move them away or remove the folder yourself"
         )
+    if EmbeddedServer(home).in_use():
+        raise UserError(f"{home} is in use by another process (`sigmasight dev`, a backfill): end it first")
     if not yes:
         typer.confirm(f"Remove {home} with its database and all results?", abort=True)
     EmbeddedServer(home).remove()

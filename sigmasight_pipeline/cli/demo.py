@@ -53,6 +53,8 @@ def demo(
                 last=last,
                 portfolios=[],
                 trigger="demo",
+                refresh=not accepted,
+                prices_from=installation.settings.first_session,
             )
         summary.print_portfolios(database, time.monotonic() - started)
     err.print(

@@ -9,8 +9,8 @@ import sys
 import traceback
 from typing import Annotated
 
-import click
 import typer
+from typer._click.exceptions import ClickException  # Typer carries its own Click and exports no base class
 
 from sigmasight_pipeline import __version__
 from sigmasight_pipeline.cli import books, database, demo, running, serving
@@ -78,18 +78,16 @@ def _expected_errors() -> tuple[type[BaseException], ...]:
 def main() -> None:
     """Entry point of the console script."""
     try:
-        app(standalone_mode=False)
-    except click.exceptions.Abort:
+        sys.exit(app(standalone_mode=False) or 0)
+    except typer.Abort:
         err.print("Stopped; nothing was changed.")
         sys.exit(130)
     except KeyboardInterrupt:
         err.print("Stopped. Sessions already written are complete; run the command again to go on.")
         sys.exit(130)
-    except click.ClickException as error:
+    except ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
     except _expected_errors() as error:
         err.print(f"Error: {error}", style="red", highlight=False, markup=False)
         sys.exit(1)

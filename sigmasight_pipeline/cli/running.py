@@ -72,13 +72,16 @@ def run_history(
     trigger: str = "backfill",
     look_back: bool = False,
     dry_run: bool = False,
+    refresh: bool = True,
+    prices_from: date | None = None,
 ) -> None:
     """Plan the history of `portfolios` from `first` to `last` and run it, then whatever its restatements reach."""
     database, settings = installation.database, installation.settings
     calendar = sessions.calendar()
     if first is not None and last is not None and first > last:
         raise UserError(f"--from {first} lies after --to {last}")
-    refresh_reference(installation)
+    if refresh:
+        refresh_reference(installation)
     source = market_source(installation)
     bounds = history.available(settings, source, calendar)
     start = first or history.inception_of(database, portfolios)
@@ -98,6 +101,7 @@ def run_history(
         portfolios=portfolios,
         trigger=trigger,
         look_back=look_back,
+        prices_from=prices_from,
     )
     if dry_run:
         for chunk in chunks:
@@ -108,15 +112,15 @@ def run_history(
     run_chunks(installation.launcher, chunks)
     done = chunks[-1].last
     newest = history.newest_snapshot(database)
-    restated = history.restated_since(database, begun)
-    if restated is not None and done is not None and newest is not None and newest > done:
+    restated = history.restated_since(database, begun, chunks[0].first or start)
+    if restated is not None and done is not None and newest is not None and (newest > done or restated < start):
         note(f"Prices from {restated} on were restated; going on to the newest snapshot, {newest}.")
         follow = history.plan_history(
             database,
             settings,
             source,
             calendar,
-            first=calendar.offset(done, 1),
+            first=restated if restated < start else calendar.offset(done, 1),
             last=newest,
             portfolios=portfolios,
             trigger=trigger,

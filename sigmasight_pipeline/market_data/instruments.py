@@ -7,10 +7,15 @@ and which of them a session needs. What does not: reading or writing tables.
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
+from datetime import timedelta
 
 import polars as pl
 
+from sigmasight_pipeline.calculations.actions import SplitRatios
+from sigmasight_pipeline.calculations.contracts import adjusted_symbol
 from sigmasight_pipeline.market_data.source import INSTRUMENTS, MarketDataSource
+from sigmasight_pipeline.symbols import SymbolError
 
 COLUMNS: dict[str, pl.DataType] = {
     "symbol": pl.String(),
@@ -56,9 +61,7 @@ def known_instruments(
         }
     )
     told = source.instruments(priced).cast(dict(INSTRUMENTS))
-    seen = stored.select(
-        "symbol", "first_session", stored_sector="sector", stored_sector_source="sector_source"
-    )
+    seen = stored.select("symbol", "first_session", stored_sector="sector", stored_sector_source="sector_source")
     market = (
         pl.DataFrame({"symbol": priced}, schema={"symbol": pl.String()})
         .join(told, on="symbol", how="left")
@@ -99,9 +102,7 @@ def known_instruments(
 
 
 def _complete(part: pl.DataFrame) -> pl.DataFrame:
-    missing = [
-        pl.lit(None, dtype=kind).alias(name) for name, kind in COLUMNS.items() if name not in part.columns
-    ]
+    missing = [pl.lit(None, dtype=kind).alias(name) for name, kind in COLUMNS.items() if name not in part.columns]
     return part.with_columns(missing).select(pl.col(name).cast(kind) for name, kind in COLUMNS.items())
 
 
@@ -153,3 +154,22 @@ def needed_symbols(
         .select("session_date", "symbol")
         .sort("session_date", "symbol")
     )
+
+
+def option_listings(positions: pl.DataFrame, actions: pl.DataFrame) -> list[str]:
+    """Every OCC symbol the held contracts are or were listed under, sorted: a split of the underlying renames them."""
+    splits = actions.filter(pl.col("kind") == "split")
+    ratios = SplitRatios(splits)
+    found: set[str] = set()
+    options = positions.filter(pl.col("investment_class") == "OPTIONS")
+    for symbol, underlying, entry in options.select("symbol", "underlying_symbol", "entry_date").iter_rows():
+        found.add(symbol)
+        for ex_date in splits.filter(pl.col("symbol") == underlying)["ex_date"]:
+            if ex_date > entry:
+                ratio = ratios.ratio(underlying, entry, ex_date)
+            else:
+                ratio = 1 / ratios.ratio(underlying, ex_date - timedelta(days=1), entry)
+            # a contract that cannot be listed under a whole strike has no quotes to ask for
+            with suppress(SymbolError):
+                found.add(adjusted_symbol(symbol, ratio))
+    return sorted(found)

@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from decimal import Decimal
 from typing import Any
 
 import polars as pl
@@ -72,6 +71,7 @@ class Book:
     """What is said of a portfolio beside its positions; None leaves what is stored (or the default) as it is."""
 
     name: str
+    code: str | None = None
     equity: str | None = None
     inception: date | None = None
     description: str | None = None
@@ -97,7 +97,7 @@ class Importer:
             first_stored_session=self.first_session,
         )
         stored = self.database.read(tables.portfolios)
-        known = stored.filter(pl.col("code") == slug(book.name))
+        known = stored.filter(pl.col("code") == (book.code or slug(book.name)))
         header, errors = self._header(book, known, stored, parsed)
         if parsed.errors or errors:
             raise RejectedFileError(file_name, [*errors, *parsed.errors])
@@ -107,7 +107,8 @@ class Importer:
         if waiting is not None and waiting == _digest(header, rows):
             return Accepted((code,), rows.height, None, warnings=parsed.warnings)
         found = compare.compare_positions(rows, self._stored_positions(code)) if known.height else None
-        differences = [*_header_differences(header, known), *(str(change) for change in found.changes if found)]
+        differences = _header_differences(header, known)
+        differences += [str(change) for change in found.changes] if found is not None else []
         if known.height and not differences:
             return Accepted((code,), rows.height, None, warnings=parsed.warnings)
         if known.height and not replace:
@@ -126,9 +127,7 @@ class Importer:
     def marks(self, content: bytes, file_name: str, *, replace: bool = False) -> Accepted:
         """Accept manual values of PRIVATE positions; they add to the stored ones."""
         held = self._holdings()
-        parsed = marks.parse_marks(
-            content, file_name=file_name, calendar=self.calendar, today=self.today, positions=held
-        )
+        parsed = marks.parse_marks(content, calendar=self.calendar, today=self.today, positions=held)
         stored = self.database.query(
             "SELECT DISTINCT p.code AS portfolio_code, q.symbol, m.session_date, m.price::text AS price "
             "FROM sigmasight.position_marks m JOIN sigmasight.positions q USING (position_id) "
@@ -197,7 +196,7 @@ class Importer:
         fields = checked.rows[0]
         inception = book.inception or row.get("inception_date") or self._inception(parsed)
         return {
-            "code": fields.code,
+            "code": book.code or fields.code,
             "name": row.get("name") or fields.name,
             "description": book.description or row.get("description"),
             "base_currency": "USD",
@@ -302,7 +301,7 @@ def accept_demo(importer: Importer) -> list[str]:
         importer.positions(
             book.content,
             book.file_name,
-            Book(name=book.name, equity=str(Decimal(book.initial_equity)), inception=book.inception_date),
+            Book(name=book.name, code=book.code, equity=str(book.initial_equity), inception=book.inception_date),
             replace=True,
         )
         for book in shipped.books()

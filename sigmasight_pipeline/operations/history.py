@@ -73,11 +73,14 @@ def missing_snapshots(database: Database, through: date) -> pl.DataFrame:
     )
 
 
-def restated_since(database: Database, moment: datetime) -> date | None:
-    """Earliest session whose price was replaced by a different one since `moment`, or None."""
+def restated_since(database: Database, moment: datetime, first: date) -> date | None:
+    """Earliest session whose price was replaced since `moment`, or that got one late before `first`; None if none."""
     row = database.query(
-        "SELECT min(session_date) AS earliest FROM sigmasight.daily_price_revisions WHERE replaced_at >= %s",
-        (moment,),
+        "SELECT least("
+        "(SELECT min(session_date) FROM sigmasight.daily_price_revisions WHERE replaced_at >= %s), "
+        "(SELECT min(session_date) FROM sigmasight.daily_prices WHERE fetched_at >= %s AND session_date < %s)"
+        ") AS earliest",
+        (moment, moment, first),
     )
     earliest = row["earliest"][0]
     return earliest if isinstance(earliest, date) else None
@@ -105,11 +108,12 @@ def plan_history(
     portfolios: Sequence[str] = (),
     trigger: str = "manual",
     look_back: bool = False,
+    prices_from: date | None = None,
 ) -> list[Chunk]:
     """The runs that make `first` to `last` right: the price look-back first, then the chain, in order.
 
-    The look-back covers the sessions before `first` that have no prices yet; with `look_back` all of them (new
-    symbols need prices there too). NothingToRunError where no session remains.
+    The look-back covers the sessions before `first` that have no prices yet (from `prices_from`, where given, else as
+    many as the longest window needs); with `look_back` all of them, because new symbols need prices there too. NothingToRunError where no session remains.
     """
     bounds = available(settings, source, calendar)
     days = calendar.between(max(first, bounds.first), min(last, bounds.last))
@@ -118,7 +122,7 @@ def plan_history(
             f"no session from {first} to {last} can be run: prices are available for {bounds.first} to {bounds.last} "
             "(SIGMASIGHT_FIRST_SESSION, and what the price source has)"
         )
-    earliest = max(bounds.first, calendar.offset(days[0], -LOOK_BACK_SESSIONS))
+    earliest = max(bounds.first, prices_from or calendar.offset(days[0], -LOOK_BACK_SESSIONS))
     before = [day for day in calendar.between(earliest, days[0]) if day < days[0]]
     wanted = before if look_back else _unpriced_sessions(database, before)
     size = settings.max_sessions_per_run

@@ -53,11 +53,11 @@ class Chunk:
             tags[PORTFOLIOS_TAG] = ", ".join(self.portfolios)
         return tags
 
-    def run_config(self, filtered_assets: Sequence[str]) -> dict[str, Any]:
-        """Run configuration: the portfolio filter for the assets that take one."""
-        if not self.portfolios or self.job != "daily":
+    def run_config(self, filtered_steps: Sequence[str]) -> dict[str, Any]:
+        """Run configuration: the portfolio filter for the steps that take one."""
+        if not self.portfolios:
             return {}
-        return {"ops": {name: {"config": {"portfolios": list(self.portfolios)}} for name in filtered_assets}}
+        return {"ops": {name: {"config": {"portfolios": list(self.portfolios)}} for name in filtered_steps}}
 
     def __str__(self) -> str:
         if self.first is None:
@@ -119,7 +119,7 @@ class Launcher:
     def run(self, chunk: Chunk, listener: Callable[[progress.StepDone], None] | None = None) -> Outcome:
         """Run one chunk and say how it ended; an asset that fails does not raise."""
         job = self.definitions.resolve_job_def(chunk.job)
-        config = {"loggers": QUIET_LOGGERS, **chunk.run_config(self._filtered_assets())}
+        config = {"loggers": QUIET_LOGGERS, **chunk.run_config(self._filtered_steps(job))}
         with progress.listening(listener or (lambda _step: None)):
             result = job.execute_in_process(
                 instance=self.instance,
@@ -147,18 +147,20 @@ class Launcher:
                     yield self.run(shorter, listener)
                 raise RangeFailedError(outcome)
 
-    def _filtered_assets(self) -> list[str]:
-        """Names of the assets that take a portfolio filter."""
-        graph = self.definitions.resolve_asset_graph()
+    def _filtered_steps(self, job: dg.JobDefinition) -> list[str]:
+        """Names of the steps of `job` that take a portfolio filter (see the tag on their assets)."""
+        selected = set(job.asset_layer.executable_asset_keys)
         return sorted(
-            key.to_user_string()
-            for key in graph.materializable_asset_keys
-            if graph.get(key).tags.get("filter") == "portfolio"
+            assets.op.name  # a step may write several assets
+            for assets in self.definitions.assets or ()
+            if isinstance(assets, dg.AssetsDefinition)
+            and selected & set(assets.keys)
+            and any(spec.tags.get("filter") == "portfolio" for spec in assets.specs)
         )
 
     def asset_count(self, job: str) -> int:
         """How many assets a run of `job` materialises."""
-        return len(self.definitions.resolve_job_def(job).asset_layer.executable_asset_keys)
+        return len(set(self.definitions.resolve_job_def(job).asset_layer.executable_asset_keys))
 
     def recover(self) -> int:
         """Fail the runs of processes that died (a killed command), so that nothing stays 'running'; returns how many.

@@ -3,8 +3,6 @@
 What belongs here: when runs start by the clock. What does not: how a range becomes runs (``operations.launcher``).
 """
 
-from __future__ import annotations
-
 import dagster as dg
 
 from sigmasight_pipeline import sessions

@@ -37,6 +37,9 @@ PORTFOLIO_FIELDS = (
 )
 """What an import states of a portfolio; the rest of the row belongs to portfolio_snapshots."""
 
+MANUAL = "manual"
+"""Source of a mark whose file names none."""
+
 NOTHING = MergeCounts(inserted=0, updated=0, deleted=0, unchanged=0)
 
 
@@ -68,21 +71,32 @@ def record_import(
     return int(row[0])
 
 
-def newest_hash(connection: psycopg.Connection, portfolio_code: str, kind: Kind) -> str | None:
-    """Content hash of the newest import of a portfolio and kind, or None."""
+def waiting_hash(connection: psycopg.Connection, portfolio_code: str, kind: Kind) -> str | None:
+    """Content hash of the newest import of a portfolio and kind that waits to be applied, or None."""
     row = connection.execute(
         "SELECT content_sha256 FROM sigmasight.portfolio_imports "
-        "WHERE portfolio_code = %s AND kind = %s ORDER BY import_id DESC LIMIT 1",
+        "WHERE portfolio_code = %s AND kind = %s AND applied_at IS NULL ORDER BY import_id DESC LIMIT 1",
         (portfolio_code, kind),
     ).fetchone()
     return None if row is None else str(row[0])
 
 
+def waiting_positions(connection: psycopg.Connection) -> pl.DataFrame:
+    """Positions of imports that wait: portfolio_code, symbol, investment_class, entry_date, exit_date."""
+    names = ["symbol", "investment_class", "entry_date", "exit_date"]
+    parts = [
+        _typed(tables.positions, item["content"]["rows"], names).select(
+            pl.lit(item["portfolio_code"]).alias("portfolio_code"), *names
+        )
+        for item in _newest(_waiting(connection, "positions"))
+    ]
+    schema = {"portfolio_code": pl.String(), **{name: polars_schema(tables.positions)[name] for name in names}}
+    return pl.concat([pl.DataFrame(schema=schema), *parts])
+
+
 def waiting_count(connection: psycopg.Connection) -> int:
     """How many accepted files the reference assets have not applied yet."""
-    row = connection.execute(
-        "SELECT count(*) FROM sigmasight.portfolio_imports WHERE applied_at IS NULL"
-    ).fetchone()
+    row = connection.execute("SELECT count(*) FROM sigmasight.portfolio_imports WHERE applied_at IS NULL").fetchone()
     return int(row[0]) if row else 0
 
 
@@ -93,9 +107,7 @@ def apply_portfolios(connection: psycopg.Connection) -> MergeCounts:
     counts = NOTHING
     if headers:
         frame = _typed(tables.portfolios, headers, PORTFOLIO_FIELDS)
-        counts = merge_rows(
-            connection, tables.portfolios, frame, key=("code",), scope=None, delete_missing=False
-        )
+        counts = merge_rows(connection, tables.portfolios, frame, key=("code",), scope=None, delete_missing=False)
     waiting = _waiting(connection, "flows")
     identifiers = _portfolio_ids(connection)
     for item in _newest(waiting):
@@ -152,11 +164,7 @@ def _apply_tags(connection: psycopg.Connection, portfolio_id: int, rows: Sequenc
         "INSERT INTO sigmasight.tags (name, kind) SELECT unnest(%s::text[]), 'regular' ON CONFLICT (name) DO NOTHING",
         (names,),
     )
-    pairs = [
-        (row["symbol"], str(row["entry_date"]), row["lot"], tag)
-        for row in rows
-        for tag in row.get("tags") or ()
-    ]
+    pairs = [(row["symbol"], str(row["entry_date"]), row["lot"], tag) for row in rows for tag in row.get("tags") or ()]
     connection.execute(
         "DELETE FROM sigmasight.position_tags WHERE position_id IN "
         "(SELECT position_id FROM sigmasight.positions WHERE portfolio_id = %s)",
@@ -174,13 +182,11 @@ def _apply_tags(connection: psycopg.Connection, portfolio_id: int, rows: Sequenc
     )
 
 
-def _apply_marks(
-    connection: psycopg.Connection, portfolio_id: int, rows: Sequence[Mapping[str, Any]]
-) -> None:
+def _apply_marks(connection: psycopg.Connection, portfolio_id: int, rows: Sequence[Mapping[str, Any]]) -> None:
     connection.execute(
         "INSERT INTO sigmasight.position_marks (position_id, session_date, price, source) "
-        "SELECT p.position_id, given.session_date, given.price, 'manual' "
-        "FROM unnest(%s::text[], %s::date[], %s::numeric[]) AS given(symbol, session_date, price) "
+        "SELECT p.position_id, given.session_date, given.price, given.source "
+        "FROM unnest(%s::text[], %s::date[], %s::numeric[], %s::text[]) AS given(symbol, session_date, price, source) "
         "JOIN sigmasight.positions p ON p.portfolio_id = %s AND p.symbol = given.symbol "
         "AND p.investment_class = 'PRIVATE' AND p.entry_date <= given.session_date "
         "AND (p.exit_date IS NULL OR p.exit_date >= given.session_date) "
@@ -189,6 +195,7 @@ def _apply_marks(
             [row["symbol"] for row in rows],
             [str(row["session_date"]) for row in rows],
             [str(row["price"]) for row in rows],
+            [row.get("source") or MANUAL for row in rows],
             portfolio_id,
         ),
     )
@@ -218,9 +225,7 @@ def _portfolio_ids(connection: psycopg.Connection) -> dict[str, int]:
     return dict(connection.execute("SELECT code, portfolio_id FROM sigmasight.portfolios").fetchall())
 
 
-def _typed(
-    table: Table, rows: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None
-) -> pl.DataFrame:
+def _typed(table: Table, rows: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None) -> pl.DataFrame:
     """Rows as recorded (decimals and dates as text) as a frame with the table's dtypes."""
     schema = polars_schema(table)
     wanted = list(names or schema)
@@ -228,10 +233,13 @@ def _typed(
         {name: [_text(row.get(name)) for row in rows] for name in wanted},
         schema=dict.fromkeys(wanted, pl.String()),
     )
-    return text.select(
-        pl.col(name) == "true" if schema[name] == pl.Boolean() else pl.col(name).cast(schema[name])
-        for name in wanted
-    )
+    return text.select(_from_text(name, schema[name]) for name in wanted)
+
+
+def _from_text(name: str, dtype: pl.DataType) -> pl.Expr:
+    if dtype == pl.Boolean():
+        return pl.col(name) == "true"
+    return pl.col(name).str.to_date() if dtype == pl.Date() else pl.col(name).cast(dtype)
 
 
 def _text(value: object) -> str | None:

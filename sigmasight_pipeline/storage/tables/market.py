@@ -63,8 +63,8 @@ rejected_prices = Table(
     instant("rejected_at", "When it was refused"),
     code(
         "status",
-        "quarantined (may be confirmed later), confirmed, or rejected",
-        isin=("quarantined", "confirmed", "rejected"),
+        "quarantined (may be confirmed), accepted (by a person, stored by the next run), confirmed, or rejected",
+        isin=("quarantined", "accepted", "confirmed", "rejected"),
     ),
     Index("rejected_prices_symbol_session", "symbol", "session_date"),
     comment="One row per received price that was not stored, with the reason.",

@@ -1,0 +1,351 @@
+"""Black-Scholes-Merton for European options on whole arrays: price and implied volatility.
+
+What belongs here: the formulas themselves, per underlying unit, on NumPy arrays that broadcast. What does
+not: which volatility, rate or price an option is given (``option_volatility``), and anything about positions.
+
+Units everywhere: prices in currency per underlying unit, `time` in years, `rate` and `dividend_yield`
+continuously compounded decimals, `volatility` annual decimal (0.2 is 20 %).
+
+Both functions work on the normalised out-of-the-money option (Jäckel, "Let's Be Rational", Wilmott 2015):
+with the discounted spot S' = S exp(-qT) and strike K' = K exp(-rT), x = -abs(ln(S'/K')) and
+s = volatility sqrt(T),
+
+    time value / sqrt(S'K') = b(x, s) = exp(x/2) N(x/s + s/2) - exp(-x/2) N(x/s - s/2),
+
+the same number for a call and a put. So put-call parity holds by construction, and an option worth next to
+nothing keeps its relative precision where S'N(d1) - K'N(d2) has only rounding noise left. The result of an
+element depends on its own inputs alone, to the bit, however many others share the call.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import erfcx, ndtr, ndtri
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+_SQRT_2 = float(np.sqrt(2.0))
+_SQRT_2_PI = float(np.sqrt(2.0 * np.pi))
+
+STEP_TOLERANCE = 1e-5
+"""A relative step this small ends the iteration: of fourth order, it leaves an error far below rounding."""
+
+BRACKET_TOLERANCE = 1e-15
+"""A bracket this narrow (relative where s > 1) ends it too: nothing lies between its ends but rounding."""
+
+ROUNDING = 4.0 * float(np.finfo(np.float64).eps)
+"""Relative error of an intrinsic value or upper bound: a smaller time value prices no volatility."""
+
+BLOCK = 8_192
+"""Options inverted at a time, so that the working arrays stay in the processor's cache."""
+
+
+class ImpliedVolatilityStatus(IntEnum):
+    """Outcome of inverting one price; every one but OK goes with a NaN volatility."""
+
+    OK = 0
+    BELOW_INTRINSIC = 1
+    """Price below the discounted intrinsic value: no volatility gives it."""
+    ABOVE_UPPER_BOUND = 2
+    """Price at or above what the option can ever be worth (S' for a call, K' for a put)."""
+    NO_TIME_VALUE = 3
+    """Price equal to the intrinsic value within rounding: any small volatility gives it."""
+    EXPIRED = 4
+    """Time to expiry zero or negative."""
+    BAD_INPUT = 5
+    """An input missing or not finite, spot or strike not positive, or price negative."""
+    NOT_CONVERGED = 6
+    """`max_iterations` used up."""
+
+    @property
+    def code(self) -> str:
+        """The status as stored in tables: `ok`, `below_intrinsic`, ..."""
+        return self.name.lower()
+
+
+class ImpliedVolatility(NamedTuple):
+    """Volatilities, NaN where there is none, and their ImpliedVolatilityStatus as int8."""
+
+    volatility: Floats
+    status: NDArray[np.int8]
+
+
+def price(
+    is_call: ArrayLike,
+    spot: ArrayLike,
+    strike: ArrayLike,
+    time: ArrayLike,
+    rate: ArrayLike,
+    volatility: ArrayLike,
+    dividend_yield: ArrayLike = 0.0,
+) -> Floats:
+    """Value of European options per underlying unit, in the broadcast shape of the arguments.
+
+    `is_call` is true for calls, false for puts. Zero time gives the intrinsic value, zero volatility that of
+    the discounted forward. NaN where an input is not finite, spot or strike is not positive, or time or
+    volatility is negative. Source: Merton (1973); Hull, "Options, Futures, and Other Derivatives", ch. 17.
+    """
+    is_call, (spots, strikes, years, rates, volatilities, yields), shape = _flattened(
+        is_call, spot, strike, time, rate, volatility, dividend_yield
+    )
+    contracts = _Contracts(is_call, spots, strikes, years, rates, yields)
+    with np.errstate(all="ignore"):
+        bounds = _Bounds.of(contracts)
+        valid = contracts.valid() & np.isfinite(volatilities) & (years >= 0.0) & (volatilities >= 0.0)
+        s = volatilities * np.sqrt(years)
+        terms = _Terms.of(bounds.x, np.where(s > 0.0, s, 1.0))
+        density = 0.5 * bounds.scale * np.exp(terms.exponent)
+        small = bounds.x * -2.0 >= s * s
+        time_value = np.where(
+            small,
+            np.maximum(density * (terms.near - terms.far), 0.0),
+            bounds.upper - bounds.intrinsic - density * (terms.near + terms.far),
+        )
+        value = bounds.intrinsic + np.where(s > 0.0, time_value, 0.0)
+        value = np.where(valid, np.minimum(value, bounds.upper), np.nan)
+    return value.reshape(shape)
+
+
+def implied_volatility(
+    is_call: ArrayLike,
+    price: ArrayLike,
+    spot: ArrayLike,
+    strike: ArrayLike,
+    time: ArrayLike,
+    rate: ArrayLike,
+    dividend_yield: ArrayLike = 0.0,
+    *,
+    max_iterations: int = 100,
+) -> ImpliedVolatility:
+    """Volatility at which `price()` of the option is `price`, with a status per element (broadcast shape).
+
+    Accurate to 1e-9, or to what the rounding of `price` itself allows where vega is tiny. Below the
+    inflection point s = sqrt(2 abs(x)) the equation is solved for ln b, above it for ln(exp(x/2) - b): both
+    are nearly straight close to the solution. The first guess inverts Bachelier's formula (below) or scales
+    the normal tail (above); Householder steps of third order follow, inside a bracket that is halved where a
+    step would leave it.
+    Two steps are the rule, so `max_iterations` is a safeguard only.
+    """
+    is_call, (prices, spots, strikes, years, rates, yields), shape = _flattened(
+        is_call, price, spot, strike, time, rate, dividend_yield
+    )
+    contracts = _Contracts(is_call, spots, strikes, years, rates, yields)
+    volatility = np.empty(prices.size)
+    status = np.empty(prices.size, dtype=np.int8)
+    with np.errstate(all="ignore"):
+        for start in range(0, prices.size, BLOCK):
+            part = slice(start, start + BLOCK)
+            volatility[part], status[part] = _invert(contracts.part(part), prices[part], max_iterations)
+    return ImpliedVolatility(volatility.reshape(shape), status.reshape(shape))
+
+
+def _flattened(is_call: ArrayLike, *values: ArrayLike) -> tuple[Mask, list[Floats], tuple[int, ...]]:
+    """Flags and values broadcast together, each one-dimensional and contiguous, and the shape they had.
+
+    Contiguous, because NumPy may take another code path, with another last bit, through a strided array.
+    """
+    arrays = np.broadcast_arrays(
+        np.asarray(is_call, dtype=np.bool_), *(np.asarray(value, dtype=np.float64) for value in values)
+    )
+    flags, *numbers = (np.ascontiguousarray(array).reshape(-1) for array in arrays)
+    return flags, numbers, arrays[0].shape
+
+
+class _Contracts(NamedTuple):
+    """Options without their price and volatility, one-dimensional and contiguous."""
+
+    is_call: Mask
+    spot: Floats
+    strike: Floats
+    time: Floats
+    rate: Floats
+    dividend_yield: Floats
+
+    def part(self, rows: slice) -> _Contracts:
+        """The options of `rows`."""
+        numbers = (self.spot, self.strike, self.time, self.rate, self.dividend_yield)
+        return _Contracts(self.is_call[rows], *(number[rows] for number in numbers))
+
+    def valid(self) -> Mask:
+        """Whether the numbers are finite, and spot and strike positive."""
+        numbers = (self.spot, self.strike, self.time, self.rate, self.dividend_yield)
+        finite: Mask = np.logical_and.reduce([np.isfinite(number) for number in numbers])
+        return finite & (self.spot > 0.0) & (self.strike > 0.0)
+
+
+class _Bounds(NamedTuple):
+    """What is known of an option whatever its volatility."""
+
+    x: Floats
+    """-abs(ln(S'/K'))."""
+    intrinsic: Floats
+    """Value at volatility 0."""
+    upper: Floats
+    """Value at infinite volatility."""
+    scale: Floats
+    """sqrt(S'K'), the unit of b."""
+
+    @classmethod
+    def of(cls, contracts: _Contracts) -> _Bounds:
+        is_call, spot, strike, time, rate, dividend_yield = contracts
+        discounted_spot = spot * np.exp(-dividend_yield * time)
+        discounted_strike = strike * np.exp(-rate * time)
+        gain = discounted_spot - discounted_strike
+        return cls(
+            x=-np.abs(np.log(spot / strike) + (rate - dividend_yield) * time),
+            intrinsic=np.maximum(np.where(is_call, gain, -gain), 0.0),
+            upper=np.where(is_call, discounted_spot, discounted_strike),
+            scale=np.sqrt(discounted_spot) * np.sqrt(discounted_strike),
+        )
+
+
+class _Terms(NamedTuple):
+    """The parts of b(x, s), with h = x/s and t = s/2; none overflows or loses relative precision.
+
+    b = exp(exponent) (near - far) / 2 where h + t <= 0, else exp(x/2) - b = exp(exponent) (near + far) / 2.
+    """
+
+    near: Floats
+    far: Floats
+    exponent: Floats
+
+    @classmethod
+    def of(cls, x: Floats, s: Floats) -> _Terms:
+        h = x / s
+        t = 0.5 * s
+        return cls(
+            near=erfcx(np.abs(h + t) / _SQRT_2),
+            far=erfcx((t - h) / _SQRT_2),
+            exponent=-0.5 * (h * h + t * t),
+        )
+
+
+def _invert(contracts: _Contracts, prices: Floats, max_iterations: int) -> tuple[Floats, NDArray[np.int8]]:
+    """The volatility (NaN where there is none) and the status of each option."""
+    bounds = _Bounds.of(contracts)
+    time_value = prices - bounds.intrinsic
+    room = bounds.upper - prices
+    # Only the intrinsic value carries rounding: out of the money the price is all time value.
+    noise = np.where(bounds.intrinsic > 0.0, ROUNDING * (bounds.intrinsic + bounds.upper), 0.0)
+    valid = contracts.valid() & np.isfinite(prices) & (prices >= 0.0)
+    valid &= np.isfinite(bounds.x) & np.isfinite(bounds.scale) & (bounds.scale > 0.0)
+    status = np.select(
+        [
+            ~valid,
+            contracts.time <= 0.0,
+            time_value < -noise,
+            time_value <= noise,
+            room <= ROUNDING * bounds.upper,
+        ],
+        [
+            ImpliedVolatilityStatus.BAD_INPUT,
+            ImpliedVolatilityStatus.EXPIRED,
+            ImpliedVolatilityStatus.BELOW_INTRINSIC,
+            ImpliedVolatilityStatus.NO_TIME_VALUE,
+            ImpliedVolatilityStatus.ABOVE_UPPER_BOUND,
+        ],
+        ImpliedVolatilityStatus.OK,
+    ).astype(np.int8)
+    solvable = np.flatnonzero(status == ImpliedVolatilityStatus.OK)
+    s = _total_volatility(
+        bounds.x[solvable],
+        np.log(time_value[solvable]) - np.log(bounds.scale[solvable]),
+        np.log(room[solvable]) - np.log(bounds.scale[solvable]),
+        max_iterations,
+    )
+    volatility = np.full(prices.size, np.nan)
+    volatility[solvable] = s / np.sqrt(contracts.time[solvable])
+    status[solvable[~np.isfinite(s)]] = ImpliedVolatilityStatus.NOT_CONVERGED
+    return volatility, status
+
+
+def _total_volatility(x: Floats, log_value: Floats, log_room: Floats, max_iterations: int) -> Floats:
+    """s with ln b(x, s) = `log_value` and ln(exp(x/2) - b(x, s)) = `log_room`; NaN where the steps ran out.
+
+    Every step works on the elements still moving; none of them sees another.
+    """
+    inflection = np.sqrt(-2.0 * x)
+    corner = erfcx(np.sqrt(-x))
+    log_corner_value = 0.5 * x + np.log(0.5 * (1.0 - corner))
+    log_corner_room = 0.5 * x + np.log(0.5 * (1.0 + corner))
+    below = log_value < log_corner_value
+    above = ~below
+    # b(x, s) <= b(0, s) <= s / sqrt(2 pi), which keeps the guess off zero for an option at the money.
+    least = _SQRT_2_PI * np.exp(log_value[above])
+    tail = np.exp(log_room[above] - log_corner_room[above]) * ndtr(-0.5 * inflection[above])
+    s = np.empty(x.size)
+    s[below] = np.minimum(_bachelier_guess(x[below], log_value[below]), inflection[below])
+    s[above] = np.maximum(-2.0 * ndtri(tail), least)
+    low = np.where(below, 0.0, np.minimum(inflection, s))
+    high = np.where(below, inflection, np.inf)
+    target = np.where(below, log_value, log_room)
+    side = np.where(below, -1.0, 1.0)
+
+    solution = np.full(x.size, np.nan)
+    moving = np.arange(x.size)
+    for _ in range(max_iterations):
+        excess, step = _householder_step(x, s, target, side)
+        low = np.where(excess < 0.0, s, low)
+        high = np.where(excess > 0.0, s, high)
+        proposed = s + step
+        inside = (proposed >= low) & (proposed <= high)
+        halved = np.where(np.isfinite(high), 0.5 * (low + high), 2.0 * s)
+        settled = inside & (np.abs(step) <= STEP_TOLERANCE * s)
+        done = settled | (excess == 0.0) | (high - low <= BRACKET_TOLERANCE * np.maximum(s, 1.0))
+        solution[moving[done]] = np.where(settled, proposed, s)[done]
+        left = ~done
+        if not left.any():
+            break
+        s = np.where(inside, proposed, halved)
+        if done.any():
+            moving, x, s, target, side = moving[left], x[left], s[left], target[left], side[left]
+            low, high = low[left], high[left]
+    return solution
+
+
+def _householder_step(x: Floats, s: Floats, target: Floats, side: Floats) -> tuple[Floats, Floats]:
+    """How far ln b (side -1) or -ln(exp(x/2) - b) (side 1) exceeds its target at s, and the step to its zero.
+
+    With v = (ln g)' of the solved function g, and q = b''/b' = x^2/s^3 - s/4: (ln g)''/v = q - v and
+    (ln g)'''/v = b'''/b' - 3 q v + 2 v^2.
+    """
+    terms = _Terms.of(x, s)
+    half = 0.5 * (terms.near + side * terms.far)
+    excess = -side * (terms.exponent + np.log(half) - target)
+    slope = 1.0 / (_SQRT_2_PI * half)
+    v = -side * slope
+    h_over_s_squared = (x / s / s) ** 2
+    q = h_over_s_squared * s - 0.25 * s
+    second = q - v
+    third = q * q - 3.0 * h_over_s_squared - 0.25 - 3.0 * q * v + 2.0 * v * v
+    newton = -excess / slope
+    step = newton * (1.0 + 0.5 * newton * second) / (1.0 + newton * (second + newton * third / 6.0))
+    return excess, step
+
+
+def _bachelier_table() -> tuple[Floats, Floats]:
+    """ln G and ln u for G(u) = n(u)/u - N(-u), both ascending in ln G.
+
+    For small s the normalised value is Bachelier's, b = abs(x) G(abs(x)/s).
+    """
+    log_u = np.linspace(np.log(60.0), np.log(1e-9), 2500)
+    u = np.exp(log_u)
+    ratio = 1.0 / u - np.sqrt(0.5 * np.pi) * erfcx(u / _SQRT_2)
+    return -0.5 * u * u + np.log(ratio / _SQRT_2_PI), log_u
+
+
+_LOG_BACHELIER, _LOG_DEPTH = _bachelier_table()
+
+
+def _bachelier_guess(x: Floats, log_value: Floats) -> Floats:
+    """s at which Bachelier's formula gives the normalised value, by table: some per cent off for usual x."""
+    wanted = log_value - np.log(-x)
+    upper = np.clip(np.searchsorted(_LOG_BACHELIER, wanted), 1, _LOG_BACHELIER.size - 1)
+    left, right = _LOG_BACHELIER[upper - 1], _LOG_BACHELIER[upper]
+    share = np.clip((wanted - left) / (right - left), 0.0, 1.0)
+    return -x / np.exp(_LOG_DEPTH[upper - 1] * (1.0 - share) + _LOG_DEPTH[upper] * share)

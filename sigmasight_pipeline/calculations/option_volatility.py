@@ -1,0 +1,398 @@
+"""Which volatility and rate each option contract is modelled with, and the model price that follows.
+
+What belongs here: the order implied, carried, vendor, historical, fallback; the Treasury rate for a time to
+expiry; the model price per underlying unit. What does not: the formulas (``black_scholes``), which contracts
+there are (``contracts``, ``contract_days``), and the order of prices a position is valued at (``valuation``).
+
+The result for session D reads the contract's rows of D and `max_carried_volatility_age` sessions before, the
+returns of `historical_lookback` and the yields of `yield_lookback` sessions ending with D. Given these, computing
+D alone or within a range gives the same row, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from enum import StrEnum
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from sigmasight_pipeline.calculations import black_scholes
+from sigmasight_pipeline.calculations.black_scholes import ImpliedVolatilityStatus
+from sigmasight_pipeline.calculations.timeline import IntArray, day_numbers
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+DAYS_PER_YEAR = 365.0
+SESSIONS_PER_YEAR = 252
+
+TENOR_DAYS = {
+    "1M": 30,
+    "3M": 91,
+    "6M": 182,
+    "1Y": 365,
+    "2Y": 2 * 365,
+    "5Y": 5 * 365,
+    "10Y": 10 * 365,
+    "30Y": 30 * 365,
+}
+"""Calendar days of each Treasury tenor, ascending: the first of two equally near ones is the shorter."""
+
+CONTRACT_DAYS = (
+    "contract",
+    "session_date",
+    "underlying_symbol",
+    "option_kind",
+    "strike_price",
+    "expiration_date",
+    "close",
+    "vendor_volatility",
+    "underlying_price",
+)
+"""Columns `model_options` reads of `contract_days`; others are ignored."""
+
+MODEL = {
+    "contract": pl.String(),
+    "session_date": pl.Date(),
+    "time_to_expiry": pl.Float64(),
+    "risk_free_rate": pl.Float64(),
+    "rate_source": pl.String(),
+    "implied_volatility": pl.Float64(),
+    "vol_status": pl.String(),
+    "volatility": pl.Float64(),
+    "vol_source": pl.String(),
+    "model_price": pl.Float64(),
+}
+"""Columns of the result of `model_options`."""
+
+_STATUS_CODES = {status.value: status.code for status in ImpliedVolatilityStatus}
+_VOL_SOURCES = ("implied", "carried", "vendor", "historical", "fallback")
+_RATE_SOURCES = ("observed", "carried", "default")
+_NONE = -1
+
+
+class OptionInputReason(StrEnum):
+    """Why `model_options` refuses its input."""
+
+    SESSIONS_NOT_ASCENDING = "sessions_not_ascending"
+    UNKNOWN_SESSION = "unknown_session"
+    DUPLICATE_CONTRACT_DAY = "duplicate_contract_day"
+    UNKNOWN_OPTION_KIND = "unknown_option_kind"
+    BAD_STRIKE = "bad_strike"
+    BAD_EXPIRATION = "bad_expiration"
+    UNKNOWN_TENOR = "unknown_tenor"
+    BAD_YIELD = "bad_yield"
+    YIELD_FROM_LATER = "yield_from_later"
+
+
+class OptionInputError(ValueError):
+    """Input that cannot be right, whatever the market did; `reason` says what."""
+
+    def __init__(self, reason: OptionInputReason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def historical_lookback(historical_volatility_window: int) -> int:
+    """Sessions, the computed one included, in which the returns of a historical volatility must lie.
+
+    Twice the window: a symbol with gaps still finds its returns, and the look-back is the same everywhere.
+    """
+    return 2 * historical_volatility_window
+
+
+def yield_lookback(max_carried_volatility_age: int, max_yield_age: int) -> int:
+    """Sessions, the computed one included, whose yields are read.
+
+    The two ages add up: a carried volatility was inverted with the rate of its own session.
+    """
+    return max_carried_volatility_age + max_yield_age + 1
+
+
+def model_options(
+    contract_days: pl.DataFrame,
+    log_returns: pl.DataFrame,
+    yields: pl.DataFrame,
+    sessions: Sequence[date],
+    *,
+    max_carried_volatility_age: int,
+    historical_volatility_window: int,
+    historical_volatility_min: int,
+    max_yield_age: int,
+    default_treasury_yield: float,
+    dividend_yield: float = 0.0,
+) -> pl.DataFrame:
+    """Volatility, its source, the rate and the model price of every row of `contract_days`.
+
+    `contract_days` (columns `CONTRACT_DAYS`): one row per contract, an identity that outlives splits, and
+    session: option_kind C or P, strike_price as of the session, and as Float64 or NULL the contract's own
+    close, vendor_volatility and underlying_price. `log_returns`: session_date, symbol, log_return,
+    sessions_spanned; only returns over one session count. `yields`: session_date, tenor, yield (decimal),
+    observed_date. `sessions`: the open sessions in order, from the earliest look-back on; ages are counted in
+    them, and rows of `log_returns` and `yields` on other days are left out.
+
+    Columns of the result (`MODEL`), ordered by contract and session_date:
+
+    - time_to_expiry: calendar days / 365.
+    - risk_free_rate: ln(1 + y) with y the newest yield, observed at most `max_yield_age` sessions ago, of the
+      tenor nearest in days (of two the shorter) among those that have one. rate_source: observed (on the
+      session), carried (earlier) or default (`default_treasury_yield`).
+    - implied_volatility, and vol_status: a code of ImpliedVolatilityStatus (`bad_input` also without a price
+      of the underlying); NULL without a close of the contract.
+    - volatility and vol_source: implied on the session; else carried, the contract's last implied one, at
+      most `max_carried_volatility_age` sessions old; else vendor; else historical, the standard deviation
+      (ddof 1) of the underlying's last `historical_volatility_window` returns, at least
+      `historical_volatility_min`, times sqrt(252); else fallback, which has neither volatility nor model
+      price. Without a price of the underlying it is fallback whatever the volatility.
+    - model_price: Black-Scholes-Merton, US dollars per underlying unit.
+    - On the expiration date model_price is the intrinsic value, vol_status `expired`, volatility and
+      vol_source NULL: none is needed, so it is no fallback.
+
+    Source: calculations.md section 5. Raises OptionInputError.
+    """
+    days = contract_days.select(CONTRACT_DAYS).sort("contract", "session_date")
+    line = day_numbers(pl.Series(sessions, dtype=pl.Date))
+    if (np.diff(line) <= 0).any():
+        raise OptionInputError(
+            OptionInputReason.SESSIONS_NOT_ASCENDING,
+            "`sessions` must be ascending and without duplicates; sort them first",
+        )
+    _require_sound(days, sessions)
+    _require_sound_yields(yields)
+    if days.is_empty():
+        return pl.DataFrame(schema=MODEL)
+    session = _positions(days["session_date"], line)
+    days_left = day_numbers(days["expiration_date"]) - line[session]
+    time = days_left / DAYS_PER_YEAR
+    rate, rate_source = _risk_free_rates(
+        session, days_left, yields, line, max_age=max_yield_age, default=default_treasury_yield
+    )
+
+    is_call = (days["option_kind"] == "C").to_numpy()
+    strike, spot = _floats(days["strike_price"]), _floats(days["underlying_price"])
+    implied, status = black_scholes.implied_volatility(
+        is_call, _floats(days["close"]), spot, strike, time, rate, dividend_yield
+    )
+    expired = days_left == 0
+    status = np.where(expired, ImpliedVolatilityStatus.EXPIRED, status)
+    reported = expired | days["close"].is_not_null().to_numpy()
+
+    usable = np.isfinite(spot) & (spot > 0.0) & ~expired
+    contract = days["contract"].rle_id().to_numpy()
+    candidates = (
+        implied,
+        _carried(implied, contract, session, max_carried_volatility_age),
+        _floats(days["vendor_volatility"]),
+    )
+    volatility = np.full(len(days), np.nan)
+    source = np.full(len(days), len(_VOL_SOURCES) - 1)
+    for place, candidate in enumerate(candidates):
+        _take(volatility, source, place, np.where(usable, candidate, np.nan))
+    wanting = np.flatnonzero(usable & np.isnan(volatility))
+    historical = np.full(len(days), np.nan)
+    historical[wanting] = _historical_volatility(
+        days["underlying_symbol"].gather(wanting),
+        session[wanting],
+        log_returns,
+        line,
+        window=historical_volatility_window,
+        minimum=historical_volatility_min,
+    )
+    _take(volatility, source, len(candidates), historical)
+    # At time 0 the price does not depend on volatility; any finite one gives the intrinsic value.
+    model_price = black_scholes.price(
+        is_call, spot, strike, time, rate, np.where(expired, 0.0, volatility), dividend_yield
+    )
+    return days.select("contract", "session_date").with_columns(
+        pl.Series("time_to_expiry", time),
+        pl.Series("risk_free_rate", rate),
+        _named("rate_source", rate_source, dict(enumerate(_RATE_SOURCES))),
+        _nullable("implied_volatility", implied),
+        _named("vol_status", np.where(reported, status, _NONE), _STATUS_CODES),
+        _nullable("volatility", volatility),
+        _named("vol_source", np.where(expired, _NONE, source), dict(enumerate(_VOL_SOURCES))),
+        _nullable("model_price", model_price),
+    )
+
+
+def _require_sound(days: pl.DataFrame, sessions: Sequence[date]) -> None:
+    """Raises OptionInputError naming the first contract day that cannot be right."""
+    faults = (
+        (
+            OptionInputReason.UNKNOWN_SESSION,
+            ~pl.col("session_date").is_in(list(sessions)),
+            "is on no open session; pass every open session, refreshing trading_sessions first",
+        ),
+        (
+            OptionInputReason.DUPLICATE_CONTRACT_DAY,
+            pl.struct("contract", "session_date").is_duplicated(),
+            "appears more than once; keep one row per contract and session",
+        ),
+        (
+            OptionInputReason.UNKNOWN_OPTION_KIND,
+            ~pl.col("option_kind").is_in(["C", "P"]),
+            "has an option kind other than C and P; correct the position",
+        ),
+        (
+            OptionInputReason.BAD_STRIKE,
+            ~(pl.col("strike_price").is_finite() & (pl.col("strike_price") > 0)),
+            "has no positive strike; correct the position",
+        ),
+        (
+            OptionInputReason.BAD_EXPIRATION,
+            pl.col("expiration_date") < pl.col("session_date"),
+            "has no expiration date on or after its session; leave expired contracts out",
+        ),
+    )
+    _refuse(days, faults, "option contract {contract} on {session_date}")
+
+
+def _require_sound_yields(yields: pl.DataFrame) -> None:
+    """Raises OptionInputError naming the first yield that cannot be right."""
+    faults = (
+        (
+            OptionInputReason.UNKNOWN_TENOR,
+            ~pl.col("tenor").is_in(list(TENOR_DAYS)),
+            f"is of none of the tenors {', '.join(TENOR_DAYS)}; correct treasury_yields",
+        ),
+        (
+            OptionInputReason.BAD_YIELD,
+            ~(pl.col("yield").is_finite() & (pl.col("yield") > -1.0)),
+            "is no decimal above -1; correct treasury_yields",
+        ),
+        (
+            OptionInputReason.YIELD_FROM_LATER,
+            ~(pl.col("observed_date") <= pl.col("session_date")),
+            "has no observation date on or before its session; correct treasury_yields",
+        ),
+    )
+    _refuse(yields, faults, "Treasury yield {yield} ({tenor}, {session_date})")
+
+
+def _refuse(frame: pl.DataFrame, faults: Sequence[tuple[OptionInputReason, pl.Expr, str]], subject: str) -> None:
+    """Raises OptionInputError for the first row with a fault; `subject` names it from its columns."""
+    for reason, wrong, message in faults:
+        for row in frame.filter(wrong.fill_null(True)).head(1).iter_rows(named=True):
+            raise OptionInputError(reason, f"{subject.format_map(row)} {message}")
+
+
+def _floats(series: pl.Series) -> Floats:
+    """The numbers of a column; NaN where NULL."""
+    return series.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+
+def _nullable(name: str, values: Floats) -> pl.Series:
+    return pl.Series(name, values).fill_nan(None)
+
+
+def _named(name: str, codes: NDArray[np.integer], names: dict[int, str]) -> pl.Series:
+    """Codes as their names; NULL for _NONE."""
+    return pl.Series(name, codes.astype(np.int64)).replace_strict(names | {_NONE: None}, return_dtype=pl.String)
+
+
+def _take(volatility: Floats, source: IntArray, place: int, candidate: Floats) -> None:
+    """Fills in the usable candidates (finite and positive) where no earlier source gave a volatility."""
+    taken = np.isnan(volatility) & np.isfinite(candidate) & (candidate > 0.0)
+    volatility[taken] = candidate[taken]
+    source[taken] = place
+
+
+def _carried(implied: Floats, contract: IntArray, session: IntArray, max_age: int) -> Floats:
+    """The contract's last implied volatility, at most `max_age` sessions old; rows by contract and session."""
+    row = np.arange(len(implied))
+    last = np.maximum.accumulate(np.where(np.isnan(implied), _NONE, row))
+    own = (last >= 0) & (contract[last] == contract) & (session - session[last] <= max_age)
+    return np.where(own, implied[last], np.nan)
+
+
+def _positions(dates: pl.Series, line: IntArray) -> IntArray:
+    """The number of each session on the line; _NONE for other days."""
+    days = day_numbers(dates)
+    position = np.minimum(np.searchsorted(line, days), len(line) - 1)
+    return np.where(line[position] == days, position, _NONE).astype(np.int64)
+
+
+def _historical_volatility(
+    symbols: pl.Series,
+    session: IntArray,
+    log_returns: pl.DataFrame,
+    line: IntArray,
+    *,
+    window: int,
+    minimum: int,
+) -> Floats:
+    """Annualised standard deviation of the last returns of each symbol through each session; NaN if too few."""
+    owners = {name: number for number, name in enumerate(symbols.unique().sort())}
+    returns = log_returns.filter(
+        pl.col("symbol").is_in(list(owners)),
+        pl.col("sessions_spanned") == 1,
+        pl.col("log_return").is_finite(),
+    )
+    position = _positions(returns["session_date"], line)
+    # One ascending number per symbol and session makes every window a stretch of one sorted array.
+    key = _numbered(returns["symbol"], owners) * len(line) + position
+    order = np.argsort(key, kind="stable")
+    order = order[position[order] != _NONE]
+    if not len(order):
+        return np.full(len(session), np.nan)
+    key, values = key[order], _floats(returns["log_return"])[order]
+
+    first_key = _numbered(symbols, owners) * len(line)
+    rows = np.searchsorted(key, first_key + session, side="right")[:, None] + np.arange(-window, 0)
+    oldest = first_key + np.maximum(session - historical_lookback(window) + 1, 0)
+    inside = (rows >= 0) & (key[np.maximum(rows, 0)] >= oldest[:, None])
+    picked = np.where(inside, values[np.maximum(rows, 0)], 0.0)
+    count = inside.sum(axis=1)
+    # Measured from the newest return, so that equal returns have exactly no spread; summed from left to
+    # right (cumsum), so that the last bit does not depend on how many rows are computed together.
+    shifted = np.where(inside, picked - picked[:, -1:], 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.cumsum(shifted, axis=1)[:, -1] / count
+        squares = np.where(inside, shifted - mean[:, None], 0.0) ** 2
+        variance = np.cumsum(squares, axis=1)[:, -1] / (count - 1)
+    enough = count >= max(minimum, 2)
+    return np.where(enough, np.sqrt(np.where(enough, variance, 0.0) * SESSIONS_PER_YEAR), np.nan)
+
+
+def _numbered(names: pl.Series, numbers: dict[str, int]) -> IntArray:
+    return names.replace_strict(numbers, return_dtype=pl.Int64).to_numpy()
+
+
+def _risk_free_rates(
+    session: IntArray,
+    days_left: IntArray,
+    yields: pl.DataFrame,
+    line: IntArray,
+    *,
+    max_age: int,
+    default: float,
+) -> tuple[Floats, IntArray]:
+    """Continuously compounded rate of each row, and its place in _RATE_SOURCES."""
+    position = _positions(yields["session_date"], line)
+    column = _numbered(yields["tenor"], {tenor: number for number, tenor in enumerate(TENOR_DAYS)})
+    on_line = position != _NONE
+    cell = (position[on_line], column[on_line])
+    rate = np.full((len(line), len(TENOR_DAYS)), np.nan)
+    rate[cell] = np.log1p(_floats(yields["yield"])[on_line])
+    seen = np.full(rate.shape, _NONE)
+    seen[cell] = np.searchsorted(line, day_numbers(yields["observed_date"]), side="right")[on_line] - 1
+
+    row = np.arange(len(line))[:, None]
+    newest = np.maximum.accumulate(np.where(np.isnan(rate), _NONE, row), axis=0)
+    tenor = np.arange(len(TENOR_DAYS))
+    rate = rate[newest, tenor]
+    age = row - seen[newest, tenor]
+    usable = (newest != _NONE) & (age <= max_age)
+
+    distance = np.abs(days_left[:, None] - np.array(list(TENOR_DAYS.values()), dtype=np.float64))
+    nearest = np.argmin(np.where(usable[session], distance, np.inf), axis=1)
+    found = usable[session, nearest]
+    observed_today = age[session, nearest] == 0
+    source = np.where(observed_today, _RATE_SOURCES.index("observed"), _RATE_SOURCES.index("carried"))
+    return (
+        np.where(found, rate[session, nearest], np.log1p(default)),
+        np.where(found, source, _RATE_SOURCES.index("default")),
+    )

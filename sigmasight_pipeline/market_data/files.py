@@ -1,0 +1,239 @@
+"""The `files` source: market data from a folder of CSV or Parquet files.
+
+What belongs here: which tables the folder may have, their columns, and the rules of one row and between rows of a
+file. What does not: reading cells (``market_data.data_file``) and judging prices (``market_data.screening``): a zero
+close or a date without trading is delivered as it is.
+
+Only `prices` is required; a missing optional file means "none". A file is read once and again when it changes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Collection
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from sigmasight_pipeline.market_data.data_file import ROW, UNREADABLE, Column, DataFile, Kind, find_file
+from sigmasight_pipeline.market_data.screening import Reason
+from sigmasight_pipeline.market_data.source import (
+    ACTIONS,
+    BARS,
+    INSTRUMENTS,
+    OPTION_BARS,
+    YIELDS,
+    MarketDataError,
+)
+from sigmasight_pipeline.sessions import SessionCalendar
+from sigmasight_pipeline.storage.tables.market import TENORS
+from sigmasight_pipeline.storage.tables.reference import INSTRUMENT_KINDS
+from sigmasight_pipeline.symbols import canonical_symbol, looks_like_option, parse_option, private_symbol
+
+logger = logging.getLogger(__name__)
+
+DECIMAL_YIELD = "write decimals, 0.0425 for 4.25 %"
+POSITIVE = "a number above 0"
+
+
+def _optional(name: str, kind: Kind = "price", **details: Any) -> Column:
+    return Column(name, kind, mandatory=False, empty=True, **details)
+
+
+FILES: dict[str, tuple[Column, ...]] = {
+    "prices": (
+        Column("symbol", "text"),
+        Column("date", "date"),
+        _optional("open"),
+        _optional("high"),
+        _optional("low"),
+        Column("close", "price", empty=True),
+        _optional("volume", "number", lenient=True),
+    ),
+    "corporate_actions": (
+        Column("symbol", "text"),
+        Column("ex_date", "date"),
+        Column("kind", "code", values=("split", "dividend")),
+        Column("split_from", "price", empty=True),
+        Column("split_to", "price", empty=True),
+        Column("cash_amount", "price", empty=True),
+        _optional("pay_date", "date"),
+    ),
+    "treasury_yields": (
+        Column("date", "date"),
+        Column("tenor", "code", values=TENORS),
+        Column("yield", "number", bounds=(-0.05, 0.30), hint=DECIMAL_YIELD),
+    ),
+    "option_prices": (
+        Column("symbol", "text"),
+        Column("date", "date"),
+        Column("close", "price", empty=True),
+        _optional("bid", bounds=(0, None)),
+        _optional("ask", bounds=(0, None)),
+        _optional("implied_volatility", "number", bounds=(0.001, 20), hint="write decimals, 0.25 for 25 %"),
+        _optional("open_interest", "number", bounds=(0, None)),
+    ),
+    "instruments": (
+        Column("symbol", "text"),
+        Column("kind", "code", values=INSTRUMENT_KINDS),
+        Column("name", "text", empty=True),
+        Column("sector", "text", empty=True),
+        Column("industry", "text", empty=True),
+        _optional("duration", "number"),
+        _optional("last_session", "date"),
+        _optional("replaced_by", "text"),
+    ),
+}
+"""Columns of every file the source delivers from; the header decides their order."""
+
+
+class FilesSource:
+    """The folder as a source (``market_data.source.MarketDataSource``). Every method may raise MarketDataError."""
+
+    name = "files"
+    local = True
+
+    def __init__(self, folder: Path, calendar: SessionCalendar) -> None:
+        self._folder = folder
+        self._calendar = calendar
+        self._cache: dict[Path, tuple[tuple[int, int], pl.DataFrame]] = {}
+
+    def stored_range(self) -> tuple[date, date] | None:
+        """First and last date of the prices file."""
+        days = self._prices().select(first=pl.col("session_date").min(), last=pl.col("session_date").max())
+        return days.row(0)
+
+    def symbols(self) -> Collection[str]:
+        """Every symbol of the prices file, sorted."""
+        return tuple(self._prices()["symbol"].unique().sort())
+
+    def daily_bars(self, symbols: Collection[str], first: date, last: date) -> pl.DataFrame:
+        """The rows of the prices file, in its order, whatever they are worth."""
+        return _chosen(self._prices(), symbols, "session_date", first, last)
+
+    def corporate_actions(self, symbols: Collection[str], first: date, last: date) -> pl.DataFrame:
+        """Splits and dividends by their ex-date, which is a session: one that is none has moved to the next."""
+        return _chosen(self._load("corporate_actions", self._read_actions, ACTIONS), symbols, "ex_date", first, last)
+
+    def option_bars(self, symbols: Collection[str], first: date, last: date) -> pl.DataFrame:
+        """Quotes by compact OCC symbol."""
+        return _chosen(self._load("option_prices", _read_options, OPTION_BARS), symbols, "session_date", first, last)
+
+    def treasury_yields(self, first: date, last: date) -> pl.DataFrame:
+        """Yields as the file states them."""
+        return self._load("treasury_yields", _read_yields, YIELDS).filter(
+            pl.col("observed_date").is_between(first, last)
+        )
+
+    def instruments(self, symbols: Collection[str]) -> pl.DataFrame:
+        """The rows of the instruments file about `symbols`."""
+        return self._load("instruments", _read_instruments, INSTRUMENTS).filter(pl.col("symbol").is_in(list(symbols)))
+
+    def _prices(self) -> pl.DataFrame:
+        return self._load("prices", _read_prices, BARS)
+
+    def _load(
+        self, name: str, read: Callable[[DataFile], pl.DataFrame], schema: dict[str, pl.DataType]
+    ) -> pl.DataFrame:
+        if not self._folder.is_dir():
+            raise MarketDataError(
+                f"the folder of the files source, {self._folder}, does not exist: create it with prices.csv or "
+                "prices.parquet in it, or set SIGMASIGHT_FILES_DIR to the right folder"
+            )
+        path = find_file(self._folder, name)
+        if path is None:
+            if name == "prices":
+                raise MarketDataError(
+                    f"{self._folder} has neither prices.csv nor prices.parquet: put one there with the columns "
+                    "symbol, date, close, or set SIGMASIGHT_FILES_DIR to the right folder"
+                )
+            return pl.DataFrame(schema=schema)
+        status = path.stat()
+        version = (status.st_mtime_ns, status.st_size)
+        known = self._cache.get(path)
+        if known is None or known[0] != version:
+            known = (version, read(DataFile(path, FILES[name])).select(list(schema)))
+            self._cache[path] = known
+        return known[1]
+
+    def _read_actions(self, file: DataFile) -> pl.DataFrame:
+        frame = file.parse(file.read(), "symbol", _listed_symbol)
+        is_split = pl.col("kind") == "split"
+        for column in ("split_from", "split_to"):
+            file.refuse(frame, is_split & (pl.col(column) > 0).not_().fill_null(True), column, POSITIVE)
+        file.refuse(frame, ~is_split & (pl.col("cash_amount") > 0).not_().fill_null(True), "cash_amount", POSITIVE)
+        moved = {day: self._session(day) for day in frame["ex_date"].unique()}
+        frame = frame.with_columns(
+            pl.when(is_split).then(pl.col("split_from", "split_to")),
+            pl.when(~is_split).then("cash_amount"),
+            stated=pl.col("ex_date"),
+            ex_date=pl.col("ex_date").replace_strict(moved, return_dtype=pl.Date),
+        )
+        for symbol, stated, ex_date in (
+            frame.filter(pl.col("stated") != pl.col("ex_date")).select("symbol", "stated", "ex_date").iter_rows()
+        ):
+            logger.warning(
+                "%s: the ex-date %s of %s is no session and counts as %s", file.path, stated, symbol, ex_date
+            )
+        file.refuse_duplicates(
+            frame, ["symbol", "ex_date", "kind"], "add several dividends of one ex-date up, remove a repeated row"
+        )
+        return frame
+
+    def _session(self, day: date) -> date:
+        inside = self._calendar.dates[0] <= day <= self._calendar.dates[-1]
+        return self._calendar.on_or_after(day) if inside else day
+
+
+def _chosen(frame: pl.DataFrame, symbols: Collection[str], day: str, first: date, last: date) -> pl.DataFrame:
+    return frame.filter(pl.col(day).is_between(first, last) & pl.col("symbol").is_in(list(symbols)))
+
+
+def _listed_symbol(text: str) -> str:
+    if looks_like_option(text):
+        raise ValueError(f"{text!r} is an option; its closes belong in option_prices, its underlying's actions apply")
+    return canonical_symbol(text)
+
+
+def _read_prices(file: DataFile) -> pl.DataFrame:
+    frame = file.read().rename({"date": "session_date"})
+    if frame.is_empty():
+        raise MarketDataError(f"{file.path} has a header and no rows; expected at least one price")
+    rows = frame.filter(UNREADABLE)[ROW]
+    problems = pl.DataFrame(
+        {
+            ROW: rows,
+            "problem": [Reason.VOLUME_NOT_A_NUMBER.value] * len(rows),
+            "received": [json.dumps(cells, sort_keys=True) for cells in file.received(rows.to_list())],
+        },
+        schema={ROW: frame.schema[ROW], "problem": pl.String(), "received": pl.String()},
+    )
+    frame = frame.join(problems, on=ROW, how="left", maintain_order="left")
+    return file.parse(frame, "symbol", _listed_symbol)
+
+
+def _read_options(file: DataFile) -> pl.DataFrame:
+    frame = file.parse(file.read(), "symbol", lambda text: parse_option(text).symbol)
+    file.refuse(frame, pl.col("close") <= 0, "close", f"{POSITIVE} or nothing")
+    file.refuse_duplicates(frame, ["symbol", "date"], "keep one")
+    return frame.rename({"date": "session_date"})
+
+
+def _read_yields(file: DataFile) -> pl.DataFrame:
+    frame = file.read()
+    file.refuse_duplicates(frame, ["date", "tenor"], "keep one")
+    return frame.rename({"date": "observed_date"})
+
+
+def _read_instruments(file: DataFile) -> pl.DataFrame:
+    frame = file.read()
+    is_private, is_option = pl.col("kind") == "private", pl.col("kind") == "option"
+    frame = file.parse(frame, "symbol", private_symbol, where=is_private)
+    frame = file.parse(frame, "symbol", lambda text: parse_option(text).symbol, where=is_option)
+    frame = file.parse(frame, "symbol", _listed_symbol, where=~is_private & ~is_option)
+    frame = file.parse(frame, "replaced_by", _listed_symbol)
+    file.refuse_duplicates(frame, ["symbol"], "keep one")
+    return frame

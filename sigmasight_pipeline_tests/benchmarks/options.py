@@ -1,0 +1,145 @@
+"""Option pricing and implied volatility against loops over the libraries one would otherwise call.
+
+What belongs here: timings of ``black_scholes`` on 10,000 options. What does not: correctness, beyond making sure that
+both sides found the same values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import erfc, exp, log, sqrt
+from typing import NamedTuple
+
+import mibian
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+
+from sigmasight_pipeline.calculations import black_scholes
+from sigmasight_pipeline_tests.benchmarks.measurement import Measurement, fastest
+
+OPTIONS = 10_000
+BRENTQ_OPTIONS = 500
+MIBIAN_PRICES = 200
+MIBIAN_INVERSIONS = 10
+
+BRENTQ_BUDGET = 1 / 20
+"""Stands for the architecture's 15 times py_lets_be_rational, which takes 1.2 to 1.7 times as long as this loop and is
+no dependency."""
+
+MIBIAN_BUDGET = 1 / 3_000
+
+Floats = NDArray[np.float64]
+Option = tuple[bool, float, float, float, float]
+
+
+class Options(NamedTuple):
+    """Options and their volatilities; without a dividend yield, which mibian and the loop do not know."""
+
+    is_call: NDArray[np.bool_]
+    spot: Floats
+    strike: Floats
+    time: Floats
+    rate: Floats
+    volatility: Floats
+
+    def price(self) -> Floats:
+        """What they are worth."""
+        return black_scholes.price(self.is_call, self.spot, self.strike, self.time, self.rate, self.volatility)
+
+    def inverted(self, prices: Floats) -> Floats:
+        """The volatilities back from the prices."""
+        found = black_scholes.implied_volatility(self.is_call, prices, self.spot, self.strike, self.time, self.rate)
+        return found.volatility
+
+    def first(self, count: int) -> list[Option]:
+        """The first of them as plain Python numbers: is_call, spot, strike, time, rate."""
+        columns = (self.is_call, self.spot, self.strike, self.time, self.rate)
+        return list(zip(*(column[:count].tolist() for column in columns), strict=True))
+
+
+def run() -> list[Measurement]:
+    """Seconds for 10,000 options; ratios compare the time per option, as the peers are given fewer."""
+    options = _options()
+    prices = options.price()
+
+    def compared(
+        stage: str,
+        ours: Callable[[], Floats],
+        peer: str,
+        theirs: Callable[[], list[float]],
+        budget: float | None = None,
+    ) -> Measurement:
+        """Alternating, so that a busy machine slows both. Raises AssertionError where the results differ."""
+        found = theirs()
+        np.testing.assert_allclose(found, ours()[: len(found)], rtol=0, atol=1e-6)
+        rounds = [(fastest(ours, 3), fastest(theirs, 1)) for _ in range(5)]
+        seconds, peer_seconds = (min(taken) for taken in zip(*rounds, strict=True))
+        return Measurement(stage, seconds, OPTIONS, seconds / OPTIONS / (peer_seconds / len(found)), peer, budget)
+
+    def inverted() -> Floats:
+        return options.inverted(prices)
+
+    stage, with_brentq, with_mibian = "implied volatility", _brentq(options, prices), _mibian(options, prices)
+    return [
+        compared("option price", options.price, "mibian.BS loop", _mibian_prices(options)),
+        compared(stage, inverted, "scipy.optimize.brentq loop", with_brentq, BRENTQ_BUDGET),
+        compared(stage, inverted, "mibian.BS loop", with_mibian, MIBIAN_BUDGET),
+    ]
+
+
+def _options() -> Options:
+    """Listed options as they are: a week to two years, most strikes within 30 % of the spot."""
+    random = np.random.default_rng(20240102)
+    spot = random.uniform(20, 500, OPTIONS)
+    strike = spot * np.exp(random.normal(0, 0.15, OPTIONS))
+    time = random.integers(7, 700, OPTIONS) / 365
+    # Deep options get the volatility that leaves them worth something: nobody inverts the others.
+    volatility = random.uniform(0.12, 0.8, OPTIONS) + np.abs(np.log(strike / spot)) / np.sqrt(time) / 3
+    rate = random.uniform(0.01, 0.05, OPTIONS)
+    return Options(random.random(OPTIONS) < 0.5, spot, strike, time, rate, volatility)
+
+
+def _brentq(options: Options, prices: Floats) -> Callable[[], list[float]]:
+    """A loop over brentq with the closed form in plain Python."""
+
+    def normal(x: float) -> float:
+        return 0.5 * erfc(-x / sqrt(2.0))
+
+    def excess(volatility: float, target: float, option: Option) -> float:
+        is_call, spot, strike, time, rate = option
+        total = volatility * sqrt(time)
+        d1 = (log(spot / strike) + rate * time) / total + 0.5 * total
+        sign = 1.0 if is_call else -1.0
+        value = spot * normal(sign * d1) - strike * exp(-rate * time) * normal(sign * (d1 - total))
+        return sign * value - target
+
+    rows = list(zip(prices.tolist(), options.first(BRENTQ_OPTIONS), strict=False))
+    return lambda: [brentq(excess, 1e-4, 5.0, args=row, xtol=1e-9) for row in rows]
+
+
+def _mibian(options: Options, prices: Floats) -> Callable[[], list[float]]:
+    """A loop over mibian, which bisects until the price agrees to six decimals."""
+    rows = [
+        (_mibian_arguments(option), {"callPrice" if option[0] else "putPrice": price})
+        for price, option in zip(prices.tolist(), options.first(MIBIAN_INVERSIONS), strict=False)
+    ]
+    return lambda: [mibian.BS(arguments, **price).impliedVolatility / 100 for arguments, price in rows]
+
+
+def _mibian_prices(options: Options) -> Callable[[], list[float]]:
+    """A loop over mibian's prices, without its Greeks."""
+    rows = [
+        ("callPrice" if option[0] else "putPrice", _mibian_arguments(option), volatility * 100)
+        for volatility, option in zip(options.volatility.tolist(), options.first(MIBIAN_PRICES), strict=False)
+    ]
+    return lambda: [
+        getattr(mibian.BS(arguments, volatility=volatility, performance=True), side)
+        for side, arguments, volatility in rows
+    ]
+
+
+def _mibian_arguments(option: Option) -> list[float]:
+    """mibian takes the rate in percent and days."""
+    _, spot, strike, time, rate = option
+    return [spot, strike, rate * 100, time * 365]

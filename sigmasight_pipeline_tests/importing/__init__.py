@@ -1,0 +1,1 @@
+"""Importing: every code by table, formats by property."""

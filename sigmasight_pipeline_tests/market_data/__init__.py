@@ -1,0 +1,1 @@
+"""Tests of market data sources and of what is done with their rows before they are stored."""

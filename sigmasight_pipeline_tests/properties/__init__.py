@@ -1,0 +1,1 @@
+"""Properties of the pipeline as a whole, tested on generated books."""
