@@ -29,7 +29,7 @@ from sigmasight_pipeline.market_data.coverage import coverage
 from sigmasight_pipeline.market_data.instruments import needed_symbols, option_listings, priced_symbols
 from sigmasight_pipeline.market_data.screening import Screened, screen
 from sigmasight_pipeline.market_data.source import MarketDataSource
-from sigmasight_pipeline.market_data.treasury import yields_of_sessions
+from sigmasight_pipeline.market_data.treasury import carried_yields
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.frames import polars_schema
 from sigmasight_pipeline.storage.partitions import append_rows
@@ -126,7 +126,7 @@ def market_prices(
     """Fetch, screen and store; stop at the first session without enough prices."""
     run = SessionRun(context, postgres.database, settings.values, tables.daily_prices, code_version="1")
     received = _receive(run, market_data.source, only_missing=bool(config.portfolios))
-    failing = received.inputs["coverage"].filter(pl.col("share") < run.settings.coverage_error)["session_date"]
+    failing = received.inputs["coverage"].filter(pl.col("coverage") < run.settings.coverage_error)["session_date"]
     first_failing = failing.min() if not failing.is_empty() else None
     days = [day for day in run.requested if not isinstance(first_failing, date) or day < first_failing]
     _write(run, received, days)
@@ -224,9 +224,10 @@ def _receive(run: SessionRun, source: MarketDataSource, *, only_missing: bool) -
         factors=factors,
         ever_priced=ever_priced,
     )
+    shares, missing = coverage(prices, needed)
     inputs = {
-        "coverage": coverage(prices, needed),
-        "trading_sessions": run.calendar,
+        "coverage": shares,
+        "missing": missing,
         "unpriced_proxies": factors.filter(
             pl.col("active") & pl.col("proxy_symbol").is_not_null() & ~pl.col("proxy_symbol").is_in(list(ever_priced))
         ),
@@ -299,7 +300,7 @@ def _write(run: SessionRun, received: _Received, days: list[date]) -> None:
 
 def _coverage_by_session(received: _Received) -> dict[date, dict[str, float]]:
     return {
-        row["session_date"]: {"coverage": row["share"]} for row in received.inputs["coverage"].iter_rows(named=True)
+        row["session_date"]: {"coverage": row["coverage"]} for row in received.inputs["coverage"].iter_rows(named=True)
     }
 
 
@@ -309,9 +310,9 @@ def _stop(run: SessionRun, received: _Received, written: list[date], failing: da
         for name in (tables.daily_prices.name, tables.corporate_actions.name, tables.option_prices.name):
             run.context.log_event(dg.AssetMaterialization(asset_key=name, partition=day.isoformat()))
     row = received.inputs["coverage"].filter(pl.col("session_date") == failing).row(0, named=True)
-    missing = row["missing"]
+    missing = received.inputs["missing"].filter(pl.col("session_date") == failing)["symbol"].to_list()
     named = ", ".join(missing[:MISSING_NAMED]) + (", ..." if len(missing) > MISSING_NAMED else "")
-    if row["share"] == 0:
+    if row["coverage"] == 0:
         advice = (
             f"If the exchange was closed on {failing}, add it to SIGMASIGHT_CLOSED_SESSIONS; otherwise add the prices"
         )
@@ -319,7 +320,7 @@ def _stop(run: SessionRun, received: _Received, written: list[date], failing: da
         advice = "Add the missing prices"
     raise dg.Failure(
         description=(
-            f"{failing} has prices of {row['share']:.0%} of the {row['needed']} needed symbols, below "
+            f"{failing} has prices of {row['coverage']:.0%} of the {row['needed']} needed symbols, below "
             f"{run.settings.coverage_error:.0%} (missing: {named}). Sessions before it were written. "
             f"{advice} and run from {failing} again."
         ),
@@ -360,14 +361,9 @@ def treasury_yields(
     run = SessionRun(context, postgres.database, settings.values, tables.treasury_yields, code_version="1")
     source = market_data.source
     observed = source.treasury_yields(run.first - timedelta(days=YIELD_REACH_DAYS), run.last)
-    frame = yields_of_sessions(
-        observed,
-        calendar=session_calendar.calendar(),
-        closed=run.closed_ever,
-        sessions=run.sessions,
-        max_age=run.settings.max_yield_age,
-        source=source.name,
-    )
+    frame = carried_yields(
+        observed, sessions=run.sessions, trading_sessions=run.calendar, max_yield_age=run.settings.max_yield_age
+    ).with_columns(source=pl.lit(source.name))
     frame = run.write(frame)
     verdicts = run.judge([rules.YIELDS_COMPLETE], frame, {})
     run.annotate(frame, {"ten_year_yield": pl.col("yield").filter(pl.col("tenor") == "10Y").first()})

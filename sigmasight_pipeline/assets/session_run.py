@@ -208,7 +208,7 @@ class SessionRun:
             self.context.add_asset_metadata(metadata, self.table.name, partition_key=session.isoformat())
 
     def result(
-        self, frame: pl.DataFrame, verdicts: Sequence[Verdict], metadata: Mapping[str, object] | None = None
+        self, frame: pl.DataFrame, verdicts: Sequence[Verdict], metadata: Mapping[str, int] | None = None
     ) -> dg.MaterializeResult[None]:
         """The materialisation: what was written, how long it took, and the check results."""
         seconds = time.monotonic() - self.started

@@ -56,9 +56,7 @@ class SplitRatios:
         start, end = bisect_right(ex_dates, after), bisect_right(ex_dates, through)
         return prod(self._ratios[symbol][start:end], start=Fraction(1))
 
-    def between(
-        self, rows: pl.DataFrame, *, after: str, through: str, symbol: str = "symbol"
-    ) -> pl.DataFrame:
+    def between(self, rows: pl.DataFrame, *, after: str, through: str, symbol: str = "symbol") -> pl.DataFrame:
         """`rows`, in their order, with `numerator` and `denominator` (Int64) of their ratio.
 
         `symbol`, `after` and `through` name columns of `rows`: the ratio is that of splits with an ex-date in

@@ -289,13 +289,13 @@ def _total_volatility(x: Floats, log_value: Floats, log_room: Floats, max_iterat
     solution = np.full(x.size, np.nan)
     moving = np.arange(x.size)
     for _ in range(max_iterations):
-        excess, step = _householder_step(x, s, target, side)
+        excess, newton, factor = _householder_step(x, s, target, side)
         low = np.where(excess < 0.0, s, low)
         high = np.where(excess > 0.0, s, high)
-        proposed = s + step
+        proposed = s + newton * factor
         inside = (proposed >= low) & (proposed <= high)
         halved = np.where(np.isfinite(high), 0.5 * (low + high), 2.0 * s)
-        settled = inside & (np.abs(step) <= STEP_TOLERANCE * s)
+        settled = inside & (np.abs(newton) <= STEP_TOLERANCE * s)
         done = settled | (excess == 0.0) | (high - low <= BRACKET_TOLERANCE * np.maximum(s, 1.0))
         solution[moving[done]] = np.where(settled, proposed, s)[done]
         left = ~done
@@ -308,8 +308,9 @@ def _total_volatility(x: Floats, log_value: Floats, log_room: Floats, max_iterat
     return solution
 
 
-def _householder_step(x: Floats, s: Floats, target: Floats, side: Floats) -> tuple[Floats, Floats]:
-    """How far ln b (side -1) or -ln(exp(x/2) - b) (side 1) exceeds its target at s, and the step to its zero.
+def _householder_step(x: Floats, s: Floats, target: Floats, side: Floats) -> tuple[Floats, Floats, Floats]:
+    """How far ln b (side -1) or -ln(exp(x/2) - b) (side 1) exceeds its target at s, and the step to its zero: Newton's,
+    and the factor that makes it Householder's.
 
     With v = (ln g)' of the solved function g, and q = b''/b' = x^2/s^3 - s/4: (ln g)''/v = q - v and
     (ln g)'''/v = b'''/b' - 3 q v + 2 v^2.
@@ -324,8 +325,10 @@ def _householder_step(x: Floats, s: Floats, target: Floats, side: Floats) -> tup
     second = q - v
     third = q * q - 3.0 * h_over_s_squared - 0.25 - 3.0 * q * v + 2.0 * v * v
     newton = -excess / slope
-    step = newton * (1.0 + 0.5 * newton * second) / (1.0 + newton * (second + newton * third / 6.0))
-    return excess, step
+    # Close to the solution the factor is close to 1; far off, `third` is a difference of huge numbers, and a factor
+    # near 0 would pass for convergence.
+    factor = (1.0 + 0.5 * newton * second) / (1.0 + newton * (second + newton * third / 6.0))
+    return excess, newton, np.clip(factor, 0.25, 4.0)
 
 
 def _bachelier_table() -> tuple[Floats, Floats]:

@@ -17,7 +17,7 @@ from typing import TypedDict, Unpack
 import polars as pl
 
 from sigmasight_pipeline.calculations import contract_days, position_greeks, valuation
-from sigmasight_pipeline.calculations.option_volatility import historical_lookback, model_options
+from sigmasight_pipeline.calculations.option_volatility import historical_lookback, model_options, yield_lookback
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class VolatilityRules:
     @property
     def yield_look_back(self) -> int:
         """Sessions before the first computed one whose yields are needed."""
-        return self.max_yield_age + 1
+        return yield_lookback(self.max_carried_volatility_age, self.max_yield_age)
 
 
 class BookFrames(TypedDict):

@@ -338,7 +338,8 @@ def _opening_cash(ledger: _Ledger, positions: pl.DataFrame, position_values: pl.
     timeline = ledger.timeline
     starting = ledger.active.filter(pl.Series(np.isin(ledger.inception, ledger.wanted)))
     starting = timeline.moved(starting, "inception_date")
-    rows = position_values.join(
+    own = position_values.select(*_KEYS, "position_id", "price_source", "market_value", "realized_pnl")
+    rows = own.join(
         starting.select("portfolio_id", session_date="inception_date"), on=["portfolio_id", "session_date"]
     ).join(positions.select("position_id", "entry_date", *_COST), on="position_id")
     entered = day_numbers(rows.get_column("entry_date"))

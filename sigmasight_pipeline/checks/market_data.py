@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from sigmasight_pipeline.checks.rules import Judged, Rule, findings, nothing
-from sigmasight_pipeline.market_data.continuity import option_split_continuity, split_continuity
+from sigmasight_pipeline.market_data.continuity import split_breaks
 from sigmasight_pipeline.market_data.coverage import repeated_closes
 from sigmasight_pipeline.market_data.screening import Notice
 
@@ -21,12 +21,12 @@ REPEATED_SESSIONS = 5
 
 def _below(limit: str) -> object:
     def judge(judged: Judged) -> pl.DataFrame:
-        short = judged.inputs["coverage"].filter(pl.col("share") < judged.limits[limit])
+        short = judged.inputs["coverage"].filter(pl.col("coverage") < judged.limits[limit])
         return findings(
             short,
             pl.format(
                 "{}% of {} needed symbols have a price",
-                (pl.col("share") * 100).round(1).cast(pl.String),
+                (pl.col("coverage") * 100).round(1).cast(pl.String),
                 "needed",
             ),
         )
@@ -54,8 +54,8 @@ MISSING = Rule(
     "WARN",
     "Every held and factor symbol has a price.",
     lambda judged: findings(
-        judged.inputs["coverage"].filter(pl.col("missing").list.len() > 0),
-        pl.format("no price of {}", pl.col("missing").list.join(", ")),
+        judged.inputs["missing"].group_by("session_date").agg(pl.col("symbol").str.join(", ")),
+        pl.format("no price of {}", "symbol"),
     ),
 )
 
@@ -120,11 +120,8 @@ REPEATED = Rule(
     "WARN",
     f"No close stayed the same for {REPEATED_SESSIONS} sessions.",
     lambda judged: findings(
-        repeated_closes(
-            judged.inputs["with_history"],
-            judged.inputs["trading_sessions"],
-            judged.sessions,
-            repeats=REPEATED_SESSIONS,
+        repeated_closes(judged.inputs["with_history"], sessions=REPEATED_SESSIONS).filter(
+            pl.col("session_date").is_in(list(judged.sessions))
         ),
         pl.format("{}: close {} again", "symbol", pl.col("close").cast(pl.String)),
     ),
@@ -160,22 +157,12 @@ DAILY_PRICES: Sequence[Rule] = (
 
 
 def _discontinuities(judged: Judged) -> pl.DataFrame:
-    prices, actions = judged.inputs["with_history"], judged.inputs["actions"]
-    breaks = pl.concat(
-        [
-            split_continuity(prices, actions, judged.sessions),
-            option_split_continuity(judged.inputs["option_history"], prices, actions, judged.sessions),
-        ]
-    ).filter(~pl.col("continuous"))
-    return findings(
-        breaks,
-        pl.format(
-            "{}: value moved by {} % through the split of {}",
-            "symbol",
-            (pl.col("change") * 100).round(1),
-            pl.col("ex_date").cast(pl.String),
-        ),
+    breaks = split_breaks(
+        prices=judged.inputs["with_history"],
+        option_prices=judged.inputs["option_history"],
+        actions=judged.inputs["actions"],
     )
+    return findings(breaks.filter(pl.col("session_date").is_in(list(judged.sessions))), pl.col("detail"))
 
 
 SPLITS_CONTINUOUS = Rule(

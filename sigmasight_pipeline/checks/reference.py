@@ -6,6 +6,8 @@ What belongs here: rules on portfolios, positions and sessions as stored. What d
 
 from __future__ import annotations
 
+from datetime import date
+
 import polars as pl
 
 from sigmasight_pipeline.checks.rules import Judged, Rule, findings, nothing
@@ -18,10 +20,10 @@ def _today(judged: Judged, frame: pl.DataFrame, detail: pl.Expr) -> pl.DataFrame
 
 def _horizon(judged: Judged) -> pl.DataFrame:
     last = judged.frame["session_date"].max()
-    ahead = (last - judged.sessions[0]).days if last is not None else -1  # type: ignore[operator]  # a Date column's max
+    ahead = (last - judged.sessions[0]).days if isinstance(last, date) else -1
     if ahead >= MINIMUM_HORIZON_DAYS:
         return nothing()
-    detail = f"the calendar ends on {last}, {ahead} days ahead: restart the code location to load it anew"
+    detail = f"the calendar ends {ahead} days ahead: restart the code location to load it anew"
     return findings(pl.DataFrame({"session_date": [judged.sessions[0]]}), pl.lit(detail))
 
 

@@ -64,7 +64,8 @@ class Rule:
 
     def verdict(self, judged: Judged) -> Verdict:
         """Judge, and sort what was found by session."""
-        findings = self.judge(judged).cast(dict(FINDINGS)).sort("session_date", "detail")
+        found = self.judge(judged).select(pl.col(name).cast(dtype) for name, dtype in FINDINGS.items())
+        findings = found.sort("session_date", "detail")
         return Verdict(rule=self, sessions=tuple(judged.sessions), findings=findings)
 
 

@@ -1,1 +1,1 @@
-"""The `sigmasight` command: commands, progress, summaries. Commands start runs and read results; they compute nothing."""
+"""The `sigmasight` command: commands, progress, summaries. Commands start runs and read results."""

@@ -18,6 +18,7 @@ from sigmasight_pipeline.cli import summary
 from sigmasight_pipeline.cli.console import UserError, err, note, warn
 from sigmasight_pipeline.cli.installation import Installation, connected
 from sigmasight_pipeline.cli.running import market_source, parse_day, run_history
+from sigmasight_pipeline.importing.problems import Severity
 from sigmasight_pipeline.operations import history
 from sigmasight_pipeline.operations.books import Accepted, Book, Importer
 
@@ -61,7 +62,7 @@ def import_portfolio(
 
 
 def import_marks(file: FileArgument, replace: Replace = False, no_run: NoRun = False) -> None:
-    """Import manual values of PRIVATE positions (columns portfolio, symbol, date, price); they add to the stored ones."""
+    """Import values of PRIVATE positions (columns portfolio, symbol, date, price); they add to the stored ones."""
     _import(file, lambda importer, content: importer.marks(content, file.name, replace=replace), no_run)
 
 
@@ -76,8 +77,8 @@ def _import(file: Path, accept: Callable[[Importer, bytes], Accepted], no_run: b
     with connected(create=True) as installation:
         importer = Importer(installation.database, installation.settings, market_source(installation))
         accepted = accept(importer, content)
-        for problem in accepted.warnings:
-            warn(str(problem))
+        for problem in accepted.remarks:
+            (warn if problem.severity is Severity.WARNING else note)(str(problem))
         if accepted.unchanged:
             err.print(f"{file.name} says what is stored already; nothing was changed.", highlight=False)
             return

@@ -75,9 +75,9 @@ def upgrade() -> None:
     """Bring the schema to this version of the code; safe to run at any time and from several places at once."""
     settings = load_settings()
     if settings.database_url is not None:
-        address = settings.database_url.get_secret_value()
-        applied = schema.upgrade(address)
-        shown = redact(address)
+        given = settings.database_url.get_secret_value()
+        applied = schema.upgrade(given)
+        shown = redact(given)
     else:
         with EmbeddedServer(settings.home_path).shared() as address:
             applied = schema.upgrade(address.url(DATABASE))

@@ -38,8 +38,8 @@ def demo(
         raise UserError("the demo needs the simulated market: unset SIGMASIGHT_PRICE_SOURCE and run it again")
     with connected(create=True) as installation:
         database = installation.database
-        importer = books.Importer(database, installation.settings, market_source(installation))
-        accepted = books.accept_demo(importer)
+        source = market_source(installation)
+        accepted = books.accept_demo(books.Importer(database, installation.settings, source), source)
         if accepted:
             note(f"Importing {', '.join(accepted)} ...")
             refresh_reference(installation)

@@ -114,8 +114,6 @@ class MarketPaths:
     """Shape (factors, sessions), rows as FACTORS; Interest_Rate is the change of the 10-year yield."""
     volatility: Floats
     """Volatility state of the session, known at the close before it; its square is 1 on average."""
-    shock_scale: Floats
-    """`volatility`, times what a jump day adds."""
     yields: dict[str, Floats]
     """By tenor, decimal, rounded to a basis point as published; bond-market holidays repeat the day before."""
     volatility_index: Floats
@@ -155,7 +153,6 @@ def market_paths(seed: int, calendar: SessionCalendar) -> MarketPaths:
         grid=grid,
         factor_returns=returns,
         volatility=volatility,
-        shock_scale=scale,
         yields=_curve(grid, ten_year),
         volatility_index=_volatility_index(grid, returns[FACTOR_KEYS.index("Volatility")], volatility),
     )

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from decimal import Decimal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +84,7 @@ class OptionSurface:
         """
         listed = self._paths.position(contract.expiration_date - LISTED_FOR)
         expired = self._paths.position(contract.expiration_date + timedelta(days=1))
-        listed, expired, original_strike = self._basis(contract, listed, expired)
+        listed, expired = self._basis(contract, listed, expired)
         positions = np.arange(max(first, listed), min(end, expired), dtype=np.int64)
         [closes] = self._paths.closes([contract.underlying])
         positions = positions[closes[positions] > 0]
@@ -95,19 +94,17 @@ class OptionSurface:
         spot = closes[positions] / CENTS
         sessions = self._market.grid.sessions
         days = np.array([(contract.expiration_date - sessions[position]).days for position in positions])
-        name = f"{contract.root}{contract.expiration_date:%y%m%d}{contract.kind}{original_strike.normalize():f}"
         low, high = int(positions[0]), int(positions[-1]) + 1
-        raw = self._market.grid.draws("quote", name, first=low, end=high, width=4)[positions - low]
+        raw = self._market.grid.draws("quote", contract.symbol, first=low, end=high, width=4)[positions - low]
         return self._quoted(contract, positions, spot, days / _DAYS_PER_YEAR, raw)
 
-    def _basis(self, contract: OptionContract, listed: int, expired: int) -> tuple[int, int, Decimal]:
-        """The part of the contract's life its strike is on the share basis of, and the strike before all splits.
+    def _basis(self, contract: OptionContract, listed: int, expired: int) -> tuple[int, int]:
+        """The part of the contract's life its strike is on the share basis of.
 
         Exchanges list strikes around the price, so a strike belongs to the side of a split whose price is nearer to
-        it (by ratio). The strike before all splits names the contract's noise, which so outlives its renaming.
+        it (by ratio).
         """
         [closes] = self._paths.closes([contract.underlying])
-        original = contract.strike
         for split in self._paths.parameters(contract.underlying).splits:
             ex_position = self._paths.position(split.ex_date)
             if not listed < ex_position < min(expired, closes.size):
@@ -117,8 +114,7 @@ class OptionSurface:
                 expired = ex_position
             else:
                 listed = ex_position
-                original *= split.ratio
-        return listed, expired, original
+        return listed, expired
 
     def _quoted(
         self,

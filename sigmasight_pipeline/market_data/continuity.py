@@ -6,124 +6,111 @@ not: returns, and what happens when a split does not fit (``checks``).
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from datetime import date
 from fractions import Fraction
 
 import polars as pl
 
 from sigmasight_pipeline.calculations.actions import SplitRatios
 from sigmasight_pipeline.calculations.returns import add_gross
-from sigmasight_pipeline.symbols import adjusted_occ, parse_option
+from sigmasight_pipeline.symbols import SymbolError, adjusted_occ, parse_option
 
-CONTINUITY: dict[str, pl.DataType] = {
-    "symbol": pl.String(),
-    "ex_date": pl.Date(),
-    "previous_date": pl.Date(),
-    "session_date": pl.Date(),
-    "previous_close": pl.Float64(),
-    "close": pl.Float64(),
-    "change": pl.Float64(),
-    "allowed": pl.Float64(),
-    "continuous": pl.Boolean(),
-}
-"""One row per split and symbol: the last close before the ex-date and the first from it on; `change` is the
-change of value between them, decimal, the split applied; `continuous` where its size is at most
-`allowed`."""
+CHANGES = ("symbol", "ex_date", "previous_date", "session_date", "change", "allowed")
+"""Columns of one row per split and symbol: the last session before the ex-date with a close, the first from it on,
+the change of value between the two (decimal, the split applied), and the largest size of it that counts as
+continuous."""
 
 TICK = 0.01
 """US dollars an option's close may be off by rounding, before and after the split."""
 
 
-def split_continuity(
-    prices: pl.DataFrame, actions: pl.DataFrame, sessions: Collection[date], *, tolerance: float = 0.05
+def split_breaks(
+    *, prices: pl.DataFrame, option_prices: pl.DataFrame, actions: pl.DataFrame, tolerance: float = 0.05
 ) -> pl.DataFrame:
-    """Splits whose first close from the ex-date on falls on one of `sessions`: columns CONTINUITY.
+    """Splits through which value is not continuous: the columns CHANGES and `detail`, a sentence; empty where all fit.
 
-    `prices` has session_date, symbol, close of `sessions` and the last close before; a split without a
-    close on either side cannot be judged and has no row. Dividends between the two closes count as value.
+    Arguments as of `share_changes` and `option_changes`.
+    """
+    return (
+        pl.concat(
+            [
+                share_changes(prices, actions, tolerance=tolerance),
+                option_changes(option_prices, prices, actions, tolerance=tolerance),
+            ]
+        )
+        .filter(pl.col("change").abs() > pl.col("allowed"))
+        .with_columns(
+            detail=pl.format(
+                "{}: value changed by {} % through the split of {}, allowed are {} %",
+                "symbol",
+                (pl.col("change") * 100).round(1),
+                "ex_date",
+                (pl.col("allowed") * 100).round(1),
+            )
+        )
+        .sort("session_date", "symbol", "ex_date")
+    )
+
+
+def share_changes(prices: pl.DataFrame, actions: pl.DataFrame, *, tolerance: float = 0.05) -> pl.DataFrame:
+    """The change of a holding's value through each split of `actions`: columns CHANGES, `allowed` is `tolerance`.
+
+    `prices` has session_date, symbol, close (rows of ``daily_prices``), `actions` rows of ``corporate_actions``. A
+    split without a close on either side cannot be judged and has no row. Dividends between the closes count as value.
     """
     return (
         add_gross(_around_splits(prices, actions), actions)
-        .filter(pl.col("session_date").is_in(list(sessions)))
         .with_columns(
-            pl.col("previous_close", "close").cast(pl.Float64),
-            change=pl.col("gross") / pl.col("previous_close").cast(pl.Float64) - 1.0,
-            allowed=pl.lit(tolerance),
+            change=pl.col("gross") / pl.col("previous_close").cast(pl.Float64) - 1.0, allowed=pl.lit(tolerance)
         )
-        .with_columns(continuous=pl.col("change").abs() <= pl.col("allowed"))
-        .select(list(CONTINUITY))
-        .sort("symbol", "ex_date")
+        .select(CHANGES)
     )
 
 
-def option_split_continuity(
-    option_prices: pl.DataFrame,
-    prices: pl.DataFrame,
-    actions: pl.DataFrame,
-    sessions: Collection[date],
-    *,
-    tolerance: float = 0.05,
+def option_changes(
+    option_prices: pl.DataFrame, prices: pl.DataFrame, actions: pl.DataFrame, *, tolerance: float = 0.05
 ) -> pl.DataFrame:
-    """The same for options on a symbol that splits, `symbol` being the contract as listed before: columns
-    CONTINUITY.
+    """The same for options on a symbol that splits, `symbol` being the contract as listed before.
 
-    Judged are contracts quoted on the underlying's last session before the split and, with the strike
-    divided by the ratio, on its first one from it on. An option's value may change with the underlying's,
-    at most one for one: `allowed` = tolerance + (the underlying's change per old share + rounding of both
-    closes) / close before. A ratio that is no whole number has no row: such contracts are refused
-    elsewhere.
+    Judged are contracts with a close on the underlying's last session before the split and, the strike divided by the
+    ratio, on its first one from it on (rows of ``option_prices``). An option may change with its underlying, at most
+    one for one: `allowed` = tolerance + (change of the underlying per old share + rounding of both closes) / close
+    before. A ratio that is no whole number has no row: such contracts are refused elsewhere.
     """
-    quoted = option_prices.filter(pl.col("close").is_not_null()).select(
+    quotes = option_prices.filter(pl.col("close").is_not_null()).select(
         "session_date", "symbol", pl.col("close").cast(pl.Float64)
     )
-    underlyings = {symbol: parse_option(symbol).underlying for symbol in quoted["symbol"].unique()}
-    contracts = pl.DataFrame(
-        list(underlyings.items()), schema={"contract": pl.String, "symbol": pl.String}, orient="row"
+    contracts = {contract: parse_option(contract).underlying for contract in quotes["symbol"].unique()}
+    before = quotes.select(
+        pl.col("symbol").replace_strict(contracts, return_dtype=pl.String),
+        contract="symbol",
+        previous_date="session_date",
+        before="close",
     )
-    splits = _around_splits(prices, actions).filter(pl.col("session_date").is_in(list(sessions)))
-    pairs = splits.join(contracts, on="symbol").join(
-        quoted.rename({"symbol": "contract", "close": "before"}),
-        left_on=["contract", "previous_date"],
-        right_on=["contract", "session_date"],
-    )
+    pairs = _around_splits(prices, actions).join(before, on=["symbol", "previous_date"])
     ratios = SplitRatios(actions)
-    listed = []
-    for contract, symbol, previous, session in pairs.select(
-        "contract", "symbol", "previous_date", "session_date"
-    ).iter_rows():
-        ratio = ratios.ratio(symbol, previous, session)
-        if ratio.denominator == 1:
-            listed.append((contract, session, _listed_after(contract, ratio), float(ratio)))
-    adjusted = pl.DataFrame(
-        [row for row in listed if row[2] is not None],
-        schema={"contract": pl.String, "session_date": pl.Date, "adjusted": pl.String, "ratio": pl.Float64},
+    keys = ["contract", "symbol", "previous_date", "session_date"]
+    renamed = [
+        (*key, adjusted, float(ratio))
+        for key in pairs.select(keys).unique().iter_rows()
+        if (adjusted := _listed_after(key[0], ratio := ratios.ratio(*key[1:]))) is not None
+    ]
+    listed = pl.DataFrame(
+        renamed,
+        schema={**{name: pairs.schema[name] for name in keys}, "listed": pl.String(), "ratio": pl.Float64()},
         orient="row",
-    ).unique()
-    spot, moved = pl.col("close").cast(pl.Float64), pl.col("previous_close").cast(pl.Float64)
+    )
+    after = quotes.select("session_date", listed="symbol", after="close")
+    spot, previous_spot = pl.col("close").cast(pl.Float64), pl.col("previous_close").cast(pl.Float64)
+    slack = (spot * pl.col("ratio") - previous_spot).abs() + TICK * (1 + pl.col("ratio"))
     return (
-        pairs.join(adjusted, on=["contract", "session_date"])
-        .join(
-            quoted.rename({"symbol": "adjusted", "close": "after"}),
-            on=["adjusted", "session_date"],
-        )
+        pairs.join(listed, on=keys)
+        .join(after, on=["listed", "session_date"])
         .with_columns(
+            symbol=pl.col("contract"),
             change=pl.col("after") * pl.col("ratio") / pl.col("before") - 1.0,
-            allowed=tolerance
-            + ((spot * pl.col("ratio") - moved).abs() + TICK * (1 + pl.col("ratio"))) / pl.col("before"),
+            allowed=tolerance + slack / pl.col("before"),
         )
-        .select(
-            pl.col("contract").alias("symbol"),
-            "ex_date",
-            "previous_date",
-            "session_date",
-            pl.col("before").alias("previous_close"),
-            pl.col("after").alias("close"),
-            "change",
-            "allowed",
-            continuous=pl.col("change").abs() <= pl.col("allowed"),
-        )
-        .sort("symbol", "ex_date")
+        .select(CHANGES)
     )
 
 
@@ -159,8 +146,10 @@ def _around_splits(prices: pl.DataFrame, actions: pl.DataFrame) -> pl.DataFrame:
 
 
 def _listed_after(contract: str, ratio: Fraction) -> str | None:
-    """The contract's symbol after a whole split; None where the divided strike has no OCC symbol."""
+    """The contract's symbol after a split by a whole number; None where it has none."""
+    if ratio.denominator != 1:
+        return None
     try:
         return adjusted_occ(contract, ratio)
-    except ValueError:
+    except SymbolError:  # the divided strike is no listed one: the contract is refused where it is valued
         return None

@@ -225,8 +225,9 @@ class DataFile:
         is_text = dtype == pl.String
         match column.kind:
             case "date" if is_text:
-                iso = cell.str.contains(r"^\d{4}-\d{2}-\d{2}$")
-                return pl.when(iso).then(cell).str.to_date("%Y-%m-%d", strict=False).alias(parsed)
+                # the parser would take 2024-1-2 too; a length is checked faster than a pattern
+                iso = pl.when(cell.str.len_bytes() == len("YYYY-MM-DD")).then(cell)
+                return iso.str.to_date("%Y-%m-%d", strict=False).alias(parsed)
             case "date" if dtype.is_temporal() and dtype not in (pl.Time, pl.Duration):
                 return cell.cast(pl.Date).alias(parsed)
             case "price" | "number" if is_text or dtype.is_numeric():
@@ -293,7 +294,7 @@ def _cleaned(name: str, dtype: pl.DataType) -> pl.Expr:
         return cell.fill_nan(None)
     if dtype == pl.String:
         text = cell.cast(pl.String).str.strip_chars()
-        return pl.when(~text.str.to_lowercase().is_in(["", "nan"])).then(text).alias(name)
+        return pl.when(~text.is_in(["", "nan", "NaN", "NAN"])).then(text).alias(name)
     return cell
 
 

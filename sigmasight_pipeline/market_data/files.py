@@ -10,7 +10,6 @@ Only `prices` is required; a missing optional file means "none". A file is read 
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Collection
 from datetime import date
 from pathlib import Path
@@ -32,8 +31,6 @@ from sigmasight_pipeline.sessions import SessionCalendar
 from sigmasight_pipeline.storage.tables.market import TENORS
 from sigmasight_pipeline.storage.tables.reference import INSTRUMENT_KINDS
 from sigmasight_pipeline.symbols import canonical_symbol, looks_like_option, parse_option, private_symbol
-
-logger = logging.getLogger(__name__)
 
 DECIMAL_YIELD = "write decimals, 0.0425 for 4.25 %"
 POSITIVE = "a number above 0"
@@ -102,9 +99,10 @@ class FilesSource:
         self._cache: dict[Path, tuple[tuple[int, int], pl.DataFrame]] = {}
 
     def stored_range(self) -> tuple[date, date] | None:
-        """First and last date of the prices file."""
-        days = self._prices().select(first=pl.col("session_date").min(), last=pl.col("session_date").max())
-        return days.row(0)
+        """First and last session within the dates of the prices file; None where there is none."""
+        days = self._prices()["session_date"].unique().sort()
+        sessions = self._calendar.between(days[0], days[-1])
+        return (sessions[0], sessions[-1]) if sessions else None
 
     def symbols(self) -> Collection[str]:
         """Every symbol of the prices file, sorted."""
@@ -115,8 +113,8 @@ class FilesSource:
         return _chosen(self._prices(), symbols, "session_date", first, last)
 
     def corporate_actions(self, symbols: Collection[str], first: date, last: date) -> pl.DataFrame:
-        """Splits and dividends by their ex-date, which is a session: one that is none has moved to the next."""
-        return _chosen(self._load("corporate_actions", self._read_actions, ACTIONS), symbols, "ex_date", first, last)
+        """Splits and dividends by the ex-date the file states."""
+        return _chosen(self._load("corporate_actions", _read_actions, ACTIONS), symbols, "ex_date", first, last)
 
     def option_bars(self, symbols: Collection[str], first: date, last: date) -> pl.DataFrame:
         """Quotes by compact OCC symbol."""
@@ -159,34 +157,6 @@ class FilesSource:
             self._cache[path] = known
         return known[1]
 
-    def _read_actions(self, file: DataFile) -> pl.DataFrame:
-        frame = file.parse(file.read(), "symbol", _listed_symbol)
-        is_split = pl.col("kind") == "split"
-        for column in ("split_from", "split_to"):
-            file.refuse(frame, is_split & (pl.col(column) > 0).not_().fill_null(True), column, POSITIVE)
-        file.refuse(frame, ~is_split & (pl.col("cash_amount") > 0).not_().fill_null(True), "cash_amount", POSITIVE)
-        moved = {day: self._session(day) for day in frame["ex_date"].unique()}
-        frame = frame.with_columns(
-            pl.when(is_split).then(pl.col("split_from", "split_to")),
-            pl.when(~is_split).then("cash_amount"),
-            stated=pl.col("ex_date"),
-            ex_date=pl.col("ex_date").replace_strict(moved, return_dtype=pl.Date),
-        )
-        for symbol, stated, ex_date in (
-            frame.filter(pl.col("stated") != pl.col("ex_date")).select("symbol", "stated", "ex_date").iter_rows()
-        ):
-            logger.warning(
-                "%s: the ex-date %s of %s is no session and counts as %s", file.path, stated, symbol, ex_date
-            )
-        file.refuse_duplicates(
-            frame, ["symbol", "ex_date", "kind"], "add several dividends of one ex-date up, remove a repeated row"
-        )
-        return frame
-
-    def _session(self, day: date) -> date:
-        inside = self._calendar.dates[0] <= day <= self._calendar.dates[-1]
-        return self._calendar.on_or_after(day) if inside else day
-
 
 def _chosen(frame: pl.DataFrame, symbols: Collection[str], day: str, first: date, last: date) -> pl.DataFrame:
     return frame.filter(pl.col(day).is_between(first, last) & pl.col("symbol").is_in(list(symbols)))
@@ -213,6 +183,18 @@ def _read_prices(file: DataFile) -> pl.DataFrame:
     )
     frame = frame.join(problems, on=ROW, how="left", maintain_order="left")
     return file.parse(frame, "symbol", _listed_symbol)
+
+
+def _read_actions(file: DataFile) -> pl.DataFrame:
+    frame = file.parse(file.read(), "symbol", _listed_symbol)
+    is_split = pl.col("kind") == "split"
+    needed = {"split_from": is_split, "split_to": is_split, "cash_amount": ~is_split}
+    for column, concerned in needed.items():
+        file.refuse(frame, concerned & ~(pl.col(column) > 0).fill_null(False), column, POSITIVE)
+    file.refuse_duplicates(
+        frame, ["symbol", "ex_date", "kind"], "add several dividends of one ex-date up, remove a repeated row"
+    )
+    return frame.with_columns(pl.when(concerned).then(column) for column, concerned in needed.items())
 
 
 def _read_options(file: DataFile) -> pl.DataFrame:

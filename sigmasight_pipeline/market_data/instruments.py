@@ -60,7 +60,7 @@ def known_instruments(
             *source.symbols(),
         }
     )
-    told = source.instruments(priced).cast(dict(INSTRUMENTS))
+    told = source.instruments(priced).select(pl.col(name).cast(dtype) for name, dtype in INSTRUMENTS.items())
     seen = stored.select("symbol", "first_session", stored_sector="sector", stored_sector_source="sector_source")
     market = (
         pl.DataFrame({"symbol": priced}, schema={"symbol": pl.String()})

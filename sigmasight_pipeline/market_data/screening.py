@@ -116,7 +116,8 @@ def screen(
     like a close received. `actions`: rows of ``corporate_actions`` since
     the previous closes. `kinds`: symbol to kind of instrument, a symbol without one counts as a stock.
     `rejections`: rows of ``rejected_prices`` of the asked sessions and every quarantined row of the symbols.
-    `accepted_rejections`: ids of quarantined rows a person accepted; of sessions outside the range they wait.
+    `accepted_rejections`: ids of quarantined rows a person accepted; one before its symbol's previous close waits
+    for a run of its session.
 
     Moves are decimal: `large_move` 0.5 warns above +50 % and below -50 %; above +`quarantine_rise` or below
     -`quarantine_fall` a stock, ETF or fund is quarantined unless the next close is within `confirmation_band` of it,
@@ -129,10 +130,10 @@ def screen(
     )
     waiting = known.filter(
         pl.col("reason") == Reason.EXTREME_MOVE,
-        pl.col("status") == "quarantined",
+        pl.col("status").is_in(["quarantined", "accepted"]),
         pl.col("symbol").is_in(list(symbols)),
         pl.col("session_date") <= last,
-    ).with_columns(accepted=pl.col("rejection_id").is_in(list(accepted_rejections)) & (pl.col("session_date") >= first))
+    ).with_columns(accepted=pl.col("rejection_id").is_in(list(accepted_rejections)))
     candidates = _candidates(good, waiting, stored, previous, source)
     line = pl.concat(
         [
@@ -261,24 +262,22 @@ def _candidates(
 
     Adds rejection_id, accepted (by a person), unchanged (stored with the same values), stored_close, source.
     """
-    held = waiting.select("rejection_id", *_KEY, "source", "accepted").with_columns(_values_of(waiting["received"]))
-    by_hand = held.filter("accepted").unique(_KEY, keep="last", maintain_order=True)
-    # The next stored close has spoken on a row before it; only a person may still accept that one.
+    # On a row before the last stored close that close has spoken; a person's word on it waits for its session's run.
     alive = (
-        held.filter(~pl.col("accepted"))
+        waiting.select("rejection_id", *_KEY, "source", "accepted")
+        .with_columns(_values_of(waiting["received"]))
         .join(previous.select("symbol", last_stored="session_date"), on="symbol", how="left")
         .filter(pl.col("last_stored").is_null() | (pl.col("session_date") > pl.col("last_stored")))
-        .sort("rejection_id")
+        .sort("accepted", "rejection_id")
         .unique(_KEY, keep="last", maintain_order=True)
     )
+    by_hand, held = alive.filter("accepted"), alive.filter(~pl.col("accepted"))
     received = (
         good.join(by_hand, on=_KEY, how="anti")
-        .join(alive.select(*_KEY, "close", "rejection_id"), on=[*_KEY, "close"], how="left")
+        .join(held.select(*_KEY, "close", "rejection_id"), on=[*_KEY, "close"], how="left")
         .with_columns(source=pl.lit(source), accepted=pl.lit(False))
     )
-    left = (
-        alive.join(received, on=_KEY, how="anti").join(by_hand, on=_KEY, how="anti").join(stored, on=_KEY, how="anti")
-    )
+    left = held.join(received, on=_KEY, how="anti").join(stored, on=_KEY, how="anti")
     columns = [*_KEY, *_VALUES, "rejection_id", "source", "accepted"]
     candidates = pl.concat([frame.select(columns) for frame in (by_hand, received, left)])
     now_stored = stored.select(*_KEY, *(pl.col(name).alias(f"stored_{name}") for name in _VALUES))

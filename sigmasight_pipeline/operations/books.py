@@ -11,14 +11,15 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 
 from sigmasight_pipeline import sessions
 from sigmasight_pipeline.importing import changes as compare
-from sigmasight_pipeline.importing import flows, marks, positions
+from sigmasight_pipeline.importing import flows, marks
 from sigmasight_pipeline.importing.portfolios import parse_portfolio, slug
+from sigmasight_pipeline.importing.positions import PositionRow, parse_positions
 from sigmasight_pipeline.importing.problems import Parsed, Problem
 from sigmasight_pipeline.market_data.source import MarketDataSource
 from sigmasight_pipeline.operations.history import available
@@ -58,7 +59,7 @@ class Accepted:
     first_session: date | None
     is_new: bool = False
     differences: tuple[str, ...] = ()
-    warnings: tuple[Problem, ...] = field(default=())
+    remarks: tuple[Problem, ...] = field(default=())
 
     @property
     def unchanged(self) -> bool:
@@ -89,7 +90,7 @@ class Importer:
 
     def positions(self, content: bytes, file_name: str, book: Book, *, replace: bool = False) -> Accepted:
         """Accept a portfolio CSV. RejectedFileError with every error; ReplaceNeededError without `replace`."""
-        parsed = positions.parse_positions(
+        parsed = parse_positions(
             content,
             file_name=file_name,
             calendar=self.calendar,
@@ -105,12 +106,12 @@ class Importer:
         code = str(header["code"])
         waiting = self._waiting(code)
         if waiting is not None and waiting == _digest(header, rows):
-            return Accepted((code,), rows.height, None, warnings=parsed.warnings)
+            return Accepted((code,), rows.height, None, remarks=(*parsed.warnings, *parsed.notices))
         found = compare.compare_positions(rows, self._stored_positions(code)) if known.height else None
         differences = _header_differences(header, known)
         differences += [str(change) for change in found.changes] if found is not None else []
         if known.height and not differences:
-            return Accepted((code,), rows.height, None, warnings=parsed.warnings)
+            return Accepted((code,), rows.height, None, remarks=(*parsed.warnings, *parsed.notices))
         if known.height and not replace:
             raise ReplaceNeededError(file_name, code, differences)
         first = self._first_affected(header, known, found)
@@ -121,7 +122,7 @@ class Importer:
             first,
             is_new=known.is_empty(),
             differences=tuple(differences),
-            warnings=parsed.warnings,
+            remarks=(*parsed.warnings, *parsed.notices),
         )
 
     def marks(self, content: bytes, file_name: str, *, replace: bool = False) -> Accepted:
@@ -165,7 +166,7 @@ class Importer:
         found: compare.Changes = comparing(rows, _shaped(stored, rows))
         codes = tuple(rows["portfolio_code"].unique().sort())
         if not found:
-            return Accepted(codes, rows.height, None, warnings=parsed.warnings)
+            return Accepted(codes, rows.height, None, remarks=(*parsed.warnings, *parsed.notices))
         overwritten = [str(change) for change in found.changes if change.kind is not compare.ChangeKind.ADDED]
         if overwritten and not replace:
             raise ReplaceNeededError(file_name, ", ".join(codes), overwritten)
@@ -176,11 +177,11 @@ class Importer:
             rows.height,
             found.first_session,
             differences=tuple(str(change) for change in found.changes),
-            warnings=parsed.warnings,
+            remarks=(*parsed.warnings, *parsed.notices),
         )
 
     def _header(
-        self, book: Book, known: pl.DataFrame, stored: pl.DataFrame, parsed: Parsed[positions.PositionRow]
+        self, book: Book, known: pl.DataFrame, stored: pl.DataFrame, parsed: Parsed[PositionRow]
     ) -> tuple[dict[str, object], list[Problem]]:
         """What the portfolio's own row will say, and what is wrong with it."""
         if known.height:
@@ -206,7 +207,7 @@ class Importer:
             "active": True,
         }, []
 
-    def _inception(self, parsed: Parsed[positions.PositionRow]) -> date:
+    def _inception(self, parsed: Parsed[PositionRow]) -> date:
         entries = [row.entry_date for row in parsed.rows]
         return max(self.first_session, min(entries)) if entries else self.first_session
 
@@ -220,7 +221,7 @@ class Importer:
             return inception
         row = known.row(0, named=True)
         if row["initial_equity"] != header["initial_equity"] or row["inception_date"] != inception:
-            return min(inception, row["inception_date"])
+            return min(inception, cast(date, row["inception_date"]))
         first = found.first_session if found else None
         return None if first is None else max(first, inception)
 
@@ -293,13 +294,17 @@ def _digest(header: dict[str, object] | None, rows: pl.DataFrame) -> str:
     return hashlib.sha256(repr((header, facts.rows())).encode()).hexdigest()
 
 
-def accept_demo(importer: Importer) -> list[str]:
-    """Accept the demo portfolios and their marks; returns the codes of those that were new or changed."""
+def accept_demo(importer: Importer, source: MarketDataSource) -> list[str]:
+    """Accept the demo portfolios and their marks; returns the codes of those that were new or changed.
+
+    Their entry prices are closes of the market `source` simulates, whatever its seed.
+    """
     from sigmasight_pipeline.demo import portfolios as shipped  # noqa: PLC0415  # only the demo needs its files
+    from sigmasight_pipeline.demo.rebase import rebase  # noqa: PLC0415  # as above
 
     accepted = [
         importer.positions(
-            book.content,
+            rebase(book.content, source, importer.calendar),
             book.file_name,
             Book(name=book.name, code=book.code, equity=str(book.initial_equity), inception=book.inception_date),
             replace=True,

@@ -16,7 +16,7 @@ from typing import Any
 
 from dagster import DagsterEventType
 from dagster import _check as check
-from dagster._core.events import AssetCheckEvaluationPlanned
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
@@ -68,7 +68,8 @@ class PooledEventLogStorage(PostgresEventLogStorage):
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store planned materialisations with one INSERT; everything else as the parent does."""
-        planned, others = [], []
+        planned: list[EventLogEntry] = []
+        others: list[EventLogEntry] = []
         for event in events:
             kind = event.dagster_event_type
             (planned if kind == DagsterEventType.ASSET_MATERIALIZATION_PLANNED else others).append(event)
@@ -101,7 +102,7 @@ class PooledEventLogStorage(PostgresEventLogStorage):
             "run_id": event.run_id,
             "execution_status": AssetCheckExecutionRecordStatus.PLANNED.value,
             "evaluation_event": serialize_value(event),
-            "evaluation_event_timestamp": self._event_insert_timestamp(event),
+            "evaluation_event_timestamp": self._event_insert_timestamp(event),  # type: ignore[no-untyped-call]  # Dagster's
             "evaluation_event_storage_id": event_id,
         }
         with self.index_connection() as connection:

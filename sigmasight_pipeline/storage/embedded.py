@@ -40,7 +40,7 @@ from .embedded_cluster import (
     role_password,
     rotate_log,
 )
-from .embedded_placement import PORT, Placement, load, place
+from .embedded_placement import PORT, Placement, load, place, remove_outside
 from .embedded_tcp import LOCALHOST, forwarded
 from .errors import EmbeddedServerError, NotPermittedError
 from .file_locks import POLL_SECONDS, exclusive, is_held, open_lock, try_lock
@@ -192,9 +192,10 @@ class EmbeddedServer:
         with self._lifecycle():
             self._stop()
             placement = load(self._control)
-            for folder in (*(placement.folders if placement else ()), self._doomed):
-                if folder.exists():
-                    shutil.rmtree(folder)
+            if placement is not None:
+                remove_outside(placement)
+            if self._doomed.exists():  # of a removal that was killed
+                shutil.rmtree(self._doomed)
             # Renamed first: a process that starts anew from now on does so in a folder we do not empty.
             self._control.rename(self._doomed)
             shutil.rmtree(self._doomed)

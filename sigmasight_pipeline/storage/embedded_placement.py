@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import pwd
+import shutil
 import stat
 import subprocess
 import tempfile
@@ -73,11 +74,6 @@ class Placement:
         """The socket file itself."""
         return self.socket / SOCKET_NAME
 
-    @property
-    def folders(self) -> tuple[Path, ...]:
-        """Every folder of ours outside `control`."""
-        return tuple(folder for folder in (self.root, self.socket) if not folder.is_relative_to(self.control))
-
     def run(self, command: Sequence[str | Path], **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a program as the server's user, with a bare environment and no terminal; never raises on its
         status."""
@@ -118,6 +114,8 @@ def load(control: Path) -> Placement | None:
     if root != control and (root.parent != SYSTEM_STATE_FOLDER or not root.name.startswith("sigmasight-")):
         raise EmbeddedServerError(f"{control}/location.json names {root}, a folder that is not ours; restore it.")
     socket = Path(record["socket"]) if record["socket"] else root / "socket"
+    if record["socket"] and (".." in socket.parts or not socket.name.startswith("sigmasight-")):
+        raise EmbeddedServerError(f"{control}/location.json names {socket}, a folder that is not ours; restore it.")
     return Placement(control=control, root=root, socket=socket, uid=record["uid"], gid=record["gid"])
 
 
@@ -148,6 +146,28 @@ def place(control: Path) -> Placement:
     }
     write_private(control / "location.json", json.dumps(record, indent=1) + "\n")
     return placement
+
+
+def remove_outside(placement: Placement) -> None:
+    """Delete what of the server lies outside its control folder.
+
+    Only entries with the names we give are deleted and then the emptied folder: whatever a damaged record names,
+    nothing of anyone else's can go with it. Raises EmbeddedServerError where a folder is not recognisably ours.
+    """
+    if placement.root != placement.control and placement.root.exists():
+        marker = placement.root / "home"
+        if placement.root.is_symlink() or marker.is_symlink() or not marker.is_file():
+            raise EmbeddedServerError(f"{placement.root} is not recognisably ours; remove it by hand.")
+        for folder in ("data", "data.unfinished", "socket", *(p.name for p in placement.root.glob("binaries-*"))):
+            if (placement.root / folder).is_dir():
+                shutil.rmtree(placement.root / folder)
+        for file in ("initdb-password", "home"):
+            (placement.root / file).unlink(missing_ok=True)
+        placement.root.rmdir()
+    if not placement.socket.is_relative_to(placement.root) and placement.socket.exists():
+        for file in (SOCKET_NAME, f"{SOCKET_NAME}.lock"):
+            (placement.socket / file).unlink(missing_ok=True)
+        placement.socket.rmdir()
 
 
 def make_folder(path: Path, uid: int, gid: int) -> None:

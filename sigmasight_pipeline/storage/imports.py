@@ -152,8 +152,11 @@ def apply_positions(connection: psycopg.Connection) -> MergeCounts:
         _apply_tags(connection, portfolio_id, rows)
     _mark_applied(connection, waiting)
     marks = _waiting(connection, "marks")
-    for item in marks:
-        _apply_marks(connection, identifiers[item["portfolio_code"]], item["content"]["rows"])
+    # a position that was replaced is a new row without marks: what was ever stated of it is applied anew
+    renewed = {item["portfolio_code"] for item in waiting}
+    for item in _all(connection, "marks"):
+        if item["applied_at"] is None or item["portfolio_code"] in renewed:
+            _apply_marks(connection, identifiers[item["portfolio_code"]], item["content"]["rows"])
     _mark_applied(connection, marks)
     return total
 
@@ -201,13 +204,17 @@ def _apply_marks(connection: psycopg.Connection, portfolio_id: int, rows: Sequen
     )
 
 
-def _waiting(connection: psycopg.Connection, kind: Kind) -> list[dict[str, Any]]:
+def _all(connection: psycopg.Connection, kind: Kind) -> list[dict[str, Any]]:
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(
-            "SELECT import_id, portfolio_code, content FROM sigmasight.portfolio_imports "
-            "WHERE kind = %s AND applied_at IS NULL ORDER BY import_id",
+            "SELECT import_id, portfolio_code, content, applied_at FROM sigmasight.portfolio_imports "
+            "WHERE kind = %s ORDER BY import_id",
             (kind,),
         ).fetchall()
+
+
+def _waiting(connection: psycopg.Connection, kind: Kind) -> list[dict[str, Any]]:
+    return [item for item in _all(connection, kind) if item["applied_at"] is None]
 
 
 def _newest(waiting: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

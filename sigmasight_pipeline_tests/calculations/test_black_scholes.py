@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
+from sigmasight_pipeline.calculations import black_scholes
 from sigmasight_pipeline.calculations.black_scholes import (
     ImpliedVolatilityStatus,
     implied_volatility,
@@ -308,6 +309,20 @@ def test_an_option_never_depends_on_its_batch(count):
 
 def _rows(options, rows):
     return {name: values[rows] for name, values in options.items()}
+
+
+@pytest.mark.parametrize("factor", [1e-3, 0.2, 0.5, 3.0, 100.0])
+def test_the_bracket_saves_a_bad_first_guess(monkeypatch, factor):
+    options = _options(20_000, seed=3)
+    quoted = _without_volatility(options) | {"price": price(**options)}
+    expected = implied_volatility(**quoted)
+    good_guess = black_scholes._bachelier_guess
+    monkeypatch.setattr(black_scholes, "_bachelier_guess", lambda x, value: factor * good_guess(x, value))
+    found = implied_volatility(**quoted)
+    assert_array_equal(found.status, expected.status)
+    np.testing.assert_allclose(found.volatility, expected.volatility, rtol=1e-9, atol=1e-12)
+    slow = implied_volatility(**quoted, max_iterations=2)
+    assert (slow.status == ImpliedVolatilityStatus.NOT_CONVERGED).any()
 
 
 def test_arguments_broadcast():

@@ -67,8 +67,11 @@ class Book:
     seed: int
 
     def __repr__(self) -> str:
-        positions = self.frames["positions"].drop_nulls("symbol").to_dicts()
+        positions = [{k: v for k, v in row.items() if v is not None} for row in self.frames["positions"].to_dicts()]
         return f"Book(seed={self.seed}, positions={positions}, actions={self.frames['actions'].to_dicts()})"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(repr(self))
 
     @property
     def sessions(self) -> list[date]:
@@ -99,8 +102,8 @@ class Book:
 
 
 def _window(prices: pl.DataFrame, first: date, last: date) -> pl.DataFrame:
-    """Rows from `first` to `last` and each symbol's last row before, in no particular order."""
-    before = prices.filter(pl.col("session_date") < first)
+    """Rows from `first` to `last` and each symbol's last row with a close before, in no particular order."""
+    before = prices.filter(pl.col("session_date") < first, pl.col("close").is_not_null())
     newest = before.filter(pl.col("session_date") == pl.col("session_date").max().over("symbol"))
     return pl.concat([prices.filter(pl.col("session_date").is_between(first, last)), newest])
 

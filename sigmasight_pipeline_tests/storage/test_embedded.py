@@ -313,8 +313,8 @@ def test_stale_files_naming_a_living_stranger_do_not_matter(home: Path) -> None:
     kill_server(server)
     assert eventually(lambda: not server.is_running())
     # Of the server's user: PostgreSQL itself knows that another user's process is no server of its.
-    user = {"user": where.uid} if os.geteuid() == 0 else {}
-    with subprocess.Popen(["/bin/sh", "-c", "read line"], stdin=subprocess.PIPE, **user) as stranger:
+    user = where.uid if os.geteuid() == 0 else None
+    with subprocess.Popen(["/bin/sh", "-c", "read line"], stdin=subprocess.PIPE, user=user) as stranger:
         for path, text in written.items():
             path.write_text(text.replace(text.partition("\n")[0], str(stranger.pid), 1))
         server.start()

@@ -16,7 +16,13 @@ import psycopg
 import pytest
 
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
-from sigmasight_pipeline.storage.embedded_placement import MAX_SOCKET_PATH, SYSTEM_STATE_FOLDER, Placement, load
+from sigmasight_pipeline.storage.embedded_placement import (
+    MAX_SOCKET_PATH,
+    SYSTEM_STATE_FOLDER,
+    Placement,
+    load,
+    remove_outside,
+)
 from sigmasight_pipeline.storage.errors import EmbeddedServerError
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run the server as someone else")
@@ -143,17 +149,6 @@ class TestRoot:
         finally:
             aside.rename(root)
 
-    @pytest.mark.parametrize("root", ["/etc", "/var/lib/other", "/var/lib/sigmasight-x/../other", "/"])
-    def test_a_record_that_names_a_foreign_folder_is_refused(self, home: Path, root: str) -> None:
-        """Whoever can write the record must not make root delete or give away other folders."""
-        control = home / "postgres"
-        control.mkdir(mode=0o700)
-        (control / "location.json").write_text(json.dumps({"root": root, "socket": None, "uid": 65534, "gid": 65534}))
-        for use in (EmbeddedServer(home).start, EmbeddedServer(home).remove):
-            with pytest.raises(EmbeddedServerError, match="not ours"):
-                use()
-        (control / "location.json").unlink()
-
     def test_an_ordinary_user_needs_nothing_of_this(self, home: Path) -> None:
         """The whole life of a server as an ordinary user; then root joins in, and the user goes on."""
         server = EmbeddedServer(home)
@@ -211,3 +206,32 @@ def test_unusual_names(home: Path, name: str) -> None:
         assert answer(server) == (42,)
     finally:
         server.remove()
+
+
+@pytest.mark.parametrize("field", ["root", "socket"])
+@pytest.mark.parametrize("name", ["foreign", "sigmasight-x/../foreign"])
+def test_a_record_that_names_a_foreign_folder_is_refused(tmp_path: Path, field: str, name: str) -> None:
+    """Only folders made for this test are named: were the guard broken, nothing else could be lost."""
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "canary").write_text("")
+    control = tmp_path / "state" / "postgres"
+    control.mkdir(parents=True, mode=0o700)
+    record: dict[str, object] = {"root": None, "socket": None, "uid": os.geteuid(), "gid": os.getegid()}
+    (control / "location.json").write_text(json.dumps(record | {field: str(tmp_path / name)}))
+    with pytest.raises(EmbeddedServerError, match="not ours"):
+        load(control)
+    assert (foreign / "canary").exists()
+
+
+@pytest.mark.parametrize("field", ["root", "socket"])
+def test_removal_touches_only_what_is_ours(tmp_path: Path, field: str) -> None:
+    """Even past the guard: a folder with anything else in it keeps it. Only folders made for this test are named."""
+    control, foreign = tmp_path / "postgres", tmp_path / "foreign"
+    for folder in (control, foreign):
+        folder.mkdir()
+    (foreign / "canary").write_text("")
+    at = {"root": control, "socket": control / "socket"} | {field: foreign}
+    with pytest.raises((EmbeddedServerError, OSError)):
+        remove_outside(Placement(control=control, uid=os.geteuid(), gid=os.getegid(), **at))
+    assert (foreign / "canary").exists()

@@ -99,7 +99,7 @@ def test_several_tables_and_the_callback_are_one_transaction(database: Database)
     assert seen == [(15, 10)]  # the transaction sees its own rows, everybody else the old ones
     for table, frame in old.items():
         assert_frame_equal(stored(database, table), frame, check_exact=True)
-    assert replace_sessions(database, new, DAYS, before_commit=lambda c: reference_lock(c)) == {
+    assert replace_sessions(database, new, DAYS, before_commit=reference_lock) == {
         "position_values": 15,
         "portfolio_snapshots": 5,
     }

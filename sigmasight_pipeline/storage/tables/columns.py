@@ -39,13 +39,9 @@ def money(name: str, comment: str, *, nullable: bool = False, **info: Any) -> Co
     return Column(name, Numeric(20, 2), nullable=nullable, comment=comment, info=info)
 
 
-def price(
-    name: str, comment: str, *, nullable: bool = False, primary_key: bool = False, **info: Any
-) -> Column[Any]:
+def price(name: str, comment: str, *, nullable: bool = False, primary_key: bool = False, **info: Any) -> Column[Any]:
     """A price, quantity or ratio with six decimals."""
-    return Column(
-        name, Numeric(20, 6), nullable=nullable, primary_key=primary_key, comment=comment, info=info
-    )
+    return Column(name, Numeric(20, 6), nullable=nullable, primary_key=primary_key, comment=comment, info=info)
 
 
 def stat(name: str, comment: str, *, nullable: bool = True, **info: Any) -> Column[Any]:

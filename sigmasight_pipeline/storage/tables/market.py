@@ -31,9 +31,7 @@ daily_prices = Table(
 daily_price_revisions = Table(
     "daily_price_revisions",
     metadata,
-    Column(
-        "revision_id", BigInteger, Identity(), primary_key=True, comment="Identifier given by the database"
-    ),
+    Column("revision_id", BigInteger, Identity(), primary_key=True, comment="Identifier given by the database"),
     day("session_date", "Session of the replaced row"),
     code("symbol", "Symbol of the replaced row"),
     price("open", "Replaced opening price", nullable=True),
@@ -52,9 +50,7 @@ daily_price_revisions = Table(
 rejected_prices = Table(
     "rejected_prices",
     metadata,
-    Column(
-        "rejection_id", BigInteger, Identity(), primary_key=True, comment="Identifier given by the database"
-    ),
+    Column("rejection_id", BigInteger, Identity(), primary_key=True, comment="Identifier given by the database"),
     day("session_date", "Session the row was for, where it could be read", nullable=True),
     code("symbol", "Symbol as received", nullable=True),
     code("reason", "Why it was refused (closed list)"),
@@ -98,9 +94,7 @@ daily_returns = Table(
     code("symbol", "Canonical symbol", primary_key=True),
     stat("simple_return", "Total return since the previous close, decimal", nullable=False, ge=-1),
     stat("log_return", "Logarithm of one plus the simple return", nullable=False),
-    count(
-        "sessions_spanned", "Sessions since the previous close; above 1 the return bridges a gap", ge=1
-    ),
+    count("sessions_spanned", "Sessions since the previous close; above 1 the return bridges a gap", ge=1),
     *provenance(),
     Index("daily_returns_symbol_session", "symbol", "session_date"),
     comment="One row per symbol and session with a close and an earlier close: total return, dividends and splits included.",

@@ -18,9 +18,7 @@ FLOW_KINDS = ("contribution", "withdrawal")
 portfolios = Table(
     "portfolios",
     metadata,
-    Column(
-        "portfolio_id", BigInteger, Identity(), primary_key=True, comment="Identifier given by the database"
-    ),
+    Column("portfolio_id", BigInteger, Identity(), primary_key=True, comment="Identifier given by the database"),
     code("code", "Short unique name used on the command line and in file names"),
     code("name", "Name shown to people; unique"),
     code("description", "What the portfolio is", nullable=True),
@@ -40,9 +38,7 @@ portfolios = Table(
 positions = Table(
     "positions",
     metadata,
-    Column(
-        "position_id", BigInteger, Identity(), primary_key=True, comment="Identifier given by the database"
-    ),
+    Column("position_id", BigInteger, Identity(), primary_key=True, comment="Identifier given by the database"),
     Column(
         "portfolio_id",
         BigInteger,
