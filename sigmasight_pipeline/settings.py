@@ -80,6 +80,11 @@ class Settings(BaseSettings):
     large_move: float = Field(
         default=0.50, gt=0, description="A move of this size with no corporate action is stored and warned about."
     )
+    split_tolerance: float = Field(
+        default=0.05,
+        gt=0,
+        description="Value may change this much through a split; raise it for a session whose symbol really moved more.",
+    )
     quarantine_rise: float = Field(
         default=4.00, gt=0, description="A rise above this (4 = +400 %) is quarantined until confirmed."
     )

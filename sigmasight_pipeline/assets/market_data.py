@@ -163,10 +163,11 @@ def _receive(run: SessionRun, source: MarketDataSource, *, only_missing: bool) -
     symbols = priced_symbols(instruments)
     stored = run.read(on_sessions(tables.daily_prices))
     before = run.read(last_known(tables.daily_prices)).filter(pl.col("session_date") < run.first)
-    previous_session = session_calendar.calendar().offset(run.first, -1)
+    opened = run.calendar.filter(~pl.col("is_closed") & (pl.col("session_date") < run.first))["session_date"]
+    # what is dated between the session before and this one belongs to this one: rows of a weekend, and ex-dates
+    since = max(opened, default=run.first - timedelta(days=1)) + timedelta(days=1)
     told = actions_on_sessions(
-        # an ex-date on a weekend takes effect on the session after it
-        source.corporate_actions(symbols, previous_session + timedelta(days=1), run.last),
+        source.corporate_actions(symbols, since, run.last),
         run.calendar,
     )
     actions = (
@@ -175,7 +176,7 @@ def _receive(run: SessionRun, source: MarketDataSource, *, only_missing: bool) -
         .select(list(polars_schema(tables.corporate_actions)))
     )
     history = run.read(until(tables.corporate_actions)).filter(pl.col("ex_date") < run.first)
-    bars = source.daily_bars(symbols, run.first, run.last)
+    bars = source.daily_bars(symbols, since, run.last)
     if only_missing:
         bars = bars.join(stored, on=["session_date", "symbol"], how="anti")
     rejections = database.read(
@@ -186,7 +187,7 @@ def _receive(run: SessionRun, source: MarketDataSource, *, only_missing: bool) -
     screened = screen(
         bars,
         symbols=symbols,
-        first=run.first,
+        first=since,
         last=run.last,
         calendar=session_calendar.calendar(),
         closed=run.closed_ever,

@@ -172,6 +172,7 @@ class SessionRun:
             portfolio_ids=self.portfolio_ids,
             limits={
                 "large_move": self.settings.large_move,
+                "split_tolerance": self.settings.split_tolerance,
                 "coverage_error": self.settings.coverage_error,
                 "coverage_warning": self.settings.coverage_warning,
             },

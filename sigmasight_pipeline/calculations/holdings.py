@@ -81,6 +81,15 @@ def split_symbols(positions: pl.DataFrame) -> list[str]:
     return pl.concat([own, underlying.rename("symbol")]).drop_nulls().unique().sort().to_list()
 
 
+def brought_in(timeline: Timeline, entry_day: IntArray, inception: IntArray) -> BoolArray:
+    """Whether a position entered on a day was there before the portfolio's inception (a session's number).
+
+    An entry before the first stored session always was.
+    """
+    before_record = entry_day < (timeline.days[0] if len(timeline) else NEVER)
+    return (timeline.on_or_after(entry_day) < inception) | before_record
+
+
 @dataclass(frozen=True)
 class Window:
     """The sessions an engine computes and the lots with a row among them.
@@ -104,11 +113,15 @@ class Window:
         """Day numbers of the run of sessions."""
         return self.timeline.days[self.first : self.last + 1]
 
-    def rows(self) -> tuple[IntArray, IntArray]:
-        """Every (session, lot) of the run that has a row, by session, then position_id."""
-        sessions = np.arange(self.first, self.last + 1)[:, None]
-        session, lot = np.nonzero((self.lots.start <= sessions) & (sessions <= self.lots.end))
-        return session.astype(np.int64), lot.astype(np.int64)
+    def rows(self, start: int = 0, stop: int | None = None) -> tuple[IntArray, IntArray]:
+        """Every (session, lot) of the run, or from `start` up to `stop`, that has a row; by session, then position_id.
+
+        Sessions count from the run's first.
+        """
+        run = np.arange(start, len(self) if stop is None else stop)
+        numbers = run[:, None] + self.first
+        session, lot = np.nonzero((self.lots.start <= numbers) & (numbers <= self.lots.end))
+        return session.astype(np.int64) + start, lot.astype(np.int64)
 
 
 def window(
@@ -155,7 +168,6 @@ def _lots(
     anchor = timeline.on_or_after(entry_day)
     inception = timeline.on_or_after(inception_day)
     start, end = np.maximum(anchor, inception), np.minimum(exit_at, expiry)
-    before_record = entry_day < (timeline.days[0] if len(timeline) else NEVER)
     kept = np.flatnonzero((start <= np.minimum(end, last)) & (end >= first))
     frame = frame[kept]
     anchor, is_option = anchor[kept], is_option[kept]
@@ -180,7 +192,7 @@ def _lots(
         start=start[kept],
         end=end[kept],
         inception=inception[kept],
-        brought_in=(anchor < inception[kept]) | before_record[kept],
+        brought_in=brought_in(timeline, entry_day[kept], inception[kept]),
         settles=(expiry < exit_at)[kept],
         is_option=is_option,
         is_private=is_private,
@@ -218,52 +230,53 @@ def _refuse_uneven(lots: Lots, steps: SplitSteps, timeline: Timeline, last: int)
 
 @dataclass(frozen=True)
 class Terms:
-    """Quantity, entry price, strike and symbol of lots after splits; `code` gives each row's line of the
-    arrays."""
+    """Quantity, entry price (millionths) and symbol of lots after splits; `code` is each row's line of the arrays.
+
+    The first lines are the lots as entered; `moved` are the others, as (lot, ratio since the anchor).
+    """
 
     code: IntArray
     quantity: IntArray
     entry_price: IntArray
     symbol: pl.Series
-    strike: tuple[Fraction | None, ...]
+    moved: tuple[tuple[int, Fraction], ...]
 
 
-def terms_at(held: Window, session: IntArray, lot: IntArray) -> Terms:
-    """The terms of each lot at each session (a number of the timeline); quantity and entry price half-even."""
+def terms_at(held: Window, lot: IntArray, node: IntArray) -> Terms:
+    """The terms of each row, a lot at a node of its splits; quantity and entry price rounded half-even."""
     lots, steps = held.lots, held.steps
-    node = steps.nodes(lots.split_code[lot], held.timeline.days[session])
     size = len(steps.steps) + 1
     code = lot.copy()
     moved = np.flatnonzero(node != lots.anchor_node[lot])
     pairs, inverse = np.unique(lot[moved] * size + node[moved], return_inverse=True)
     code[moved] = len(lots) + inverse
     of, at = pairs // size, pairs % size
-    forward, forward_ratios = steps.coded(lots.anchor_node[of], at)
-    backward, backward_ratios = steps.coded(at, lots.anchor_node[of])
-    quantity = rounded_product(
-        [lots.quantity[of]], divisor=1, what="a quantity", ratio_codes=forward, ratios=forward_ratios
-    )
+    forward, ratios = steps.coded(lots.anchor_node[of], at)
+    quantity = rounded_product([lots.quantity[of]], divisor=1, what="a quantity", ratio_codes=forward, ratios=ratios)
     entry_price = rounded_product(
-        [lots.entry_price[of]], divisor=1, what="an entry price", ratio_codes=backward, ratios=backward_ratios
+        [lots.entry_price[of]],
+        divisor=1,
+        what="an entry price",
+        ratio_codes=forward,
+        ratios=[1 / ratio for ratio in ratios],
     )
-    own = lots.frame.get_column("symbol").to_list()
-    ratios = [forward_ratios[index] for index in forward]
-    adjusted = [
-        adjusted_symbol(own[index], ratio) if lots.is_option[index] else own[index]
-        for index, ratio in zip(of, ratios, strict=True)
-    ]
-    strikes = [contract.strike if contract else None for contract in lots.contracts]
-    strikes += [
-        contract.strike / ratio if (contract := lots.contracts[index]) else None
-        for index, ratio in zip(of, ratios, strict=True)
-    ]
+    lines = tuple((int(index), ratios[line]) for index, line in zip(of, forward, strict=True))
+    own = lots.frame.get_column("symbol")
+    adjusted = [adjusted_symbol(own[index], ratio) if lots.is_option[index] else own[index] for index, ratio in lines]
     return Terms(
         code=code,
         quantity=np.concatenate([lots.quantity, quantity]),
         entry_price=np.concatenate([lots.entry_price, entry_price]),
-        symbol=pl.Series("symbol", own + adjusted, dtype=pl.String),
-        strike=tuple(strikes),
+        symbol=pl.concat([own, pl.Series("symbol", adjusted, dtype=pl.String)]),
+        moved=lines,
     )
+
+
+def _strikes(lots: Lots, terms: Terms) -> pl.Series:
+    """The strike of each line of `terms`, US dollars; NULL but for options."""
+    entered = [contract.strike if contract else None for contract in lots.contracts]
+    strikes = entered + [strike / ratio if (strike := entered[lot]) else None for lot, ratio in terms.moved]
+    return pl.Series("strike_price", [None if strike is None else float(strike) for strike in strikes], pl.Float64)
 
 
 def holdings(
@@ -297,8 +310,7 @@ def holdings(
     session, lot = held.rows()
     kept = np.isin(session + held.first, held.wanted)
     session, lot = session[kept] + held.first, lot[kept]
-    terms = terms_at(held, session, lot)
-    strike = pl.Series([None if strike is None else float(strike) for strike in terms.strike], dtype=pl.Float64)
+    terms = terms_at(held, lot, held.steps.nodes(lots.split_code[lot], timeline.days[session]))
     contract = pl.Series([contract and contract.contract for contract in lots.contracts], dtype=pl.String)
     return pl.DataFrame(
         [
@@ -309,7 +321,7 @@ def holdings(
             contract.gather(lot).alias("contract"),
             from_units(terms.quantity[terms.code], PRICE, "quantity"),
             from_units(terms.entry_price[terms.code], PRICE, "entry_price"),
-            strike.gather(terms.code).alias("strike_price"),
+            _strikes(lots, terms).gather(terms.code),
             pl.Series("is_entry", ~lots.brought_in[lot] & (session == lots.start[lot])),
             pl.Series("brought_in", lots.brought_in[lot]),
             pl.Series("is_inception", session == lots.inception[lot]),

@@ -4,21 +4,21 @@ What belongs here: Decimal columns as whole numbers of their smallest unit, and 
 value, proceeds, cost and dividend is made with. What does not: which factors a figure has (``valuation``).
 
 A Decimal(20, 6) column is an Int64 array of millionths, a Decimal(20, 2) column one of cents. Sums and
-differences of such arrays are exact; products go through 128-bit integers, and through Python's integers
-where those are too narrow, so that nothing ever wraps.
+differences of such arrays are exact. Products are exact too: what cannot be held is an error, nothing wraps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from math import prod
+from math import gcd, prod
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
 
 MONEY = pl.Decimal(20, 2)
 PRICE = pl.Decimal(20, 6)
@@ -28,8 +28,11 @@ MILLIONTHS = 10**6
 LARGEST_UNITS = 10**18
 """Largest figure, in its smallest unit (10^16 US dollars): nine of them still add up within 64 bits."""
 
-_SAFE_INT128 = 2.0**125
-"""Products estimated below this fit 128 bits, doubled and with the estimate's own error."""
+_LARGEST_ESTIMATE = 2.0**48
+"""Below this (2.8 trillion dollars in cents) a product of doubles tells the result to within one unit."""
+
+_LARGEST_DIVISOR = 2**61
+"""Up to this, twice a remainder fits 64 bits."""
 
 
 class AmountOverflowError(ArithmeticError):
@@ -56,6 +59,11 @@ def to_units(values: pl.Series, dtype: pl.Decimal) -> IntArray:
 def from_units(units: IntArray, dtype: pl.Decimal, name: str = "") -> pl.Series:
     """The Decimal column whose smallest units these are."""
     return pl.Series(name, units).cast(pl.Int128).reinterpret(dtype=dtype)
+
+
+def decimal_columns(names: Sequence[str], dtype: pl.Decimal) -> pl.Expr:
+    """Int64 columns of smallest units as Decimal columns of the same names."""
+    return pl.col(names).cast(pl.Int128).reinterpret(dtype=dtype)
 
 
 def nearest_units(values: pl.Series, dtype: pl.Decimal) -> IntArray:
@@ -85,11 +93,13 @@ def rounded_product(
 ) -> IntArray:
     """`factor_1 x factor_2 x ... x ratio / divisor` of each row, rounded once, half-even, to a whole number.
 
-    `factors` are arrays of one length (n,); `ratios[ratio_codes]` is each row's exact ratio (1 without
+    `factors` are up to three arrays of one length (n,); `ratios[ratio_codes]` is each row's exact ratio (1 without
     codes); `divisor` takes the factors' units to the result's. `what` names the figure in
     AmountOverflowError, raised where a result has more than 10^18 units.
     """
     if ratio_codes is None:
+        return _constant_divisor(factors, divisor, what)
+    if not ratio_codes.any() and ratios[0] == 1:
         return _constant_divisor(factors, divisor, what)
     result = np.empty(len(ratio_codes), dtype=np.int64)
     plain = np.array([ratio == 1 for ratio in ratios], dtype=bool)[ratio_codes]
@@ -113,35 +123,55 @@ def _runs(order: IntArray, codes: IntArray) -> list[IntArray]:
 
 
 def _constant_divisor(factors: Sequence[IntArray], divisor: int, what: str, numerator: int = 1) -> IntArray:
-    """Rows sharing one ratio: 128-bit where the estimated product fits, Python integers elsewhere."""
-    estimate = np.full(len(factors[0]), float(numerator))
+    """Rows sharing one ratio: 64-bit arithmetic where the estimated result is small, Python's integers elsewhere."""
+    estimate = np.full(len(factors[0]), numerator / divisor)
     for factor in factors:
-        estimate *= np.abs(factor.astype(np.float64))
-    largest = float(estimate.max(initial=0.0)) / divisor
-    if largest > 2 * LARGEST_UNITS:
-        raise AmountOverflowError(what, largest)
-    if max(divisor, numerator, estimate.max(initial=0.0)) < _SAFE_INT128:
-        result = _in_int128(factors, divisor, numerator)
-    else:
-        columns = (factor.tolist() for factor in factors)
-        # Fraction rounds half-even: the definition itself, for the few rows 128 bits cannot hold.
-        result = pl.Series(
-            [round(Fraction(prod(row) * numerator, divisor)) for row in zip(*columns, strict=True)],
-            dtype=pl.Int128,
-        )
-    _require_small(result, what, 1)
-    return result.cast(pl.Int64).to_numpy()
+        estimate *= factor
+    size = np.abs(estimate)
+    if (size > 2.0 * LARGEST_UNITS).any():
+        raise AmountOverflowError(what, float(size.max()))
+    if divisor > _LARGEST_DIVISOR:
+        factors, divisor = _reduced(factors, divisor)
+    if divisor > _LARGEST_DIVISOR or numerator > _LARGEST_DIVISOR:
+        return _by_fractions(factors, divisor, what, numerator)
+    result = _by_remainder(factors, divisor, numerator, estimate)
+    large = np.flatnonzero(size >= _LARGEST_ESTIMATE)
+    result[large] = _by_fractions([factor[large] for factor in factors], divisor, what, numerator)
+    return result
 
 
-def _in_int128(factors: Sequence[IntArray], divisor: int, numerator: int) -> pl.Series:
-    wide = [pl.Series(factor).cast(pl.Int128) for factor in factors]
-    product = prod(wide[1:], start=wide[0]) * pl.Series([numerator], dtype=pl.Int128)
-    by = pl.lit(divisor, dtype=pl.Int128)
-    quotient = pl.col("product") // by  # towards minus infinity: the remainder is never negative
-    twice_left = (pl.col("product") - pl.col("quotient") * by) * 2
-    up = (twice_left > by) | ((twice_left == by) & (pl.col("quotient") % 2 == 1))
-    frame = product.rename("product").to_frame().with_columns(quotient=quotient)
-    return frame.select((pl.col("quotient") + up.cast(pl.Int128)).alias("result")).to_series()
+def _reduced(factors: Sequence[IntArray], divisor: int) -> tuple[list[IntArray], int]:
+    """The same product with common divisors cancelled (a multiplier of 1,000,000 millionths)."""
+    result = []
+    for factor in factors:
+        common = gcd(int(np.gcd.reduce(factor)) or 1, divisor)
+        result.append(factor // common)
+        divisor //= common
+    return result, divisor
+
+
+def _by_remainder(factors: Sequence[IntArray], divisor: int, numerator: int, estimate: FloatArray) -> IntArray:
+    """Round the estimates, then correct them by the exact remainder.
+
+    With up to three factors an estimate below 2^48 has gone through seven roundings of 2^-53 and is off by less than
+    1/4, so the rounded one is off by less than 3/4 from the quotient, and the remainder `product - rounded x divisor`
+    is smaller than the divisor. Both terms may wrap around 2^64; their difference, being small, is right all the same.
+    """
+    quotient = np.rint(np.where(np.abs(estimate) < _LARGEST_ESTIMATE, estimate, 0.0)).astype(np.int64)
+    product = factors[0] * np.int64(numerator)
+    for factor in factors[1:]:
+        product = product * factor
+    twice_left = 2 * (product - quotient * np.int64(divisor))
+    odd = quotient & 1
+    quotient += (twice_left > divisor) | ((twice_left == divisor) & (odd == 1))
+    quotient -= (twice_left < -divisor) | ((twice_left == -divisor) & (odd == 1))
+    return quotient
+
+
+def _by_fractions(factors: Sequence[IntArray], divisor: int, what: str, numerator: int) -> IntArray:
+    columns = (factor.tolist() for factor in factors)
+    values = (Fraction(prod(row) * numerator, divisor) for row in zip(*columns, strict=True))
+    return np.array([rounded(value, what) for value in values], dtype=np.int64)
 
 
 def _require_small(units: pl.Series, what: str, per_one: int) -> None:

@@ -15,7 +15,7 @@ import polars as pl
 
 from sigmasight_pipeline.calculations.exposures import GREEKS
 from sigmasight_pipeline.calculations.holdings import holdings
-from sigmasight_pipeline.calculations.money import MONEY, PRICE
+from sigmasight_pipeline.calculations.money import MONEY, PRICE, from_units, nearest_units
 
 
 def position_greeks(
@@ -47,6 +47,8 @@ def position_greeks(
     ).filter(~pl.col("is_exit"))
     public = positions.filter(pl.col("investment_class") != "PRIVATE").select("position_id")
     keys = ["contract", "session_date"]
+    price = option_model.get_column("model_price")
+    units = nearest_units(price.fill_null(0.0), PRICE)
     modelled = option_model.select(
         *keys,
         "volatility",
@@ -56,7 +58,7 @@ def position_greeks(
         "risk_free_rate",
         "rate_source",
         "time_to_expiry",
-        "model_price",
+        from_units(units, PRICE, "model_price").set(price.is_null(), None),
     ).join(contract_days.select(*keys, underlying_price="underlying_price_exact"), on=keys, how="left")
     return (
         held.join(public, on="position_id", how="semi", maintain_order="left")
@@ -76,7 +78,7 @@ def position_greeks(
             "risk_free_rate",
             "rate_source",
             "time_to_expiry",
-            pl.col("model_price").round(PRICE.scale, mode="half_to_even").cast(PRICE),
+            "model_price",
             pl.lit(None, dtype=MONEY).alias("delta_adjusted_exposure"),
         )
     )

@@ -204,8 +204,10 @@ def row_prices(window: PricedWindow, session: IntArray, lot: IntArray, max_stale
         ratio_codes=codes,
         ratios=ratios,
     )
-    codes, ratios = steps.coded(node_now, node)
-    shown = rounded_product([price], divisor=1, what="a price", ratio_codes=codes, ratios=ratios)
+    shown = price.copy()
+    moved = np.flatnonzero(node != node_now)
+    codes, ratios = steps.coded(node_now[moved], node[moved])
+    shown[moved] = rounded_product([price[moved]], divisor=1, what="a price", ratio_codes=codes, ratios=ratios)
     result = RowPrices(source=source, amount=amount, shown=shown, day=day, session=observed)
     for index in np.flatnonzero((source == PriceSource.INTRINSIC) | settles):
         _from_underlying(window, result, int(index), int(session[index]), int(lot[index]), max_stale_sessions)

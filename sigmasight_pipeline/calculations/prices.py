@@ -29,7 +29,7 @@ class PriceBook:
     splits series k is subject to, or NO_SPLITS.
 
     `row[t, k]` is the line of the arrays price (millionths), day, session (numbers of the timeline) and node (splits
-    so far) that holds the observation, -1 without one (price 0, day NEVER); `node_at[t, k]` the node at the session itself.
+    so far) that holds the observation, -1 without one (price 0, day NEVER); `node_at[t, k]` is the node at session t.
     """
 
     def __init__(self, observed: pl.DataFrame, *, held: Window, split_codes: IntArray) -> None:

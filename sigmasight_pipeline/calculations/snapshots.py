@@ -18,7 +18,7 @@ import numpy.typing as npt
 import polars as pl
 
 from sigmasight_pipeline.calculations.exposures import COUNTS, GREEKS, held
-from sigmasight_pipeline.calculations.holdings import BoolArray
+from sigmasight_pipeline.calculations.holdings import BoolArray, brought_in
 from sigmasight_pipeline.calculations.money import (
     CENTS,
     LARGEST_UNITS,
@@ -336,17 +336,17 @@ def _opening_cash(ledger: _Ledger, positions: pl.DataFrame, position_values: pl.
     then.
     """
     timeline = ledger.timeline
-    starting = ledger.active.filter(pl.Series(np.isin(ledger.inception, ledger.wanted)))
-    starting = timeline.moved(starting, "inception_date")
-    own = position_values.select(*_KEYS, "position_id", "price_source", "market_value", "realized_pnl")
-    rows = own.join(
-        starting.select("portfolio_id", session_date="inception_date"), on=["portfolio_id", "session_date"]
-    ).join(positions.select("position_id", "entry_date", *_COST), on="position_id")
-    entered = day_numbers(rows.get_column("entry_date"))
-    sessions = timeline.on_or_before(day_numbers(rows.get_column("session_date")))
-    first_day = timeline.days[0] if len(timeline) else 0
-    brought_in = (timeline.on_or_after(entered) < sessions) | (entered < first_day)
-    rows = rows.filter(pl.Series(brought_in))
+    begins = np.flatnonzero(np.isin(ledger.inception, ledger.wanted))
+    starting = ledger.active[begins].with_columns(
+        to_dates(timeline.days[ledger.inception[begins]], "session_date"),
+        pl.Series("inception", ledger.inception[begins]),
+    )
+    values = position_values.select(*_KEYS, "position_id", "price_source", "market_value", "realized_pnl")
+    rows = values.join(starting.select(*_KEYS, "inception"), on=_KEYS).join(
+        positions.select("position_id", "entry_date", *_COST), on="position_id"
+    )
+    entry_day = day_numbers(rows.get_column("entry_date"))
+    rows = rows.filter(pl.Series(brought_in(timeline, entry_day, rows.get_column("inception").to_numpy())))
     cost = rounded_product(
         [to_units(rows.get_column(name), PRICE) for name in _COST], divisor=VALUE_DIVISOR, what="a cost basis"
     )

@@ -98,5 +98,7 @@ class SplitSteps:
         moved = np.flatnonzero(start != end)
         size = len(self.steps) + 1
         pairs, inverse = np.unique(start[moved] * size + end[moved], return_inverse=True)
-        codes[moved] = inverse + 1
-        return codes, [Fraction(1), *(self.ratio(int(pair) // size, int(pair) % size) for pair in pairs)]
+        code_of = {Fraction(1): 0}
+        by_pair = [code_of.setdefault(self.ratio(int(pair) // size, int(pair) % size), len(code_of)) for pair in pairs]
+        codes[moved] = np.array(by_pair, dtype=np.int64)[inverse]
+        return codes, list(code_of)

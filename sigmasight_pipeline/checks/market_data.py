@@ -161,6 +161,7 @@ def _discontinuities(judged: Judged) -> pl.DataFrame:
         prices=judged.inputs["with_history"],
         option_prices=judged.inputs["option_history"],
         actions=judged.inputs["actions"],
+        tolerance=judged.limits["split_tolerance"],
     )
     return findings(breaks.filter(pl.col("session_date").is_in(list(judged.sessions))), pl.col("detail"))
 
@@ -168,7 +169,7 @@ def _discontinuities(judged: Judged) -> pl.DataFrame:
 SPLITS_CONTINUOUS = Rule(
     "value_continuous_through_splits",
     "ERROR",
-    "Quantity times price is continuous within 5 % through every split, of shares and of options on them.",
+    "Quantity times price is continuous through every split (setting split_tolerance), of shares and of options.",
     _discontinuities,
 )
 

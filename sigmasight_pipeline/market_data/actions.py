@@ -6,9 +6,15 @@ returns (``calculations``).
 
 from __future__ import annotations
 
+from decimal import Decimal
+from math import prod
+
 import polars as pl
 
 from sigmasight_pipeline.calculations.timeline import Timeline
+from sigmasight_pipeline.market_data.source import PRICE
+
+MILLIONTH = Decimal("0.000001")
 
 
 def on_sessions(actions: pl.DataFrame, trading_sessions: pl.DataFrame) -> pl.DataFrame:
@@ -22,17 +28,19 @@ def on_sessions(actions: pl.DataFrame, trading_sessions: pl.DataFrame) -> pl.Dat
         moved.sort("told")
         .group_by(keys, maintain_order=True)
         .agg(
-            split_from=pl.when(pl.col("kind").first() == "split").then(_product("split_from")),
-            split_to=pl.when(pl.col("kind").first() == "split").then(_product("split_to")),
+            split_from=_product("split_from"),
+            split_to=_product("split_to"),
             cash_amount=pl.when(pl.col("kind").first() == "dividend").then(pl.col("cash_amount").sum()),
             pay_date=pl.col("pay_date").max(),
             moved_from=pl.col("told").filter(pl.col("told") != pl.col("ex_date")).first(),
         )
-        .with_columns(pl.col("split_from", "split_to", "cash_amount").cast(pl.Decimal(20, 6)))
+        .with_columns(pl.col("split_from", "split_to", "cash_amount").cast(PRICE))
         .sort(keys)
     )
 
 
 def _product(name: str) -> pl.Expr:
-    # nearly always one row; a product of two ratios stays exact in six decimals
-    return pl.col(name).cast(pl.Float64).product().cast(pl.Decimal(20, 6))
+    """Product of a group's ratios, exact: nearly always there is only one."""
+    ratios = pl.col(name).drop_nulls()
+    many = ratios.implode().map_elements(lambda values: prod(values, start=Decimal(1)).quantize(MILLIONTH), PRICE)
+    return pl.when(ratios.len() <= 1).then(ratios.first()).otherwise(many.first())

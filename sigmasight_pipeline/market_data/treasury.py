@@ -70,9 +70,9 @@ def carried_yields(
 
 def _refuse_odd(observed: pl.DataFrame) -> None:
     level = pl.col("yield")
-    odd = observed.filter(
-        ~pl.col("tenor").is_in(TENORS) | ~level.is_between(LOWEST, HIGHEST) | level.is_nan() | level.is_null()
-    ).sort("observed_date", "tenor")
+    odd = observed.filter(~pl.col("tenor").is_in(TENORS) | ~level.is_between(LOWEST, HIGHEST) | level.is_null()).sort(
+        "observed_date", "tenor"
+    )
     for row in odd.head(1).iter_rows(named=True):
         raise MarketDataError(
             f"the {row['tenor']} Treasury yield of {row['observed_date']} is {row['yield']}; expected one of "

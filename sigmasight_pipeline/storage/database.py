@@ -207,7 +207,8 @@ def with_literals(statement: str, params: Sequence[object]) -> str:
 def _run(connection: adbc.Connection, statement: str) -> pl.DataFrame:
     with connection.cursor() as cursor:
         cursor.execute(statement)
-        return cursor.fetch_polars()
+        # fetch_polars would let a connection that breaks half-way out as a Polars error
+        return pl.DataFrame(cursor.fetch_arrow_table())
 
 
 def _close_all(connections: list[adbc.Connection]) -> None:

@@ -135,9 +135,12 @@ class ReferenceValuation:
         return anchor, first, exit_session, brought_in, settles
 
     def split_symbol(self, position: Row) -> str | None:
-        return {"PUBLIC": position["symbol"], "OPTIONS": position["underlying_symbol"], "PRIVATE": None}[
-            position["investment_class"]
-        ]
+        symbol: str | None = {
+            "PUBLIC": position["symbol"],
+            "OPTIONS": position["underlying_symbol"],
+            "PRIVATE": None,
+        }[position["investment_class"]]
+        return symbol
 
     def occ(self, position: Row, ratio: Fraction) -> str:
         symbol: str = position["symbol"]
@@ -184,21 +187,20 @@ class ReferenceValuation:
         split_symbol = self.split_symbol(position)
         own = self.last(self.own_series(position, anchor), session, split_symbol)
         entry = Fraction(position["entry_price"]) / self.ratio(split_symbol, anchor, session)
+        unpriced = entry, "entry_price", None
         if position["investment_class"] == "PRIVATE":
-            return (own[0], "mark", own[1]) if own else (entry, "entry_price", None)
+            return (own[0], "mark", own[1]) if own else unpriced
         if own and own[1] == session:
             return own[0], "market", session
         if position["investment_class"] == "PUBLIC":
-            return (own[0], "carried", own[1]) if own else (entry, "entry_price", None)
+            return (own[0], "carried", own[1]) if own else unpriced
         under = self.last(self.close_series(position["underlying_symbol"]), session, split_symbol)
         model = self.model_price(position, anchor, session)
         if model is not None and under:
             return model, "model", under[1]
         if own:
             return own[0], "carried", own[1]
-        if under:
-            return self.intrinsic(position, anchor, session, under[0]), "intrinsic", under[1]
-        return entry, "entry_price", None
+        return (self.intrinsic(position, anchor, session, under[0]), "intrinsic", under[1]) if under else unpriced
 
     def settlement(self, position: Row, anchor: date, session: date) -> tuple[Fraction, str, date | None]:
         under_symbol = position["underlying_symbol"]

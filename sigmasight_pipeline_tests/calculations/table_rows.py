@@ -81,12 +81,16 @@ def stock(position_id: int, symbol: str, quantity: Any, entry_price: Any, entry:
     }
 
 
-def private(position_id: int, symbol: str, quantity: Any, entry_price: Any, entry: date, **fields: Any) -> dict[str, Any]:
+def private(
+    position_id: int, symbol: str, quantity: Any, entry_price: Any, entry: date, **fields: Any
+) -> dict[str, Any]:
     """A row of ``positions``: a PRIVATE holding of portfolio 1."""
     return stock(position_id, symbol, quantity, entry_price, entry, investment_class="PRIVATE", **fields)
 
 
-def option(position_id: int, symbol: str, quantity: Any, entry_price: Any, entry: date, **fields: Any) -> dict[str, Any]:
+def option(
+    position_id: int, symbol: str, quantity: Any, entry_price: Any, entry: date, **fields: Any
+) -> dict[str, Any]:
     """A row of ``positions``: the option contract an OCC symbol names, in portfolio 1."""
     kind, day = symbol[-9], symbol[-15:-9]
     side = "L" if Decimal(str(quantity)) > 0 else "S"

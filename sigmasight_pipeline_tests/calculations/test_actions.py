@@ -139,11 +139,7 @@ def test_join_equals_lookup_equals_plain_product(rows, stretches):
     joined = ratios.between(frame, after="p", through="d")
     for symbol, after, through, numerator, denominator in joined.iter_rows():
         expected = prod(
-            (
-                Fraction(int(new), int(old))
-                for name, day, old, new in rows
-                if name == symbol and after < day <= through
-            ),
+            (Fraction(int(new), int(old)) for name, day, old, new in rows if name == symbol and after < day <= through),
             start=Fraction(1),
         )
         assert ratios.ratio(symbol, after, through) == expected
@@ -155,6 +151,4 @@ def test_join_equals_lookup_equals_plain_product(rows, stretches):
 def test_stretches_chain(rows, first, second, third):
     first, second, third = sorted((first, second, third))
     ratios = SplitRatios(splits(*rows))
-    assert ratios.ratio("A", first, third) == ratios.ratio("A", first, second) * ratios.ratio(
-        "A", second, third
-    )
+    assert ratios.ratio("A", first, third) == ratios.ratio("A", first, second) * ratios.ratio("A", second, third)

@@ -50,9 +50,7 @@ def test_one_identity_before_and_after_a_split() -> None:
         quotes=[*closes(OLD, {MON: 3, WED: 8}), *closes(NEW, {MON: 9, WED: "1.5"})],
         actions=[split("AAA", WED, 2)],
     )
-    assert rows.select(
-        "session_date", "option_symbol", "strike_price", "close", "underlying_price"
-    ).rows() == [
+    assert rows.select("session_date", "option_symbol", "strike_price", "close", "underlying_price").rows() == [
         (MON, OLD, 100.0, 3.0, 90.0),
         (TUE, OLD, 100.0, None, 101.0),
         (WED, NEW, 50.0, 1.5, 52.0),
@@ -92,7 +90,12 @@ def test_vendor_volatility_comes_with_or_without_a_close() -> None:
 
 @pytest.mark.parametrize(
     ("ratio", "expected"),
-    [(Fraction(1), OLD), (Fraction(2), NEW), (Fraction(3), "AAA240308C00033333"), (Fraction(1, 2), "AAA240308C00200000")],
+    [
+        (Fraction(1), OLD),
+        (Fraction(2), NEW),
+        (Fraction(3), "AAA240308C00033333"),
+        (Fraction(1, 2), "AAA240308C00200000"),
+    ],
 )
 def test_adjusted_symbols(ratio: Fraction, expected: str) -> None:
     assert adjusted_symbol(OLD, ratio) == expected

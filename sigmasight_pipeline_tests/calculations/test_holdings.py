@@ -54,7 +54,7 @@ def held(positions: list[dict[str, Any]], **rows: Any) -> pl.DataFrame:
         ("out on inception", stock(1, "AAA", 1, 1, MON, exit_date=THU), {"inception": THU}, "THU:brought+exit"),
         ("before the first session", stock(1, "AAA", 1, 1, date(2020, 1, 2)), {"sessions": [MON]}, "MON:brought"),
         ("entry on a closed session", stock(1, "AAA", 1, 1, TUE), {"closed": [TUE]}, "WED:entry THU FRI"),
-        ("exit on a closed session", stock(1, "AAA", 1, 1, WED, exit_date=THU), {"closed": [THU]}, "WED:entry FRI:exit"),
+        ("exit on a closed one", stock(1, "AAA", 1, 1, WED, exit_date=THU), {"closed": [THU]}, "WED:entry FRI:exit"),
         ("a weekend entry", stock(1, "AAA", 1, 1, date(2024, 3, 2)), {"sessions": [MON]}, "MON:brought"),
         ("not entered yet", stock(1, "AAA", 1, 1, date(2024, 3, 11)), {}, ""),
         ("expiry after the calendar", option(1, CALL, 1, 1, THU), {}, "THU:entry FRI"),

@@ -113,7 +113,9 @@ def test_units_take_the_scale_of_the_type_asked_for() -> None:
     assert to_units(pl.Series([Decimal("1.25")], dtype=MONEY), PRICE).tolist() == [1_250_000]
 
 
-@pytest.mark.parametrize(("value", "expected"), [(1.25, 1_250_000), (0.0000005, 0), (2.0000015, 2_000_002), (0.1, 100_000)])
+@pytest.mark.parametrize(
+    ("value", "expected"), [(1.25, 1_250_000), (0.0000005, 0), (2.0000015, 2_000_002), (0.1, 100_000)]
+)
 def test_nearest_units_of_doubles(value: float, expected: int) -> None:
     assert nearest_units(pl.Series([value]), PRICE).tolist() == [expected]
 

@@ -77,9 +77,7 @@ def oracle(prices, actions):
         own = [(n, kind, Fraction(str(value))) for name, n, kind, value in actions if name == symbol]
 
         def ratio(after, through, own=own):
-            return prod(
-                (v for n, kind, v in own if kind == "split" and after < n <= through), start=Fraction(1)
-            )
+            return prod((v for n, kind, v in own if kind == "split" and after < n <= through), start=Fraction(1))
 
         for (p, before), (d, close) in pairwise(closes):
             gross = close * ratio(p, d)
@@ -123,9 +121,7 @@ WORKED = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("prices", "actions", "expected"), [c[1:] for c in WORKED], ids=[c[0] for c in WORKED]
-)
+@pytest.mark.parametrize(("prices", "actions", "expected"), [c[1:] for c in WORKED], ids=[c[0] for c in WORKED])
 def test_worked_examples(prices, actions, expected):
     rows = returns(prices, actions).rows(named=True)
     assert [(DAYS.index(row["session_date"]), row["sessions_spanned"]) for row in rows] == [
@@ -196,10 +192,7 @@ some_actions = st.lists(
 @given(prices=some_prices, actions=some_actions)
 @settings(max_examples=60, deadline=None)
 def test_agrees_with_the_exact_oracle(prices, actions):
-    got = {
-        (row["symbol"], DAYS.index(row["session_date"])): row
-        for row in returns(prices, actions).rows(named=True)
-    }
+    got = {(row["symbol"], DAYS.index(row["session_date"])): row for row in returns(prices, actions).rows(named=True)}
     expected = oracle(prices, actions)
     assert set(got) == set(expected)
     for key, (simple, spanned) in expected.items():
@@ -215,9 +208,7 @@ def test_a_range_and_single_sessions_give_the_same_bits_with_and_without_the_fut
     singles = []
     for n, day in enumerate(DAYS):
         seen = [row for row in prices if row[1] <= n]
-        last = {
-            symbol: max((r[1] for r in seen if r[0] == symbol and r[1] < n), default=-1) for symbol in "AB"
-        }
+        last = {symbol: max((r[1] for r in seen if r[0] == symbol and r[1] < n), default=-1) for symbol in "AB"}
         inputs = [row for row in seen if row[1] in (n, last[row[0]])]
         singles.append(returns(inputs, [row for row in actions if row[1] <= n], sessions=[day]))
     assert pl.concat(singles).equals(whole)

@@ -98,7 +98,7 @@ def rolled(
     inception = fields.pop("inception", THU)
     exposures = [
         {"session_date": day, "portfolio_id": 1, "greeks_status": "not_built"}
-        | {name: 0 for name in (*COPIED[:4], *COPIED[4:10])}
+        | dict.fromkeys((*COPIED[:4], *COPIED[4:10]), 0)
         for day in opened
         if day >= inception
     ]

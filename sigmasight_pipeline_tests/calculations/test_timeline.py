@@ -50,7 +50,9 @@ def test_dates_move_to_their_session_only_within_the_calendar() -> None:
 def test_positions_leave_closed_sessions_out_and_refuse_other_days() -> None:
     timeline = open_sessions([TUE, MON, THU], CALENDAR)
     assert timeline.positions([TUE, MON, THU, TUE]).tolist() == [0, 2]
-    with pytest.raises(SessionWindowError, match=r"2024-03-09 is not in trading_sessions \(2 such sessions asked for\)"):
+    with pytest.raises(
+        SessionWindowError, match=r"2024-03-09 is not in trading_sessions \(2 such sessions asked for\)"
+    ):
         open_sessions([SAT, WED, TUE], CALENDAR)
 
 

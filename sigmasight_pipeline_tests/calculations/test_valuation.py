@@ -108,7 +108,8 @@ def test_the_worked_example() -> None:
             [stock(1, "AAA", -10, 10, MON)],
             {"prices": flat("AAA", 9), "actions": [dividend("AAA", TUE, "0.25")]},
             (TUE, 1),
-            {"market_value": -90, "cost_basis": -100, "unrealized_pnl": 10, "dividend_pnl": "-2.5", "daily_pnl": "-2.5"},
+            {"market_value": -90, "cost_basis": -100, "unrealized_pnl": 10, "dividend_pnl": "-2.5",
+             "daily_pnl": "-2.5"},
         ),
         (
             "entered on the ex-date gets no dividend",
@@ -252,7 +253,7 @@ MODELLED = ("AAA 2024-03-08 C 10", TUE, 0.9)
     ("case", "symbol", "given_rows", "day", "source", "price"),
     [
         ("own close", CALL, {"quotes": flat(CALL, "0.7", [TUE]), "model": [MODELLED]}, TUE, "market", "0.7"),
-        ("model before an older close", CALL, {"quotes": flat(CALL, "0.7", [MON]), "model": [MODELLED]}, TUE, "model", "0.9"),
+        ("model, not older close", CALL, {"quotes": flat(CALL, "0.7", [MON]), "model": [MODELLED]}, TUE, "model", "0.9"),
         ("last own close", CALL, {"quotes": flat(CALL, "0.7", [MON])}, TUE, "carried", "0.7"),
         ("intrinsic", CALL, {}, TUE, "intrinsic", "2.5"),
         ("intrinsic of a put out of the money", PUT, {}, TUE, "intrinsic", "0"),
@@ -330,7 +331,7 @@ def test_an_entry_and_an_ex_date_on_a_closed_session_move_to_the_next() -> None:
     )
     assert (rows[THU, 1]["dividend_pnl"], rows[THU, 1]["quantity"]) == (10, 20)
     assert (rows[THU, 2]["dividend_pnl"], rows[THU, 2]["quantity"]) == (0, 10)
-    assert (THU, 2) == min(key for key in rows if key[1] == 2)
+    assert min(key for key in rows if key[1] == 2) == (THU, 2)
 
 
 def test_weights_are_of_the_portfolio_and_leave_exits_out() -> None:

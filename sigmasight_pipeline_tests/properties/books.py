@@ -111,9 +111,7 @@ def _window(prices: pl.DataFrame, first: date, last: date) -> pl.DataFrame:
 def values_of(book: Book, sessions: Sequence[date]) -> pl.DataFrame:
     """``position_values`` of a run of sessions, from what is known then."""
     known = book.known(min(sessions), max(sessions))
-    return position_values(
-        sessions=sessions, max_stale_sessions=MAX_STALE_SESSIONS, max_mark_age=MAX_MARK_AGE, **known
-    )
+    return position_values(sessions=sessions, max_stale_sessions=MAX_STALE_SESSIONS, max_mark_age=MAX_MARK_AGE, **known)
 
 
 def exposures_of(book: Book, sessions: Sequence[date], values: pl.DataFrame) -> pl.DataFrame:

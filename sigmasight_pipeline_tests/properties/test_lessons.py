@@ -5,8 +5,10 @@ The numbers are those of the list of ten properties; telescoping per position st
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import timedelta
 from decimal import Decimal
+from itertools import pairwise
+from typing import Any
 
 import polars as pl
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from sigmasight_pipeline.storage import tables
+from sigmasight_pipeline.storage.frames import polars_schema
 from sigmasight_pipeline_tests.calculations.table_rows import dividend, frame, split, stock
 from sigmasight_pipeline_tests.properties.books import Book, books, exposures_of, snapshots_of, values_of
 
@@ -62,7 +65,7 @@ def test_3_nav_is_cash_plus_market_value(book: Book) -> None:
         assert row["net_asset_value"] == row["cash_balance"] + row["market_value"], row
 
 
-def _with_previous(book: Book) -> list[dict[str, object]]:
+def _with_previous(book: Book) -> list[dict[str, Any]]:
     rows = snapshots_of(book, book.sessions).frame.sort("portfolio_id", "session_date")
     equity = book.frames["portfolios"].select("portfolio_id", "initial_equity")
     return (
@@ -113,7 +116,7 @@ def test_4_one_range_equals_single_sessions_and_any_chunks(book: Book, data: st.
     bounds = [0, *sorted(cuts), len(book.sessions)]
     stored = frame(tables.portfolio_snapshots, []).select(snapshots_of(book, book.sessions).frame.columns)
     opening_cash = []
-    for first, last in zip(bounds, bounds[1:], strict=False):
+    for first, last in pairwise(bounds):
         part = snapshots_of(book, book.sessions[first:last], previous=stored)
         stored = pl.concat([stored, part.frame])
         opening_cash.append(part.opening_cash)
@@ -135,7 +138,9 @@ def test_5_what_comes_later_changes_nothing(book: Book, data: st.DataObject) -> 
         frames[name] = frames[name].with_columns(changed.cast(pl.Decimal(20, 6)).alias(column))
     frames["option_model"] = frames["option_model"].filter(day <= last)
     symbols = sorted(set(frames["prices"]["symbol"]))
-    later = [split(symbol, tomorrow, 5, 2) for symbol in symbols] + [dividend(symbol, tomorrow, 9) for symbol in symbols]
+    later = [split(symbol, tomorrow, 5, 2) for symbol in symbols] + [
+        dividend(symbol, tomorrow, 9) for symbol in symbols
+    ]
     frames["actions"] = pl.concat(
         [frames["actions"].filter(pl.col("ex_date") <= last), frame(tables.corporate_actions, later)]
     )
@@ -199,7 +204,9 @@ def test_8_splitting_a_lot_changes_no_total(book: Book, share: int) -> None:
     rest = lots.with_columns(pl.col("quantity") - pl.col("part")).drop("part")
     new = lots.with_columns(quantity="part", position_id=pl.col("position_id") + 1000).drop("part")
     whole = positions.filter(~pl.col("position_id").is_in(lots["position_id"].to_list()))
-    divided = book.with_positions(pl.concat([whole, *(rows.cast(dict(whole.schema)) for rows in (rest, new))]))
+    divided = book.with_positions(
+        pl.concat([whole, *(rows.cast(pl.Schema(polars_schema(tables.positions))) for rows in (rest, new))])
+    )
     marks = book.frames["marks"]
     divided.frames["marks"] = pl.concat([marks, marks.with_columns(pl.col("position_id") + 1000)])
     keys = ["session_date", "position_id"]
@@ -210,20 +217,26 @@ def test_8_splitting_a_lot_changes_no_total(book: Book, share: int) -> None:
         .agg(pl.col("market_value", "cost_basis", "dividend_pnl", "notional", "daily_pnl").sum())
     )
     for row in values_of(book, book.sessions).join(summed, on=keys, suffix="_of_lots").iter_rows(named=True):
-        for name, amounts in (("market_value", 1), ("cost_basis", 1), ("notional", 1), ("dividend_pnl", 2), ("daily_pnl", 4)):
+        for name, amounts in (
+            ("market_value", 1),
+            ("cost_basis", 1),
+            ("notional", 1),
+            ("dividend_pnl", 2),
+            ("daily_pnl", 4),
+        ):
             difference = abs((row[name] or 0) - row[f"{name}_of_lots"])
             assert difference <= amounts * CENT, (name, row)
 
 
 def test_generated_books_reach_every_rule() -> None:
-    """The strategy is worth its name: among the first hundred seeds there is each price source, and each event."""
+    """The strategy is worth its name: among the first sixty seeds there is each price source, and each event."""
     from sigmasight_pipeline_tests.properties.books import made
 
-    rows = pl.concat([values_of(book := made(seed, 6, 3), book.sessions) for seed in range(100)])
+    rows = pl.concat([values_of(book := made(seed, 6, 3), book.sessions) for seed in range(60)])
     assert set(rows["price_source"]) == {
         "market", "carried", "model", "mark", "intrinsic", "entry_price", *EXITS,
     }  # fmt: skip
     for name in ("stale", "dividend_pnl", "realized_pnl"):
         assert rows[name].cast(pl.Float64).sum() != 0, name
     assert rows["notional"].null_count() > 0
-    assert rows["session_date"].max() > date(2024, 1, 1) > rows["session_date"].min()
+    assert {day.year for day in rows["session_date"]} == {2023, 2024}

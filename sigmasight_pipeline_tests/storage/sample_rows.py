@@ -56,7 +56,7 @@ def _column(
     column: Column[Any], dtype: pl.DataType, number: np.ndarray, days: pl.Series, random: np.random.Generator
 ) -> pl.Series:
     info, kind = column.info, column.type.python_type
-    low = float(info.get("ge", info.get("gt", -1000.0)))
+    low = float(info["ge"] if "ge" in info else info.get("gt", -1000.0))
     high = float(info.get("le", max(low, 0.0) + 1000.0))
     if column.name == SESSION or kind is date:
         return days

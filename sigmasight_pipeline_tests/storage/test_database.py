@@ -150,6 +150,31 @@ def test_the_reading_connection_is_kept_and_renewed(database: Database, prices: 
     assert reading_backends() == []
 
 
+@pytest.mark.parametrize("kept", [True, False], ids=["kept connection", "new connection"])
+def test_a_connection_that_breaks_half_way(database: Database, prices: pl.DataFrame, kept: bool) -> None:
+    """A kept connection may have belonged to an earlier server, so the read starts again; a new one may not."""
+
+    def break_reading() -> None:
+        asleep = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
+        with psycopg.connect(database.url, autocommit=True) as connection:
+            while (found := connection.execute(asleep).fetchone()) is None:
+                pass
+            connection.execute("SELECT pg_terminate_backend(%s)", found)
+
+    if kept:
+        database.read(tables.daily_prices)
+    breaker = threading.Thread(target=break_reading)
+    breaker.start()
+    slowly = {"where": "(SELECT true FROM pg_sleep(0.5))"}
+    if kept:
+        assert database.read(tables.daily_prices, **slowly).height == prices.height
+    else:
+        with pytest.raises(ServerUnreachableError, match="terminating connection"):
+            database.read(tables.daily_prices, **slowly)
+    breaker.join()
+    assert database.read(tables.daily_prices).height == prices.height
+
+
 def test_threads_share_one_database(database: Database, prices: pl.DataFrame) -> None:
     ready = threading.Barrier(6)
 
@@ -195,14 +220,13 @@ def test_errors_are_explained_without_the_password(database_url: str) -> None:
     password = str(psycopg.conninfo.conninfo_to_dict(database_url)["password"])
     for url, kind in unusable(database_url):
         database = Database(url)
-        for action in (
-            lambda database=database: database.read(tables.daily_prices),
-            lambda database=database: database.query("SELECT 1 FROM sigmasight.daily_prices"),
-        ):
-            with pytest.raises(kind) as failure:
-                action()
-            assert "wr0ng" not in f"{failure.value} {database!r}", url
-            assert password not in f"{failure.value} {database!r}"
+        with pytest.raises(kind) as of_read:
+            database.read(tables.daily_prices)
+        with pytest.raises(kind) as of_query:
+            database.query("SELECT 1 FROM sigmasight.daily_prices")
+        said = f"{of_read.value} {of_query.value} {database!r}"
+        assert "wr0ng" not in said
+        assert password not in said
 
 
 @pytest.mark.parametrize(

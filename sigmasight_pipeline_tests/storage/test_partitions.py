@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from sigmasight_pipeline.storage import tables
-from sigmasight_pipeline.storage.copying import ROWS_PER_CHUNK, RefusalReason, RefusedWriteError
+from sigmasight_pipeline.storage.copying import ROWS_PER_CHUNK, Connection, RefusalReason, RefusedWriteError
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.errors import StorageError
 from sigmasight_pipeline.storage.frames import empty_frame, polars_schema
 from sigmasight_pipeline.storage.partitions import (
-    Connection,
     MergeCounts,
     append_rows,
     merge_rows,
@@ -108,7 +107,7 @@ def test_several_tables_and_the_callback_are_one_transaction(database: Database)
 
 
 GOOD = rows(VALUES, DAYS[:2], 3)
-OF = {"writes": [(VALUES, GOOD)], "sessions": DAYS[:2]}
+OF: dict[str, Any] = {"writes": [(VALUES, GOOD)], "sessions": DAYS[:2]}
 
 
 def bad(**columns: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from sqlalchemy import ForeignKeyConstraint, Table, UniqueConstraint
+from sqlalchemy import Dialect, ForeignKeyConstraint, Table, UniqueConstraint
 from sqlalchemy.dialects import postgresql
 
 from sigmasight_pipeline.storage import schema, tables
@@ -35,7 +35,7 @@ def rows(database: Database, statement: str, *params: object) -> list[tuple[Any,
 
 
 def registry_columns(table: Table) -> dict[str, tuple[str, bool, bool]]:
-    dialect = postgresql.dialect()
+    dialect: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
     return {
         column.name: (
             column.type.compile(dialect).lower().replace(", ", ","),

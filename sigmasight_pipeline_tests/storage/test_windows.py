@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 
 import polars as pl
@@ -117,6 +117,13 @@ def test_last_known(stored: Database, first: int, last: int) -> None:
     assert pairs(found) == last_known_by_rule(GAPPY, DAYS[first], DAYS[last])
 
 
+@pytest.mark.parametrize(("before", "first", "start"), [(2, 9, 7), (1, 4, 2), (3, 7, 2), (252, 11, 0)])
+def test_last_known_with_sessions_before(stored: Database, before: int, first: int, start: int) -> None:
+    read = windows.last_known(tables.daily_prices, before=before)
+    assert pairs(windows.read(stored, read, DAYS[first], DAYS[11])) == last_known_by_rule(GAPPY, DAYS[start], DAYS[11])
+    assert read.look_back_sessions == before
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     held=st.frozensets(st.tuples(st.sampled_from(DAYS), st.sampled_from(SYMBOLS))),
@@ -224,13 +231,14 @@ def test_no_rows_have_the_registrys_dtypes(database: Database) -> None:
 
 def test_declarations_that_make_no_sense_are_refused() -> None:
     table = tables.daily_prices
-    for wrong, message in (
+    mistakes: list[tuple[Callable[[], windows.Read], str]] = [
         (lambda: windows.on_sessions(tables.instruments), "instruments has no session_date"),
         (lambda: windows.look_back(table, sessions=0), "at least 1 session"),
         (lambda: windows.last_known(table, per=()), "one row per session_date and nothing"),
         (lambda: windows.last_known(tables.position_values), "one row per session_date and symbol"),
         (lambda: windows.until(table), "daily_prices has no column ex_date"),
-    ):
+    ]
+    for wrong, message in mistakes:
         with pytest.raises(ValueError, match=message):
             wrong()
 

@@ -1,0 +1,121 @@
+"""Installations for tests: fresh databases on the test server, opened in this process as the command line opens them.
+
+What belongs here: opening an installation, running ranges on it, and reading its tables without provenance. What does
+not: assertions.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from uuid import uuid4
+
+import polars as pl
+import psycopg
+from sqlalchemy import Table
+
+from sigmasight_pipeline import sessions
+from sigmasight_pipeline.assets import resources
+from sigmasight_pipeline.cli.installation import Installation, connected
+from sigmasight_pipeline.market_data.factory import open_source
+from sigmasight_pipeline.operations import books, history
+from sigmasight_pipeline.operations.launcher import Chunk, Outcome, plan_range
+from sigmasight_pipeline.settings import get_settings
+from sigmasight_pipeline.storage import tables
+from sigmasight_pipeline.storage.embedded import EmbeddedServer
+from sigmasight_pipeline.storage.tables import PROVENANCE
+
+CALENDAR = sessions.calendar()
+
+MARKET_TABLES = (tables.daily_prices, tables.corporate_actions, tables.option_prices, tables.treasury_yields)
+RESULT_TABLES = (
+    tables.daily_returns,
+    tables.position_greeks,
+    tables.position_values,
+    tables.portfolio_exposures,
+    tables.portfolio_snapshots,
+)
+
+
+@contextmanager
+def installation(server: EmbeddedServer, home: Path, **settings: str) -> Iterator[Installation]:
+    """An installation on two fresh databases of `server`, dropped afterwards; `settings` are SIGMASIGHT_ variables."""
+    name = f"test_{uuid4().hex[:12]}"
+    names = [name, f"{name}_dagster"]
+    before = dict(os.environ)
+    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+        for database in names:
+            connection.execute(f'CREATE DATABASE "{database}"')
+    os.environ |= {
+        "SIGMASIGHT_HOME": str(home),
+        "SIGMASIGHT_DATABASE_URL": server.url(names[0]),
+        "DAGSTER_DATABASE_URL": server.url(names[1]),
+        **{f"SIGMASIGHT_{key.upper()}": value for key, value in settings.items()},
+    }
+    _forget()
+    try:
+        with connected(create=True) as opened:
+            yield opened
+            opened.database.close()
+    finally:
+        os.environ.clear()
+        os.environ |= before
+        _forget()
+        with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+            for database in names:
+                connection.execute(f'DROP DATABASE "{database}" WITH (FORCE)')
+
+
+def _forget() -> None:
+    """What a process keeps for its life belongs to one installation only."""
+    get_settings.cache_clear()
+    resources._source.cache_clear()
+    resources._database.cache_clear()
+
+
+def import_demo(opened: Installation) -> None:
+    """Import the three demo portfolios and their marks through the reference assets."""
+    source = open_source(opened.settings, CALENDAR)
+    books.accept_demo(books.Importer(opened.database, opened.settings, source), source)
+    expect(opened.launcher.run(Chunk(job="reference")))
+
+
+def run_history(opened: Installation, first: date, last: date, *, size: int = 252) -> list[Outcome]:
+    """Run `first` to `last` with its price look-back, in chunks of `size`."""
+    chunks = history.plan_history(
+        opened.database,
+        opened.settings.model_copy(update={"max_sessions_per_run": size}),
+        open_source(opened.settings, CALENDAR),
+        CALENDAR,
+        first=first,
+        last=last,
+    )
+    return [expect(outcome) for outcome in opened.launcher.run_all(chunks)]
+
+
+def run_sessions(opened: Installation, first: date, last: date | None = None) -> Outcome:
+    """One daily run over a range, whatever it comes to."""
+    (chunk,) = plan_range("daily", first, last or first, calendar=CALENDAR, size=252)
+    return opened.launcher.run(chunk)
+
+
+def expect(outcome: Outcome) -> Outcome:
+    """The outcome, which must be a success."""
+    assert outcome.succeeded, f"{outcome.chunk}: {outcome.errors}"
+    return outcome
+
+
+def rows(opened: Installation, table: Table, days: Sequence[date] | None = None) -> pl.DataFrame:
+    """The table's rows by primary key without what says when and by which run they were made."""
+    where, params = ("session_date = ANY(%s)", (list(days),)) if days is not None else ("", ())
+    frame = opened.database.read(table, where=where, params=params)
+    dropped = [name for name in (*PROVENANCE, "fetched_at") if name in frame.columns]
+    return frame.drop(dropped).sort([column.name for column in table.primary_key.columns])
+
+
+def everything(opened: Installation) -> dict[str, pl.DataFrame]:
+    """Every market and result table as `rows` gives it."""
+    return {str(table.name): rows(opened, table) for table in (*MARKET_TABLES, *RESULT_TABLES)}

@@ -1,0 +1,214 @@
+"""The demo, all 374 sessions of it: identities to the cent, splits, dividends, re-runs, one session at a time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from datetime import date
+from decimal import ROUND_HALF_EVEN, Decimal
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from sigmasight_pipeline.cli.installation import Installation
+from sigmasight_pipeline.storage import tables
+from sigmasight_pipeline.storage.embedded import EmbeddedServer
+from sigmasight_pipeline_tests.conftest import temporary_home
+from sigmasight_pipeline_tests.end_to_end.installations import (
+    CALENDAR,
+    everything,
+    expect,
+    import_demo,
+    installation,
+    rows,
+    run_history,
+    run_sessions,
+)
+
+FIRST, LAST = date(2024, 1, 2), date(2025, 6, 30)
+SAMPLE = 40
+CENT = Decimal("0.01")
+
+MONEY = pl.Decimal(20, 2)
+
+
+@pytest.fixture(scope="module")
+def demo(server: EmbeddedServer) -> Iterator[Installation]:
+    with temporary_home() as home, installation(server, home) as opened:
+        import_demo(opened)
+        run_history(opened, FIRST, LAST)
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def snapshots(demo: Installation) -> pl.DataFrame:
+    return rows(demo, tables.portfolio_snapshots).sort("portfolio_id", "session_date")
+
+
+@pytest.fixture(scope="module")
+def values(demo: Installation) -> pl.DataFrame:
+    return rows(demo, tables.position_values).sort("position_id", "session_date")
+
+
+def test_every_portfolio_has_every_session(demo: Installation, snapshots: pl.DataFrame) -> None:
+    for (portfolio,), own in snapshots.group_by(["portfolio_id"]):
+        assert own["session_date"].to_list() == list(CALENDAR.between(FIRST, LAST)), portfolio
+        assert own["is_first"].to_list() == [True] + [False] * 373
+    assert snapshots["portfolio_id"].n_unique() == 3
+
+
+def test_net_asset_value_rolls_forward_exactly(demo: Installation, snapshots: pl.DataFrame) -> None:
+    equity = rows(demo, tables.portfolios).select("portfolio_id", "initial_equity")
+    chain = snapshots.join(equity, on="portfolio_id").with_columns(
+        before=pl.col("net_asset_value").shift(1).over("portfolio_id").fill_null(pl.col("initial_equity"))
+    )
+    broken = chain.filter(pl.col("net_asset_value") != pl.col("before") + pl.col("daily_pnl") + pl.col("net_cash_flow"))
+    assert broken.is_empty(), broken
+
+
+def test_cash_and_market_value_make_the_net_asset_value(snapshots: pl.DataFrame, values: pl.DataFrame) -> None:
+    keys = ["session_date", "portfolio_id"]
+    sums = values.group_by(keys).agg(pl.col("market_value", "daily_pnl", "dividend_pnl", "realized_pnl").sum())
+    both = snapshots.join(sums, on=keys, how="left", suffix="_of_positions").with_columns(
+        pl.col("^.*_of_positions$", "dividend_pnl").fill_null(0)  # before the first entry there are no positions
+    )
+    assert_frame_equal(
+        both.select(
+            market_value=pl.col("market_value"),
+            daily_pnl=pl.col("daily_pnl"),
+            dividends=pl.col("dividend_income"),
+            value=pl.col("net_asset_value") - pl.col("cash_balance"),
+        ).cast(MONEY),
+        both.select(
+            market_value=pl.col("market_value_of_positions"),
+            daily_pnl=pl.col("daily_pnl_of_positions"),
+            dividends=pl.col("dividend_pnl"),
+            value=pl.col("market_value_of_positions"),
+        ).cast(MONEY),
+    )
+
+
+def test_cash_is_a_ledger_of_entries_proceeds_dividends(demo: Installation, snapshots: pl.DataFrame) -> None:
+    """Cash rebuilt from the imported positions and the dividends alone, without any market value."""
+    values = rows(demo, tables.position_values)
+    inception = values.filter(pl.col("session_date") == FIRST)
+    positions = rows(demo, tables.positions)
+    for portfolio, equity in rows(demo, tables.portfolios).select("portfolio_id", "initial_equity").iter_rows():
+        own = positions.filter(pl.col("portfolio_id") == portfolio)
+        cash = equity - sum(
+            inception.filter(pl.col("portfolio_id") == portfolio)
+            .join(own.filter(pl.col("entry_date") < FIRST), on="position_id")["market_value"]
+            .to_list(),
+            Decimal(0),
+        )
+        spent = {}
+        for entry, quantity, price, multiplier in own.select(
+            "entry_date", "quantity", "entry_price", "multiplier"
+        ).iter_rows():
+            if entry >= FIRST:
+                spent[entry] = spent.get(entry, Decimal(0)) + (quantity * price * multiplier).quantize(
+                    CENT, ROUND_HALF_EVEN
+                )
+        dividends = dict(
+            values.filter(pl.col("portfolio_id") == portfolio)
+            .group_by("session_date")
+            .agg(pl.col("dividend_pnl").sum())
+            .iter_rows()
+        )
+        stored = snapshots.filter(pl.col("portfolio_id") == portfolio)
+        for day, balance in stored.select("session_date", "cash_balance").iter_rows():
+            cash += dividends.get(day, Decimal(0)) - spent.get(day, Decimal(0))
+            assert balance == cash, (portfolio, day, balance, cash)
+
+
+def test_daily_pnl_telescopes_to_the_pnl_since_entry(values: pl.DataFrame) -> None:
+    moved = values.with_columns(before=pl.col("total_pnl").shift(1).over("position_id")).filter(
+        pl.col("before").is_not_null() & (pl.col("total_pnl") - pl.col("before") != pl.col("daily_pnl"))
+    )
+    assert moved.is_empty(), moved
+    entered = values.group_by("position_id").first().filter(pl.col("session_date") > FIRST)
+    assert entered.height >= 50
+    assert (entered["total_pnl"] == entered["daily_pnl"]).all()
+
+
+def test_the_split_of_nvidia_changes_quantities_and_no_value(demo: Installation, values: pl.DataFrame) -> None:
+    split, before = date(2024, 6, 10), date(2024, 6, 7)
+    held = values.filter(pl.col("symbol").str.starts_with("NVDA") & pl.col("session_date").is_in([before, split]))
+    assert held.height == 8, "three share positions and a call, on both sessions"
+    returns = demo.database.read(
+        tables.daily_returns, where="symbol = 'NVDA' AND session_date = %s", params=(split,)
+    ).row(0, named=True)
+    assert abs(returns["simple_return"]) < 0.15, "a split is no move"
+    for _, own in held.sort("session_date").group_by("position_id"):
+        old, new = own.iter_rows(named=True)
+        assert new["quantity"] == 10 * old["quantity"]
+        assert new["cost_basis"] == old["cost_basis"]
+        if new["symbol"] == "NVDA":
+            expected = float(old["market_value"]) * (1 + returns["simple_return"])
+            assert float(new["market_value"] + new["dividend_pnl"]) == pytest.approx(expected, abs=0.02)
+        else:
+            assert (old["symbol"], new["symbol"]) == ("NVDA251017C00800000", "NVDA251017C00080000")
+
+
+def test_dividends_are_paid_to_longs_and_by_shorts(demo: Installation, values: pl.DataFrame) -> None:
+    actions = rows(demo, tables.corporate_actions).filter(pl.col("kind") == "dividend")
+    paid = values.filter(pl.col("dividend_pnl") != 0).join(
+        actions, left_on=["symbol", "session_date"], right_on=["symbol", "ex_date"], how="left"
+    )
+    assert paid["cash_amount"].null_count() == 0
+    before = values.with_columns(held=pl.col("quantity").shift(1).over("position_id"))
+    joined = paid.join(before.select("session_date", "position_id", "held"), on=["session_date", "position_id"])
+    for held, amount, stored in joined.select("held", "cash_amount", "dividend_pnl").iter_rows():
+        assert (held * amount).quantize(CENT, ROUND_HALF_EVEN) == stored, (held, amount)
+    assert (joined["dividend_pnl"] < 0).any(), "a short pays"
+    assert (joined["dividend_pnl"] > 0).any()
+
+
+def test_equity_balance_is_the_newest_net_asset_value(demo: Installation, snapshots: pl.DataFrame) -> None:
+    newest = snapshots.filter(pl.col("session_date") == LAST)
+    stored = rows(demo, tables.portfolios).select("portfolio_id", "equity_balance", "equity_as_of")
+    assert stored.rows() == [(p, nav, LAST) for p, nav in newest.select("portfolio_id", "net_asset_value").iter_rows()]
+
+
+def test_prices_of_every_kind_occur(values: pl.DataFrame) -> None:
+    """The demo exercises own closes, carried ones, the model and marks; nothing is left at its entry price."""
+    sources = set(values["price_source"])
+    assert {"market", "carried", "model", "mark"} <= sources
+    assert "entry_price" not in sources
+    gap = values.filter((pl.col("symbol") == "DJP") & (pl.col("session_date") == date(2024, 9, 13)))
+    assert gap.select("price_source", "stale_sessions", "stale").row(0) == ("carried", 5, False)
+
+
+def test_no_error_was_found(demo: Installation) -> None:
+    failed = demo.database.query(
+        "SELECT asset, check_name, severity, session_date, description FROM sigmasight.data_quality_results "
+        "WHERE NOT passed AND severity = 'ERROR'"
+    )
+    assert failed.is_empty(), failed
+    counts = demo.database.query(
+        "SELECT asset, count(DISTINCT session_date) AS days FROM sigmasight.data_quality_results GROUP BY 1"
+    )
+    assert dict(counts.iter_rows())["portfolio_snapshots"] == 374
+
+
+def test_single_sessions_in_any_order_change_nothing(demo: Installation) -> None:
+    """Forty single-session runs, shuffled, against the two chunks of the fixture: every table as it was."""
+    before = everything(demo)
+    days = random.Random(7).sample(CALENDAR.between(FIRST, LAST), SAMPLE)
+    runs = {day: expect(run_sessions(demo, day)).run_id for day in days}
+    for name, frame in everything(demo).items():
+        assert_frame_equal(frame, before[name])
+    for table in (tables.position_values, tables.position_greeks, tables.portfolio_snapshots):
+        written = demo.database.query(
+            f"SELECT DISTINCT session_date, run_id FROM sigmasight.{table.name} WHERE session_date = ANY(%s)", (days,)
+        )
+        assert dict(written.iter_rows()) == runs, "the rows compared are those of the single runs"
+
+
+def test_smaller_chunks_change_nothing(demo: Installation) -> None:
+    before = everything(demo)
+    run_history(demo, date(2024, 5, 20), date(2024, 7, 12), size=13)
+    for name, frame in everything(demo).items():
+        assert_frame_equal(frame, before[name])
+    assert rows(demo, tables.daily_price_revisions).is_empty()
