@@ -90,4 +90,4 @@ def test_every_holder_of_a_contract_gets_its_volatility_through_a_split() -> Non
     ]
     assert modelled.select(list(figures)).row(0, named=True) == figures
     for name in ("volatility", "vol_source", "rate_source", "time_to_expiry", "underlying_price"):
-        assert rows.filter(pl.col("position_id").is_in([1, 4]))[name].null_count() == 5, name
+        assert rows.filter(pl.col("position_id").is_in([1, 4]))[name].null_count() == 4, name

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 
+from sigmasight_pipeline.calculations import valuation
 from sigmasight_pipeline.calculations.money import AmountOverflowError
 from sigmasight_pipeline.calculations.position_prices import EXIT_SOURCES, PriceSource
 from sigmasight_pipeline.calculations.timeline import SessionWindowError
@@ -84,6 +85,15 @@ def test_every_column_equals_the_reference(book: Book) -> None:
     assert [[row[key] for key in keys] for row in actual] == [[row[key] for key in keys] for row in expected]
     for got, want in zip(actual, expected, strict=True):
         assert got == want
+
+
+@settings(max_examples=10, deadline=None)
+@given(books())
+def test_the_size_of_blocks_changes_nothing(book: Book) -> None:
+    whole = values_of(book, book.sessions)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(valuation, "BLOCK_ROWS", 1)
+        assert values_of(book, book.sessions).equals(whole)
 
 
 def test_the_worked_example() -> None:
@@ -253,7 +263,7 @@ MODELLED = ("AAA 2024-03-08 C 10", TUE, 0.9)
     ("case", "symbol", "given_rows", "day", "source", "price"),
     [
         ("own close", CALL, {"quotes": flat(CALL, "0.7", [TUE]), "model": [MODELLED]}, TUE, "market", "0.7"),
-        ("model, not older close", CALL, {"quotes": flat(CALL, "0.7", [MON]), "model": [MODELLED]}, TUE, "model", "0.9"),
+        ("model, not an older close", CALL, {"quotes": flat(CALL, 1, [MON]), "model": [MODELLED]}, TUE, "model", "0.9"),
         ("last own close", CALL, {"quotes": flat(CALL, "0.7", [MON])}, TUE, "carried", "0.7"),
         ("intrinsic", CALL, {}, TUE, "intrinsic", "2.5"),
         ("intrinsic of a put out of the money", PUT, {}, TUE, "intrinsic", "0"),

@@ -1,4 +1,4 @@
-"""What happens when things go wrong or the past changes: a killed run, a gap, an old flow, a closure."""
+"""What happens when things go wrong or the past changes: a a killed run, a gap, an old flow, a closure."""
 
 from __future__ import annotations
 
