@@ -9,10 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+import hypothesis
 import psycopg
 import pytest
 
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
+
+
+# shared machines are slow now and then; a property is about results, not about milliseconds
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from sigmasight_pipeline.market_data.source import MarketDataSource
 from sigmasight_pipeline.market_data.treasury import carried_yields
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.frames import polars_schema
-from sigmasight_pipeline.storage.partitions import append_rows
+from sigmasight_pipeline.storage.partitions import append_rows, reference_lock
 from sigmasight_pipeline.storage.windows import as_of, last_known, look_back, on_sessions, until
 
 GROUP = "market_data"
@@ -267,6 +267,7 @@ def _write(run: SessionRun, received: _Received, days: list[date]) -> None:
     )
 
     def also(connection: psycopg.Connection) -> None:
+        reference_lock(connection)
         connection.execute("DELETE FROM sigmasight.corporate_actions WHERE ex_date = ANY(%s)", (days,))
         append_rows(connection, tables.corporate_actions, actions)
         append_rows(connection, tables.daily_price_revisions, revisions)

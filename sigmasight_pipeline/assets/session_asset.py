@@ -91,7 +91,9 @@ def session_asset(declared: SessionAsset) -> dg.AssetsDefinition:
             portfolios=config.portfolios if by_portfolio else (),
         )
         frames = run.read_all(declared.reads)
-        frame = run.write(run.stamped(declared.compute(run.sessions, frames, run.settings)))
+        # a run of nothing but unscheduled closures has nothing to compute, and removes what was there
+        computed = declared.compute(run.sessions, frames, run.settings) if run.sessions else run.nothing()
+        frame = run.write(run.stamped(computed))
         verdicts = run.judge(declared.rules, frame, frames)
         run.annotate(frame, declared.figures)
         return run.result(frame, verdicts)

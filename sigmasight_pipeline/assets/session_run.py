@@ -23,6 +23,7 @@ from sigmasight_pipeline.checks.schema import validate
 from sigmasight_pipeline.settings import Settings
 from sigmasight_pipeline.storage import tables, windows
 from sigmasight_pipeline.storage.database import Database
+from sigmasight_pipeline.storage.frames import empty_frame
 from sigmasight_pipeline.storage.partitions import append_rows, replace_sessions
 from sigmasight_pipeline.storage.windows import Read
 
@@ -117,6 +118,10 @@ class SessionRun:
     def read_all(self, reads: Mapping[str, Read]) -> dict[str, pl.DataFrame]:
         """Every declared read by its name."""
         return {name: self.read(read) for name, read in reads.items()}
+
+    def nothing(self) -> pl.DataFrame:
+        """A frame of the table without rows."""
+        return empty_frame(self.table)
 
     def stamped(self, frame: pl.DataFrame) -> pl.DataFrame:
         """`frame` with the provenance columns."""

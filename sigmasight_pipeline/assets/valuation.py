@@ -20,6 +20,7 @@ from sigmasight_pipeline.calculations.priced_book import VolatilityRules
 from sigmasight_pipeline.checks import valuation as rules
 from sigmasight_pipeline.settings import Settings, get_settings
 from sigmasight_pipeline.storage import tables, windows
+from sigmasight_pipeline.storage.partitions import reference_lock
 from sigmasight_pipeline.storage.windows import Read, as_of, last_known, look_back, on_sessions, until
 
 GROUP = "valuation"
@@ -123,6 +124,7 @@ def _write_equity(opening_cash: pl.DataFrame) -> Callable[[psycopg.Connection], 
     """What keeps `portfolios` equal to the newest snapshot, inside the transaction that writes the snapshots."""
 
     def write(connection: psycopg.Connection) -> None:
+        reference_lock(connection)
         connection.execute(
             "UPDATE sigmasight.portfolios p SET equity_balance = n.net_asset_value, equity_as_of = n.session_date "
             "FROM (SELECT DISTINCT ON (portfolio_id) portfolio_id, session_date, net_asset_value "

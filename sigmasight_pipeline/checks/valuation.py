@@ -18,38 +18,37 @@ LARGE_RETURN = 0.25
 _POSITION = "position {} ({})"
 
 
-def _held(judged: Judged, *, private: bool) -> pl.DataFrame:
+def _held(judged: Judged, *, private: bool, exits: bool) -> pl.DataFrame:
     """(session_date, position_id, portfolio_id, symbol) of positions held in the run's sessions by their own dates.
 
-    Deliberately simpler than the engine's own holdings, so that it can disagree with them.
+    `private`: PRIVATE positions too; `exits`: the session of the exit too. Deliberately simpler than the engine's own
+    holdings, so that it can disagree with them.
     """
     days = pl.DataFrame({"session_date": list(judged.sessions)}, schema={"session_date": pl.Date()})
-    positions = judged.inputs["positions"]
-    if not private:
-        positions = positions.filter(pl.col("investment_class") != "PRIVATE")
+    opened = judged.inputs["calendar"].filter(~pl.col("is_closed")).select("session_date").sort("session_date")
     portfolios = judged.inputs["portfolios"].filter("active").select("portfolio_id", "inception_date")
-    calendar = judged.inputs["calendar"].filter(~pl.col("is_closed"))["session_date"].sort()
-    held = positions.join(portfolios, on="portfolio_id").with_columns(
-        until=pl.min_horizontal(
-            "exit_date",
-            # expiry is settled on the last session on or before the expiration date
-            pl.col("expiration_date").map_batches(lambda dates: _last_session(dates, calendar), return_dtype=pl.Date),
-        )
+    # an exit on an unscheduled closure takes effect on the session after it, an expiry is settled on the one before
+    exit_session = opened.rename({"session_date": "exit_session"})
+    expiry_session = opened.rename({"session_date": "expiry_session"})
+    until = (
+        judged.inputs["positions"]
+        .filter(pl.lit(private) | (pl.col("investment_class") != "PRIVATE"))
+        .join(portfolios, on="portfolio_id")
+        .sort("exit_date")
+        .join_asof(exit_session, left_on="exit_date", right_on="exit_session", strategy="forward", coalesce=False)
+        .sort("expiration_date")
+        .join_asof(expiry_session, left_on="expiration_date", right_on="expiry_session", coalesce=False)
+        .with_columns(until=pl.min_horizontal("exit_session", "expiry_session"))
     )
+    day, last = pl.col("session_date"), pl.col("until")
     return (
-        held.join(days, how="cross")
+        until.join(days, how="cross")
         .filter(
-            (pl.col("session_date") >= pl.max_horizontal("entry_date", "inception_date"))
-            & (pl.col("until").is_null() | (pl.col("session_date") <= pl.col("until")))
+            day >= pl.max_horizontal("entry_date", "inception_date"),
+            last.is_null() | (day < last) | (pl.lit(exits) & (day == last)),
         )
         .select("session_date", "position_id", "portfolio_id", "symbol")
     )
-
-
-def _last_session(dates: pl.Series, calendar: pl.Series) -> pl.Series:
-    index = calendar.search_sorted(dates.fill_null(calendar[0]), side="right").cast(pl.Int64) - 1
-    found = calendar.gather(index.clip(0))
-    return pl.select(pl.when(dates.is_not_null()).then(found)).to_series()
 
 
 def _missing_rows(expected: pl.DataFrame, present: pl.DataFrame) -> pl.DataFrame:
@@ -63,9 +62,11 @@ ONE_ROW_PER_POSITION = Rule(
     "Every held position has a row for every session, and nothing else has.",
     lambda judged: pl.concat(
         [
-            _missing_rows(_held(judged, private=True), judged.frame),
+            _missing_rows(_held(judged, private=True, exits=True), judged.frame),
             findings(
-                judged.frame.join(_held(judged, private=True), on=["session_date", "position_id"], how="anti"),
+                judged.frame.join(
+                    _held(judged, private=True, exits=True), on=["session_date", "position_id"], how="anti"
+                ),
                 pl.format(_POSITION + " has a row but is not held", "position_id", "symbol"),
             ),
         ]
@@ -198,12 +199,7 @@ GREEKS_ROWS = Rule(
     "one_row_per_held_position",
     "ERROR",
     "Every held position that is not PRIVATE has a row for every session.",
-    lambda judged: _missing_rows(
-        _held(judged, private=False).join(judged.inputs["exits"], on=["session_date", "position_id"], how="anti")
-        if "exits" in judged.inputs
-        else _held(judged, private=False),
-        judged.frame,
-    ),
+    lambda judged: _missing_rows(_held(judged, private=False, exits=False), judged.frame),
 )
 
 FALLBACK_VOLATILITY = Rule(

@@ -46,7 +46,7 @@ SETTINGS = {
     # at most.
     "wal_level": "minimal",
     "max_wal_senders": "0",
-    "wal_compression": "on",
+    "wal_compression": "off",
     "max_wal_size": "2GB",
     "checkpoint_timeout": "15min",
     "timezone": "UTC",
