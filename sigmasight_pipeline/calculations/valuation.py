@@ -177,7 +177,7 @@ def _rows(book: _Book, start: int, stop: int, before: IntArray) -> tuple[pl.Data
     cost = book.cost[lot]
     starts = number == lots.start[lot]
     brought_in, entered = starts & lots.brought_in[lot], starts & ~lots.brought_in[lot]
-    previous = np.where(starts, 0, values[session - start, lot])
+    previous = values[session - start, lot]
     dividend = np.where(starts, 0, book.dividends[session, lot])
     opening = np.where(brought_in, value + proceeds, 0)
     cash_effect = proceeds + dividend - opening - np.where(entered, cost, 0)

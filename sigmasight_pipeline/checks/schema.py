@@ -1,16 +1,18 @@
 """What may land in a table at all: a pandera model made from the table's own definition.
 
 What belongs here: rules one frame can be judged by on its own (columns, types, nulls, closed lists, bounds, finite
-numbers, unique keys, sessions of the run). What does not: domain rules that need other tables (``checks.domain``).
+numbers, unique keys, sessions of the run). What does not: domain rules, which need other tables (the sibling modules).
 
 The model is applied before the write, because a blocking Dagster check fires only after the data has landed.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from datetime import date
 from functools import cache
+from typing import Any
 
 import pandera.polars as pa
 import polars as pl
@@ -38,11 +40,12 @@ class InvalidFrameError(ValueError):
 @cache
 def pandera_model(table: Table) -> pa.DataFrameSchema:
     """The pandera model of `table`: same columns, types, nullability, closed lists, bounds and unique key."""
+    # plain text throughout: Polars recurses without end on SQLAlchemy's own name type when pandera reports a failure
     return pa.DataFrameSchema(
-        columns={column.name: _pandera_column(column) for column in table.columns},
-        unique=[column.name for column in table.primary_key.columns],
+        columns={str(column.name): _pandera_column(column) for column in table.columns},
+        unique=[str(column.name) for column in table.primary_key.columns],
         strict=True,
-        name=table.name,
+        name=str(table.name),
     )
 
 
@@ -74,19 +77,34 @@ def validate(table: Table, frame: pl.DataFrame, sessions: Collection[date] | Non
     try:
         pandera_model(table).validate(frame, lazy=True)
     except SchemaErrors as error:
-        failures.extend(_described(error))
-    if sessions is not None and "session_date" in frame.columns:
+        failures.extend(_described(table, error))
+    # a column of another type is reported above and cannot be compared with dates
+    if sessions is not None and frame.schema.get("session_date") == pl.Date():
         foreign = frame.filter(~pl.col("session_date").is_in(list(sessions)))["session_date"].unique().sort()
-        failures.extend(f"row of a foreign session {day}" for day in foreign)
+        failures.extend(f"column session_date: row of a foreign session {day}" for day in foreign)
     if failures:
         raise InvalidFrameError(table, failures)
     return frame.select([column.name for column in table.columns])
 
 
-def _described(error: SchemaErrors) -> list[str]:
-    cases = error.failure_cases
+def _described(table: Table, error: SchemaErrors) -> list[str]:
+    """One sentence per column and broken rule: the first value that breaks it, and how many more do."""
+    broken = error.failure_cases.group_by("column", "check", maintain_order=True).agg(
+        pl.col("failure_case", "index").first(), more=pl.len() - 1
+    )
     return [
-        f"column {case['column']}: {case['check']} broken by {case['failure_case']!r}"
-        + (f" (row {case['index']})" if case.get("index") is not None else "")
-        for case in cases.iter_rows(named=True)
+        _broken(table, case)
+        + (f" (row {case['index']})" if case["index"] is not None else "")
+        + (f" and {case['more']} more" if case["more"] else "")
+        for case in broken.iter_rows(named=True)
     ]
+
+
+def _broken(table: Table, case: dict[str, Any]) -> str:
+    if case["check"] == "multiple_fields_uniqueness":
+        row = json.loads(case["failure_case"])
+        values = ", ".join(f"{column.name} {row[column.name]}" for column in table.primary_key.columns)
+        return f"duplicate key {values}"
+    if case["check"] == "column_in_schema":
+        return f"unknown column {case['failure_case']}"
+    return f"column {case['column']}: {case['check']} broken by {case['failure_case']!r}"

@@ -80,7 +80,7 @@ def _import(file: Path, accept: Callable[[Importer, bytes], Accepted], no_run: b
         for problem in accepted.remarks:
             (warn if problem.severity is Severity.WARNING else note)(str(problem))
         if accepted.unchanged:
-            err.print(f"{file.name} says what is stored already; nothing was changed.", highlight=False)
+            err.print(f"{file.name} says what is stored already; nothing was changed.")
             return
         for difference in accepted.differences:
             note(difference)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.console import Console
 from rich.progress import (
@@ -19,28 +20,38 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from sigmasight_pipeline.assets.progress import StepDone
-from sigmasight_pipeline.operations.launcher import Chunk, Launcher, Outcome
+if TYPE_CHECKING:  # loading Dagster reads the settings, and a wrong one must come out as a sentence
+    from sigmasight_pipeline.assets.progress import StepDone
+    from sigmasight_pipeline.operations.launcher import Chunk, Launcher, Outcome
 
-out = Console(soft_wrap=True)
+# Text of users stands in both: brackets in a name or an error code are no markup.
+out = Console(soft_wrap=True, markup=False, highlight=False)
 """Results: what a script may read."""
 
-err = Console(stderr=True, soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
 """Everything said along the way."""
 
 
 class UserError(Exception):
     """Something the user can put right; the message says what is wrong and what to do next."""
 
+    exit_status: ClassVar[int] = 1
+
+
+class OptionError(UserError):
+    """An option's value that cannot be understood."""
+
+    exit_status: ClassVar[int] = 2
+
 
 def note(message: str) -> None:
     """A line of what is being done."""
-    err.print(message, style="dim", highlight=False)
+    err.print(message, style="dim")
 
 
 def warn(message: str) -> None:
     """A line the user should not overlook."""
-    err.print(f"Warning: {message}", style="yellow", highlight=False)
+    err.print(f"Warning: {message}", style="yellow")
 
 
 @contextmanager
@@ -59,12 +70,13 @@ def run_chunks(launcher: Launcher, chunks: Sequence[Chunk]) -> list[Outcome]:
     outcomes: list[Outcome] = []
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=err, transient=True) as progress:
+    # elsewhere than on a terminal a progress bar is nothing but empty lines
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         for number, chunk in enumerate(chunks, start=1):
             steps = launcher.asset_count(chunk.job)
             task = progress.add_task(f"[{number}/{len(chunks)}] {chunk}", total=steps)

@@ -13,6 +13,7 @@ import threading
 from typing import Annotated
 
 import typer
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from sigmasight_pipeline.cli.console import UserError, err, out
 from sigmasight_pipeline.cli.installation import DATABASE, connected, load_settings
@@ -23,7 +24,7 @@ from sigmasight_pipeline.storage.errors import redact
 app = typer.Typer(help="Look into the database, migrate it, start and stop the embedded server.", no_args_is_help=True)
 
 
-OWN_ENTRIES = {"postgres", "dagster"}
+OWN_ENTRIES = EmbeddedServer.OWN_ENTRIES | {"dagster"}
 """What an installation keeps in its state folder."""
 
 
@@ -44,12 +45,12 @@ def url() -> None:
     """
     settings = load_settings()
     if settings.database_url is not None:
-        out.print(settings.database_url.get_secret_value(), markup=False, highlight=False)
+        out.print(settings.database_url.get_secret_value())
         return
     server = EmbeddedServer(settings.home_path)
     server.start()
     schema.upgrade(server.url(DATABASE))
-    out.print(server.url(DATABASE), markup=False, highlight=False)
+    out.print(server.url(DATABASE))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -59,11 +60,17 @@ def psql(context: typer.Context) -> None:
         program = installation.server.psql_path if installation.server else shutil.which("psql")
         if program is None:
             raise UserError("psql is not installed: 'apt-get install postgresql-client' or 'brew install libpq'")
-        environment = {**os.environ, "PGOPTIONS": "-c search_path=sigmasight,public"}
+        # every user of the machine can read a program's arguments: the password goes another way
+        address = conninfo_to_dict(installation.database_url)
+        password = address.pop("password", None)
+        options = [os.environ.get("PGOPTIONS", ""), "-c search_path=sigmasight,public"]
+        environment = {**os.environ, "PGOPTIONS": " ".join(filter(None, options))}
+        if password is not None:
+            environment["PGPASSWORD"] = str(password)
         previous = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C belongs to the prompt
         try:
             status = subprocess.run(
-                [str(program), installation.database_url, *context.args], env=environment, check=False
+                [str(program), make_conninfo("", **address), *context.args], env=environment, check=False
             ).returncode
         finally:
             signal.signal(signal.SIGINT, previous)
@@ -84,26 +91,24 @@ def upgrade() -> None:
         shown = f"the embedded server in {settings.home_path}"
     err.print(
         f"Applied {', '.join(applied)} to {shown}." if applied else f"{shown}: already up to date.",
-        highlight=False,
     )
 
 
 @app.command()
 def serve(
-    port: Annotated[int, typer.Option(help="Port to open on 127.0.0.1.")] = 5433,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to open on 127.0.0.1; 0: any free one.")] = 5433,
 ) -> None:
     """Open the embedded server on 127.0.0.1 for tools that cannot use a socket (JDBC); Ctrl-C closes it again."""
     server = _embedded("serve")
     with server.serve(port) as address:
         schema.upgrade(server.url(DATABASE))
-        err.print("Open until Ctrl-C; the URL contains the password:")
-        out.print(address, markup=False, highlight=False)
         stopped = threading.Event()
-        signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-        try:
-            stopped.wait()
-        except KeyboardInterrupt:
-            err.print("Closing.")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stopped.set())
+        err.print("Open until Ctrl-C; the URL contains the password:")
+        out.print(address)
+        stopped.wait()
+        err.print("Closed.")
 
 
 @app.command()

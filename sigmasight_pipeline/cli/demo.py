@@ -63,5 +63,4 @@ def demo(
         "  .venv/bin/sigmasight status  where everything stands\n"
         "  .venv/bin/sigmasight db psql a prompt on the results\n"
         "  .venv/bin/sigmasight import my.csv --name 'My book' --equity 1000000",
-        highlight=False,
     )

@@ -6,8 +6,9 @@ What belongs here: what every command needs before it can do anything. What does
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from sigmasight_pipeline.settings import Settings, get_settings
 from sigmasight_pipeline.storage import schema
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
+from sigmasight_pipeline.storage.errors import redact
 
 if TYPE_CHECKING:
     from sigmasight_pipeline.operations.launcher import Launcher
@@ -30,12 +32,25 @@ DAGSTER_DATABASE = "dagster"
 def load_settings() -> Settings:
     """The settings, or one sentence naming the variable that is wrong."""
     try:
-        return get_settings()
+        settings = get_settings()
     except ValidationError as error:
         problem = error.errors()[0]
-        name = ".".join(str(part) for part in problem["loc"])
-        variable = f"SIGMASIGHT_{name.upper()}: " if name else ""
-        raise UserError(variable + problem["msg"].removeprefix("Value error, ")) from None
+        reason = problem["msg"].removeprefix("Value error, ")
+        if not problem["loc"]:
+            raise UserError(reason) from None
+        name = str(problem["loc"][0])
+        raise UserError(
+            f"SIGMASIGHT_{name.upper()} cannot be {str(problem['input'])!r}: {reason[:1].lower()}{reason[1:]}; "
+            f"it says: {Settings.model_fields[name].description}"
+        ) from None
+    if settings.database_url is not None:
+        _require_url("SIGMASIGHT_DATABASE_URL", settings.database_url.get_secret_value())
+    return settings
+
+
+def _require_url(variable: str, url: str) -> None:
+    if not re.match(r"postgres(ql)?://", url):
+        raise UserError(f"{variable} is {redact(url)}; write it as postgresql://user:password@host:5432/database")
 
 
 @dataclass(frozen=True)
@@ -54,11 +69,12 @@ class Installation:
 
     @cached_property
     def launcher(self) -> Launcher:
-        """The launcher on this installation's Dagster instance (loads Dagster: about two seconds)."""
+        """The launcher on this installation's Dagster instance, in a database made for it where there is none."""
         from sigmasight_pipeline.definitions import defs
         from sigmasight_pipeline.operations.instance import get_instance
         from sigmasight_pipeline.operations.launcher import Launcher
 
+        schema.create_database_if_missing(self.dagster_url)
         launcher = Launcher(get_instance(), defs)
         if recovered := launcher.recover():
             note(f"{recovered} earlier run(s) had been killed; they are marked failed now.")
@@ -70,35 +86,37 @@ def connected(*, create: bool = False) -> Iterator[Installation]:
     """Start or reach the database and set Dagster's environment; the schema is left as it is unless `create`."""
     settings = load_settings()
     home = settings.home_path
+    try:
+        (home / "dagster").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{error.filename} cannot be made ({error.strerror}); set SIGMASIGHT_HOME to a folder of your own"
+        ) from None
     if settings.database_url is not None:
         url = settings.database_url.get_secret_value()
-        dagster_url = os.environ.get("DAGSTER_DATABASE_URL") or schema.sibling_database(url, DAGSTER_DATABASE)
+        given = os.environ.get("DAGSTER_DATABASE_URL") or schema.sibling_database(url, DAGSTER_DATABASE)
+        dagster_url = re.sub(r"^(postgres(?:ql)?)\+\w+://", r"\1://", given)  # Dagster's own notation names a driver
+        _require_url("DAGSTER_DATABASE_URL", dagster_url)
         yield _ready(Installation(settings, url, dagster_url, None), create)
         return
-    home.mkdir(parents=True, exist_ok=True)
     server = EmbeddedServer(home)
-    with timed("Starting the embedded PostgreSQL server ..."):
-        shared = server.shared()
-        shared.__enter__()
-    try:
+    with ExitStack() as stack:
+        with timed("Starting the embedded PostgreSQL server ..."):
+            stack.enter_context(server.shared())
         yield _ready(Installation(settings, server.url(DATABASE), server.url(DAGSTER_DATABASE), server), create)
-    finally:
-        shared.__exit__(None, None, None)
 
 
 def _ready(installation: Installation, create: bool) -> Installation:
     from sigmasight_pipeline.operations.instance import set_environment
 
-    if installation.server is not None or create:
-        # nothing can be lost on our own server, nor in a database without our tables
-        if installation.server is not None or schema.current_revision(installation.database_url) is None:
-            schema.upgrade(installation.database_url)
-        if installation.server is None:
-            schema.create_database_if_missing(installation.dagster_url)
-    schema.require_current(installation.database_url)
+    url = installation.database_url
+    # nothing can be lost on our own server, nor in a database without our tables
+    if installation.server is not None or (create and schema.current_revision(url) is None):
+        schema.upgrade(url)
+    schema.require_current(url)
     set_environment(
         home=installation.settings.home_path,
-        database_url=installation.database_url,
+        database_url=url,
         dagster_url=installation.dagster_url,
     )
     return installation

@@ -1,10 +1,14 @@
-"""The `sigmasight` command and how it fails: one clear sentence, exit status 1, nothing lost.
+"""The `sigmasight` command and how it fails: one clear sentence, nothing lost, an exit status.
 
 What belongs here: the command tree and the translation of errors into a sentence. What does not: what commands do.
+
+Exit status 0: done; 1: it could not be done, and a sentence says why; 2: the command line is wrong; 70: an error
+nobody expected; 130: stopped by Ctrl-C or by the answer to a question.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from typing import Annotated
@@ -13,32 +17,15 @@ import typer
 from typer._click.exceptions import ClickException  # Typer carries its own Click and exports no base class
 
 from sigmasight_pipeline import __version__
-from sigmasight_pipeline.cli import books, database, demo, running, serving
-from sigmasight_pipeline.cli.console import err, out
-
-app = typer.Typer(
-    name="sigmasight",
-    help="Portfolio risk and P&L for long/short equity books with options: Dagster assets on PostgreSQL.\n\n"
-    "State lives in one folder (SIGMASIGHT_HOME, default .sigmasight); set SIGMASIGHT_DATABASE_URL to use a real "
-    "server instead of the embedded one.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-app.command("demo")(demo.demo)
-app.command("import")(books.import_portfolio)
-app.command("import-marks")(books.import_marks)
-app.command("import-flows")(books.import_flows)
-app.command("backfill")(running.backfill)
-app.command("status")(running.status)
-app.command("dev")(serving.dev)
-app.command("reset")(database.reset)
-app.add_typer(database.app, name="db")
+from sigmasight_pipeline.cli.console import UserError, err, out
+from sigmasight_pipeline.cli.installation import load_settings
+from sigmasight_pipeline.storage.errors import StorageError, explain, redact
 
 
-@app.callback(invoke_without_command=True)
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
 ) -> None:
@@ -47,20 +34,45 @@ def _root(
         raise typer.Exit
 
 
+def _command_tree() -> typer.Typer:
+    """The commands; loading them loads Dagster, whose definitions read the settings."""
+    from sigmasight_pipeline.cli import books, database, demo, running, serving
+
+    app = typer.Typer(
+        name="sigmasight",
+        help="Portfolio risk and P&L for long/short equity books with options: Dagster assets on PostgreSQL.\n\n"
+        "State lives in one folder (SIGMASIGHT_HOME, default .sigmasight); set SIGMASIGHT_DATABASE_URL to use a real "
+        "server instead of the embedded one.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(_root)
+    app.command("demo")(demo.demo)
+    app.command("import")(books.import_portfolio)
+    app.command("import-marks")(books.import_marks)
+    app.command("import-flows")(books.import_flows)
+    app.command("backfill")(running.backfill)
+    app.command("status")(running.status)
+    app.command("dev")(serving.dev)
+    app.command("reset")(database.reset)
+    app.add_typer(database.app, name="db")
+    return app
+
+
 def _expected_errors() -> tuple[type[BaseException], ...]:
     """Errors whose message is written for the user."""
     from sigmasight_pipeline.assets.session_run import ReferenceNotReadyError, UnknownPortfolioError
-    from sigmasight_pipeline.cli.console import UserError
     from sigmasight_pipeline.market_data.source import MarketDataError
     from sigmasight_pipeline.operations.books import RejectedFileError, ReplaceNeededError
     from sigmasight_pipeline.operations.history import NothingToRunError
     from sigmasight_pipeline.operations.instance import ProjectFilesMissingError
     from sigmasight_pipeline.operations.launcher import RangeFailedError
     from sigmasight_pipeline.sessions import NotASessionError, OutsideCalendarError
-    from sigmasight_pipeline.storage.errors import StorageError
 
     return (
-        UserError,
         StorageError,
         MarketDataError,
         RangeFailedError,
@@ -78,27 +90,50 @@ def _expected_errors() -> tuple[type[BaseException], ...]:
 def main() -> None:
     """Entry point of the console script."""
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        load_settings()
+        status = _command_tree()(prog_name="sigmasight", standalone_mode=False) or 0
+        if status == INTERRUPTED:  # what Typer makes of Ctrl-C
+            _say("Stopped. Sessions already written are complete; run the command again to go on.", status)
+        sys.exit(status)
     except typer.Abort:
-        err.print("Stopped; nothing was changed.")
-        sys.exit(130)
-    except KeyboardInterrupt:
-        err.print("Stopped. Sessions already written are complete; run the command again to go on.")
-        sys.exit(130)
+        _say("Stopped; nothing was changed.", INTERRUPTED)
     except ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except _expected_errors() as error:
-        err.print(f"Error: {error}", style="red", highlight=False, markup=False)
-        sys.exit(1)
-    except Exception:  # noqa: BLE001 - the last resort: an error nobody expected still gets a sentence, and its trace
-        err.print(
-            "Error: something nobody expected went wrong; nothing half-written was kept. "
-            "Please report the trace below.",
-            style="red",
-        )
-        traceback.print_exc()
-        sys.exit(70)
+    except UserError as error:
+        _say(f"Error: {error}", error.exit_status)
+    except Exception as error:  # noqa: BLE001 - the last resort: an error nobody expected still gets a sentence
+        _fail(error)
+
+
+def _fail(error: Exception) -> None:
+    """End with the sentence of an expected error or of a database that went away; else with a trace."""
+    if isinstance(error, _expected_errors()):
+        _say(f"Error: {error}", 1)
+    url = os.environ.get("DAGSTER_DATABASE_URL", "")
+    if url and _is_of_a_driver(error):  # our own queries explain theirs: this one is Dagster's
+        _say(f"Error: {explain(error, url)}", 1)
+    err.print("Error: something nobody expected went wrong; nothing half-written was kept. Please report this trace:")
+    trace = "".join(traceback.format_exception(error))
+    for name in ("DAGSTER_DATABASE_URL", "SIGMASIGHT_DATABASE_URL"):
+        given = os.environ.get(name, "")
+        trace = trace.replace(given, redact(given)) if given else trace
+    err.print(trace)
+    sys.exit(70)
+
+
+def _is_of_a_driver(error: BaseException | None) -> bool:
+    """Whether `error` or one of its causes comes from a database driver."""
+    while error is not None:
+        if type(error).__module__.partition(".")[0] in ("psycopg2", "psycopg", "sqlalchemy"):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _say(sentence: str, status: int) -> None:
+    err.print(sentence, style="red" if sentence.startswith("Error") else "")
+    sys.exit(status)
 
 
 if __name__ == "__main__":

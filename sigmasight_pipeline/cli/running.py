@@ -105,7 +105,7 @@ def run_history(
     )
     if dry_run:
         for chunk in chunks:
-            out.print(str(chunk), highlight=False)
+            out.print(str(chunk))
         return
     for closed in (day for day in settings.closed_sessions if start <= day <= bounds.last):
         note(f"{closed} is marked closed and is not computed.")
@@ -169,5 +169,5 @@ def status() -> None:
         found = summary.open_findings(database)
         errors = found.filter(found["severity"] == "ERROR").select("asset", "check_name").unique().height
         warnings = found.filter(found["severity"] == "WARN").select("asset", "check_name").unique().height
-        out.print(f"Checks failing: {errors} with severity ERROR, {warnings} with severity WARN.", highlight=False)
+        out.print(f"Checks failing: {errors} with severity ERROR, {warnings} with severity WARN.")
         raise typer.Exit(1 if errors else 0)

@@ -20,7 +20,7 @@ from sigmasight_pipeline.cli.installation import connected
 
 def dev(
     host: Annotated[str, typer.Option(help="Address the UI listens on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port of the UI.")] = 3000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI.")] = 3000,
 ) -> None:
     """Open the Dagster UI and daemon on the installation's database; Ctrl-C stops both."""
     from sigmasight_pipeline.operations.instance import project_folder

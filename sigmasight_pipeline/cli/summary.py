@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import polars as pl
 from rich.table import Table
+from rich.text import Text
 
 from sigmasight_pipeline.cli.console import out
 from sigmasight_pipeline.storage.database import Database
@@ -80,7 +81,7 @@ def _worst(findings: pl.DataFrame, portfolio_id: int) -> str:
 
 def _table(row: dict[str, object], worst: str, seconds: float | None) -> Table:
     table = Table(
-        title=f"{row['name']}  [dim]({row['code']})[/dim]",
+        title=Text.assemble(str(row["name"]), "  ", (f"({row['code']})", "dim")),
         title_justify="left",
         show_header=False,
         min_width=78,

@@ -8,7 +8,8 @@ which programs are used (``embedded_binaries``), and everything that also works 
 Three locks in ``<home>/postgres`` carry the design; the kernel drops them when their holder ends, however
 it ends: ``lifecycle.lock`` is held while starting, stopping or removing; ``users.lock`` is held shared by
 everyone inside `EmbeddedServer.shared`, so that the last one out can tell; ``alive.lock`` is held by the
-server's own processes, so that "no server lives" is a fact and not a guess from a process id.
+server's own processes, so that "no server lives" is a fact and not a guess from a process id. A file,
+``kept``, says that the running server is to outlive its users.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from .embedded_cluster import (
     role_password,
     rotate_log,
 )
-from .embedded_placement import PORT, Placement, load, place, remove_outside
+from .embedded_placement import PORT, Placement, load, place, remove_outside, write_private
 from .embedded_tcp import LOCALHOST, forwarded
 from .errors import EmbeddedServerError, NotPermittedError
 from .file_locks import POLL_SECONDS, exclusive, is_held, open_lock, try_lock
@@ -101,13 +102,15 @@ class EmbeddedServer:
 
     def start(self) -> ServerAddress:
         """Start the server (setting it up on first use) or join the one that runs; it then runs until
-        stopped.
+        stopped, whoever uses and leaves it meanwhile.
 
         Raises EmbeddedServerError with the last log lines, NotPermittedError where the folder is another
         user's.
         """
         with self._lifecycle():
-            return self._start()
+            address = self._start()
+            write_private(self._kept, "")
+            return address
 
     def stop(self) -> bool:
         """Stop the server whoever uses it; committed work is kept. Returns whether one was running."""
@@ -118,7 +121,10 @@ class EmbeddedServer:
 
     @contextmanager
     def shared(self) -> Iterator[Self]:
-        """Use the server inside the block; the last of all its users to leave, in any process, stops it."""
+        """Use the server inside the block; the last of all its users to leave, in any process, stops it.
+
+        A server that `start` was asked for is left running.
+        """
         with self._lifecycle():
             self._start()
             user = open_lock(self._control / "users.lock")
@@ -129,7 +135,7 @@ class EmbeddedServer:
             try:
                 if self._was_set_up():  # not removed meanwhile
                     with self._lifecycle():
-                        if try_lock(user):
+                        if try_lock(user) and not self._kept.exists():
                             self._stop()
             finally:
                 os.close(user)
@@ -157,6 +163,12 @@ class EmbeddedServer:
     def url(self, database: str = DATABASES[0]) -> str:
         """`ServerAddress.url` of `address`."""
         return self.address().url(database)
+
+    @property
+    def _kept(self) -> Path:
+        """There while the running server is to stay after its last user; what a crash left is cleared by the next
+        cold start."""
+        return self._control / "kept"
 
     @property
     def password_file(self) -> Path:
@@ -238,6 +250,7 @@ class EmbeddedServer:
         placement = load(self._control)
         if placement is None or not self._is_answering(placement):
             placement = place(self._control)
+            self._kept.unlink(missing_ok=True)
             self._cold_start(placement)
         rotate_log(placement.log)
         return ServerAddress(placement.socket, role_password(placement))
@@ -282,6 +295,7 @@ class EmbeddedServer:
         return False
 
     def _stop(self) -> bool:
+        self._kept.unlink(missing_ok=True)
         placement = load(self._control)
         if placement is None or not _lives(placement):
             return False

@@ -65,7 +65,9 @@ def held(positions: list[dict[str, Any]], **rows: Any) -> pl.DataFrame:
          "WED:entry THU:exit"),
         ("an exit before it", option(1, CALL, 1, 1, WED, exit_date=THU), {}, "WED:entry THU:exit"),
         ("private", private(1, "FUND", 1, 1, THU), {}, "THU:entry FRI"),
-        ("some sessions only", stock(1, "AAA", 1, 1, MON), {"sessions": [FRI, TUE]}, "TUE FRI"),
+        ("alone, its exit session", stock(1, "AAA", 1, 1, MON, exit_date=TUE), {"sessions": [TUE]}, "TUE:exit"),
+        ("alone, the session after it", stock(1, "AAA", 1, 1, MON, exit_date=TUE), {"sessions": [WED]}, ""),
+        ("alone, some sessions", stock(1, "AAA", 1, 1, MON), {"sessions": [FRI, TUE]}, "TUE FRI"),
     ],
 )  # fmt: skip
 def test_rows_and_flags(case: str, position: dict[str, Any], rows: dict[str, Any], expected: str) -> None:
@@ -79,7 +81,7 @@ def test_rows_and_flags(case: str, position: dict[str, Any], rows: dict[str, Any
         }
         marks = "+".join(name for name, is_set in flags.items() if is_set)
         found.append(f"{row['session_date']:%a}".upper() + (f":{marks}" if marks else ""))
-        assert row["held_since_previous"] == (len(found) > 1 or case == "some sessions only"), case
+        assert row["held_since_previous"] == (len(found) > 1 or case.startswith("alone")), case
     assert " ".join(found) == expected, case
 
 

@@ -70,6 +70,10 @@ LINKS = [
     [
         ([], {"A": "aaaaa", "B": "bbbbb", "C": "ccccc"}),
         (LINKS, {"A": "abbcc", "B": "bbbcc", "C": "ccccc"}),
+        (
+            [LINKS[0] | {"last_session": D3}, LINKS[1] | {"last_session": D1}],
+            {"A": "aaacc", "B": "bcccc", "C": "ccccc"},
+        ),
         ([LINKS[0] | {"last_session": None}], {"A": "aaaaa", "B": "bbbbb", "C": "ccccc"}),
         ([LINKS[0], LINKS[1] | {"replaced_by": "A"}], {"A": "abbbb", "B": "bbbaa", "C": "ccccc"}),
     ],
