@@ -83,7 +83,7 @@ class Settings(BaseSettings):
     split_tolerance: float = Field(
         default=0.05,
         gt=0,
-        description="Value may change this much through a split; raise it for a session whose symbol really moved more.",
+        description="Value may change this much through a split; raise it where a symbol really moved more.",
     )
     quarantine_rise: float = Field(
         default=4.00, gt=0, description="A rise above this (4 = +400 %) is quarantined until confirmed."

@@ -15,7 +15,6 @@ import pytest
 
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
 
-
 # shared machines are slow now and then; a property is about results, not about milliseconds
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")

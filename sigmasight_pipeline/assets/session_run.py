@@ -15,6 +15,7 @@ from datetime import UTC, date, datetime
 import dagster as dg
 import polars as pl
 import psycopg
+from pydantic import Field
 from sqlalchemy import Table
 
 from sigmasight_pipeline.assets import progress
@@ -50,7 +51,9 @@ class UnknownPortfolioError(ValueError):
 class PortfolioConfig(dg.Config):
     """Run configuration of assets that work by portfolio."""
 
-    portfolios: list[str] = []
+    portfolios: list[str] = Field(
+        default_factory=list, description="Codes of the portfolios to run for; empty: all of them."
+    )
 
 
 class SessionRun:

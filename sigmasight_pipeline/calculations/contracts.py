@@ -20,8 +20,7 @@ from sigmasight_pipeline.calculations.timeline import NEVER, day_numbers
 from sigmasight_pipeline.symbols import SymbolError, option, parse_option
 
 STRIKE_UNITS = 1000
-"""OCC symbols hold the strike in thousandths; a split strike (500 / 3) is listed rounded to the nearest
-one."""
+"""OCC symbols hold the strike in thousandths; a split strike (500 / 3) is listed rounded to the nearest one."""
 
 LISTINGS = {
     "contract": pl.String(),

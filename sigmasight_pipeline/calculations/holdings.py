@@ -74,8 +74,7 @@ class Lots:
 
 
 def split_symbols(positions: pl.DataFrame) -> list[str]:
-    """Symbols whose corporate actions and prices positions depend on: their own, or an option's
-    underlying."""
+    """Symbols whose corporate actions and prices positions depend on: their own, or an option's underlying."""
     own = positions.filter(pl.col("investment_class") == "PUBLIC").get_column("symbol")
     underlying = positions.filter(pl.col("investment_class") == "OPTIONS").get_column("underlying_symbol")
     return pl.concat([own, underlying.rename("symbol")]).drop_nulls().unique().sort().to_list()

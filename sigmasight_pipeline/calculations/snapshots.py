@@ -145,8 +145,7 @@ class _Ledger:
     inception: IntArray
 
     def matrix(self, rows: pl.DataFrame, column: str) -> IntArray:
-        """Cents of `column`, summed by (session, portfolio); rows of other sessions and portfolios are left
-        out."""
+        """Cents of `column`, summed by (session, portfolio); rows of other sessions and portfolios are left out."""
         result = np.zeros((len(self.wanted), len(self.active)), dtype=np.int64)
         sums = rows.group_by(_KEYS).agg(pl.col(column).sum())
         numbers = pl.DataFrame(
@@ -170,7 +169,7 @@ class _Ledger:
         ratios = {name: np.full(shape, np.nan) for name in (*_RATIOS, "daily_return", "drawdown")}
         for at, index in enumerate(self.wanted.tolist()):
             first = self.inception == index
-            pnl, flow = daily["daily_pnl"][at], np.where(first, 0, daily["net_cash_flow"][at])
+            pnl, flow = daily["daily_pnl"][at], daily["net_cash_flow"][at]
             base = np.where(first, initial_equity, state.amounts["net_asset_value"] + flow)
             cash = np.where(first, initial_equity, state.amounts["cash_balance"] + flow)
             daily_return = np.full(len(base), np.nan)

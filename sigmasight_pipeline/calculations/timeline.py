@@ -48,8 +48,7 @@ class Timeline:
         return np.searchsorted(self.days, days, side="right").astype(np.int64) - 1
 
     def expiry(self, days: IntArray) -> IntArray:
-        """The last session on or before each expiration day; the calendar's length where that is not known
-        yet."""
+        """The last session on or before each expiration day; the calendar's length where that is not known yet."""
         beyond = days > (self.days[-1] if len(self) else -NEVER)
         return np.where(beyond, len(self), self.on_or_before(days))
 
@@ -65,8 +64,7 @@ class Timeline:
         return frame.with_columns(to_dates(moved, column))
 
     def positions(self, sessions: Collection[date]) -> IntArray:
-        """The numbers of those of `sessions` that are open, ascending. Raises SessionWindowError on
-        others."""
+        """The numbers of those of `sessions` that are open, ascending. Raises SessionWindowError on others."""
         wanted = pl.Series("session_date", sorted(set(sessions)), dtype=pl.Date)
         days = day_numbers(wanted)
         index = self.on_or_before(days)

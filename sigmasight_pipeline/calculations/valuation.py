@@ -251,8 +251,7 @@ def _dividends(held: Window, actions: pl.DataFrame, instruments: pl.DataFrame) -
 def _notional(
     window: PricedWindow, session: IntArray, lot: IntArray, value: IntArray, exits: BoolArray
 ) -> tuple[IntArray, BoolArray]:
-    """Cents of abs(quantity) x multiplier x underlying (else own) price, and where it is known; 0 on
-    exits."""
+    """Cents of abs(quantity) x multiplier x underlying (else own) price, and where it is known; 0 on exits."""
     lots, book = window.held.lots, window.book
     notional = np.abs(value)
     rows = np.flatnonzero(lots.is_option[lot] & ~exits)

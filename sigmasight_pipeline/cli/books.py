@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sigmasight_pipeline.cli import summary
-from sigmasight_pipeline.cli.console import UserError, err, note, warn
+from sigmasight_pipeline.cli.console import OptionError, UserError, err, note, warn
 from sigmasight_pipeline.cli.installation import Installation, connected
-from sigmasight_pipeline.cli.running import market_source, parse_day, run_history
+from sigmasight_pipeline.cli.running import market_source, parse_day, refresh_reference, run_history
+from sigmasight_pipeline.importing.portfolios import slug
 from sigmasight_pipeline.importing.problems import Severity
 from sigmasight_pipeline.operations import history
 from sigmasight_pipeline.operations.books import Accepted, Book, Importer
@@ -32,16 +32,23 @@ NoRun = Annotated[bool, typer.Option("--no-run", help="Only record the file; pri
 
 def import_portfolio(
     file: FileArgument,
-    name: Annotated[str, typer.Option(help="Name of the portfolio.")],
+    name: Annotated[str, typer.Option(metavar="TEXT", help="Name of the portfolio.")],
     equity: Annotated[
-        str | None, typer.Option(help="Equity at inception, US dollars; needed for a new portfolio.")
+        str | None,
+        typer.Option(metavar="USD", help="Equity at inception, US dollars; needed for a new portfolio."),
+    ] = None,
+    code: Annotated[
+        str | None,
+        typer.Option(metavar="CODE", help="Short name for commands and files; default: made of the name."),
     ] = None,
     inception: Annotated[
         str | None,
         typer.Option(metavar="YYYY-MM-DD", help="First session with results; default: that of the first entry."),
     ] = None,
-    description: Annotated[str | None, typer.Option(help="What the portfolio is.")] = None,
-    benchmark: Annotated[str | None, typer.Option(help="Symbol its returns are compared with (default SPY).")] = None,
+    description: Annotated[str | None, typer.Option(metavar="TEXT", help="What the portfolio is.")] = None,
+    benchmark: Annotated[
+        str | None, typer.Option(metavar="SYMBOL", help="Symbol its returns are compared with (default SPY).")
+    ] = None,
     replace: Replace = False,
     no_run: NoRun = False,
 ) -> None:
@@ -51,8 +58,11 @@ def import_portfolio(
     investment_subtype, underlying_symbol, strike_price, expiration_date, option_type, lot, notes. Every error of every
     row is listed, and a file with one changes nothing; the same file again changes nothing.
     """
+    if code is not None and (not code or code != slug(code)):
+        raise OptionError(f"--code {code}: use lower-case letters and digits, joined by hyphens, for example my-book")
     book = Book(
         name=name,
+        code=code,
         equity=equity,
         inception=parse_day(inception, "--inception"),
         description=description,
@@ -94,24 +104,27 @@ def _run_or_tell(installation: Installation, accepted: Accepted, no_run: bool) -
     if no_run:
         options = "".join(f" --portfolio {code}" for code in accepted.portfolios)
         start = f" --from {accepted.first_session}" if accepted.first_session else ""
-        err.print(
-            f"Recorded. To apply it and compute its history:\n  sigmasight backfill{start}{options}", highlight=False
-        )
+        err.print(f"Recorded. To apply it and compute its history:\n  sigmasight backfill{start}{options}")
+        return
+    first = accepted.first_session
+    if first is None:
+        refresh_reference(installation)
+        note("No figure depends on what was changed; nothing was computed.")
         return
     newest = history.newest_snapshot(installation.database)
-    run_history(
-        installation,
-        first=accepted.first_session,
-        last=_last(newest, accepted.first_session),
-        portfolios=list(accepted.portfolios),
-        trigger="import",
-        look_back=accepted.is_new,
-    )
-
-
-def _last(newest: date | None, first: date | None) -> date | None:
-    """To the newest snapshot of the other portfolios, so that all end on one session; else as far as there is data."""
-    return newest if newest is not None and (first is None or newest >= first) else None
+    try:
+        run_history(
+            installation,
+            first=first,
+            # to the newest snapshot of the other portfolios, so that all end on one session
+            last=newest if newest is not None and newest >= first else None,
+            portfolios=list(accepted.portfolios),
+            trigger="import",
+            look_back=accepted.look_back,
+        )
+    except history.NothingToRunError as error:
+        refresh_reference(installation)
+        warn(f"The file is imported, but {error}. `sigmasight backfill` computes it once there are prices.")
 
 
 def _read(file: Path) -> bytes:

@@ -89,9 +89,7 @@ def upgrade() -> None:
         with EmbeddedServer(settings.home_path).shared() as address:
             applied = schema.upgrade(address.url(DATABASE))
         shown = f"the embedded server in {settings.home_path}"
-    err.print(
-        f"Applied {', '.join(applied)} to {shown}." if applied else f"{shown}: already up to date.",
-    )
+    err.print(f"Applied {', '.join(applied)} to {shown}." if applied else f"{shown}: already up to date.")
 
 
 @app.command()
@@ -131,6 +129,8 @@ def reset(
     if not home.exists():
         err.print(f"There is nothing to remove: {home} does not exist.")
         return
+    if not home.is_dir():
+        raise UserError(f"{home} is no folder; set SIGMASIGHT_HOME to the state folder")
     foreign = [entry.name for entry in home.iterdir() if entry.name not in OWN_ENTRIES]
     if foreign:
         raise UserError(

@@ -39,9 +39,10 @@ def load_settings() -> Settings:
         if not problem["loc"]:
             raise UserError(reason) from None
         name = str(problem["loc"][0])
+        meaning = (Settings.model_fields[name].description or "").rstrip(".")
         raise UserError(
-            f"SIGMASIGHT_{name.upper()} cannot be {str(problem['input'])!r}: {reason[:1].lower()}{reason[1:]}; "
-            f"it says: {Settings.model_fields[name].description}"
+            f"SIGMASIGHT_{name.upper()} cannot be {str(problem['input'])!r}: {reason[:1].lower()}{reason[1:]} "
+            f"(it sets: {meaning})"
         ) from None
     if settings.database_url is not None:
         _require_url("SIGMASIGHT_DATABASE_URL", settings.database_url.get_secret_value())

@@ -21,7 +21,6 @@ from sigmasight_pipeline.cli.console import UserError, err, out
 from sigmasight_pipeline.cli.installation import load_settings
 from sigmasight_pipeline.storage.errors import StorageError, explain, redact
 
-
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
@@ -36,7 +35,7 @@ def _root(
 
 def _command_tree() -> typer.Typer:
     """The commands; loading them loads Dagster, whose definitions read the settings."""
-    from sigmasight_pipeline.cli import books, database, demo, running, serving
+    from sigmasight_pipeline.cli import books, database, demo, prices, running, serving
 
     app = typer.Typer(
         name="sigmasight",
@@ -59,6 +58,7 @@ def _command_tree() -> typer.Typer:
     app.command("dev")(serving.dev)
     app.command("reset")(database.reset)
     app.add_typer(database.app, name="db")
+    app.add_typer(prices.app, name="prices")
     return app
 
 
@@ -71,6 +71,7 @@ def _expected_errors() -> tuple[type[BaseException], ...]:
     from sigmasight_pipeline.operations.instance import ProjectFilesMissingError
     from sigmasight_pipeline.operations.launcher import RangeFailedError
     from sigmasight_pipeline.sessions import NotASessionError, OutsideCalendarError
+    from sigmasight_pipeline.storage.rejections import UnknownRejectionError
 
     return (
         StorageError,
@@ -84,6 +85,7 @@ def _expected_errors() -> tuple[type[BaseException], ...]:
         ProjectFilesMissingError,
         NotASessionError,
         OutsideCalendarError,
+        UnknownRejectionError,
     )
 
 

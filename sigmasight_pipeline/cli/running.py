@@ -14,15 +14,13 @@ import typer
 
 from sigmasight_pipeline import sessions
 from sigmasight_pipeline.cli import summary
-from sigmasight_pipeline.cli.console import UserError, err, note, out, run_chunks, warn
+from sigmasight_pipeline.cli.console import OptionError, UserError, err, note, out, run_chunks, warn
 from sigmasight_pipeline.cli.installation import Installation, connected
 from sigmasight_pipeline.market_data.factory import open_source
 from sigmasight_pipeline.market_data.source import MarketDataSource
 from sigmasight_pipeline.operations import history
 from sigmasight_pipeline.operations.launcher import Chunk
 from sigmasight_pipeline.storage import imports
-
-Day = Annotated[str | None, typer.Option(metavar="YYYY-MM-DD")]
 
 
 def parse_day(text: str | None, option: str) -> date | None:
@@ -32,7 +30,7 @@ def parse_day(text: str | None, option: str) -> date | None:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise UserError(f"{option} {text}: write the date as YYYY-MM-DD, for example 2024-01-02") from None
+        raise OptionError(f"{option} {text}: write the date as YYYY-MM-DD, for example 2024-01-02") from None
 
 
 def backfill(
@@ -43,19 +41,25 @@ def backfill(
         str | None,
         typer.Option("--to", metavar="YYYY-MM-DD", help="Last session; default: the newest there is."),
     ] = None,
-    portfolio: Annotated[list[str] | None, typer.Option(help="Only this portfolio (repeatable); default: all.")] = None,
-    dry_run: Annotated[bool, typer.Option(help="Print the runs that would be made, and stop.")] = False,
+    portfolio: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CODE", help="Only this portfolio, by its code (repeatable); default: all."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the runs that would be made, and stop.")] = False,
 ) -> None:
     """Compute a range of sessions, prices first, in runs of at most 252 sessions, in order.
 
     Sessions after the range are computed too where a price inside it turned out restated.
     """
     started = time.monotonic()
+    start, end = parse_day(first, "--from"), parse_day(last, "--to")
+    if start is not None and end is not None and start > end:
+        raise OptionError(f"--from {start} lies after --to {end}; exchange them")
     with connected() as installation:
         run_history(
             installation,
-            first=parse_day(first, "--from"),
-            last=parse_day(last, "--to"),
+            first=start,
+            last=end,
             portfolios=portfolio or [],
             dry_run=dry_run,
         )
@@ -75,13 +79,13 @@ def run_history(
     refresh: bool = True,
     prices_from: date | None = None,
 ) -> None:
-    """Plan the history of `portfolios` from `first` to `last` and run it, then whatever its restatements reach."""
+    """Plan the history of `portfolios` from `first` to `last` and run it, then whatever its restatements reach.
+
+    What cannot be planned, or is only to be shown (`dry_run`), changes nothing: imports that wait go on waiting.
+    """
     database, settings = installation.database, installation.settings
     calendar = sessions.calendar()
-    if first is not None and last is not None and first > last:
-        raise UserError(f"--from {first} lies after --to {last}")
-    if refresh:
-        refresh_reference(installation)
+    history.require_portfolios(database, portfolios)
     source = market_source(installation)
     bounds = history.available(settings, source, calendar)
     start = first or history.inception_of(database, portfolios)
@@ -107,6 +111,8 @@ def run_history(
         for chunk in chunks:
             out.print(str(chunk))
         return
+    if refresh:
+        refresh_reference(installation)
     for closed in (day for day in settings.closed_sessions if start <= day <= bounds.last):
         note(f"{closed} is marked closed and is not computed.")
     run_chunks(installation.launcher, chunks)
@@ -139,12 +145,20 @@ def market_source(installation: Installation) -> MarketDataSource:
 
 
 def status() -> None:
-    """Say where everything stands: portfolios, what is missing or waiting, prices, failed checks."""
+    """Say where everything stands: portfolios, what is missing or waiting, prices, failed checks.
+
+    Exit status 1 where a check of severity ERROR fails.
+    """
     with connected() as installation:
         database = installation.database
+        with database.connect() as connection:
+            waiting = imports.waiting_count(connection)
+        if waiting:
+            warn(f"{waiting} import(s) wait to be applied: `sigmasight backfill` applies them and runs their history.")
         portfolios = summary.newest(database)
         if portfolios.is_empty():
-            err.print("No portfolio yet. Import one: sigmasight import my.csv --name 'My book' --equity 1000000")
+            if not waiting:
+                err.print("No portfolio yet. Import one: sigmasight import my.csv --name 'My book' --equity 1000000")
             return
         summary.print_portfolios(database)
         prices = database.query(
@@ -152,13 +166,10 @@ def status() -> None:
             "max(session_date) AS last FROM sigmasight.daily_prices"
         ).row(0, named=True)
         out.print(
-            f"Prices: {prices['rows']:,} rows, {prices['symbols']} symbols, {prices['first']} to {prices['last']}",
-            highlight=False,
+            f"Prices: {prices['rows']:,} rows, {prices['symbols']} symbols, {prices['first']} to {prices['last']}"
+            if prices["rows"]
+            else "Prices: none yet"
         )
-        with database.connect() as connection:
-            waiting = imports.waiting_count(connection)
-        if waiting:
-            warn(f"{waiting} import(s) wait to be applied: `sigmasight backfill` applies them and runs their history.")
         newest = history.newest_snapshot(database)
         if newest is not None:
             for row in history.missing_snapshots(database, newest).iter_rows(named=True):

@@ -52,12 +52,17 @@ class ReplaceNeededError(ValueError):
 
 @dataclass(frozen=True)
 class Accepted:
-    """An accepted file. `first_session` is the first whose results change, None where the file changes nothing."""
+    """An accepted file.
+
+    `first_session` is the first whose results change, None where none does. `look_back` says that the file brings
+    symbols without stored prices: those of the sessions before are needed too.
+    """
 
     portfolios: tuple[str, ...]
     rows: int
     first_session: date | None
     is_new: bool = False
+    look_back: bool = False
     differences: tuple[str, ...] = ()
     remarks: tuple[Problem, ...] = field(default=())
 
@@ -69,7 +74,10 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Book:
-    """What is said of a portfolio beside its positions; None leaves what is stored (or the default) as it is."""
+    """What is said of a portfolio beside its positions; None leaves what is stored (or the default) as it is.
+
+    Without a code the portfolio is the one of that name, or a new one with a code made of the name.
+    """
 
     name: str
     code: str | None = None
@@ -98,32 +106,33 @@ class Importer:
             first_stored_session=self.first_session,
         )
         stored = self.database.read(tables.portfolios)
-        known = stored.filter(pl.col("code") == (book.code or slug(book.name)))
+        known = _named(stored, book)
         header, errors = self._header(book, known, stored, parsed)
         if parsed.errors or errors:
             raise RejectedFileError(file_name, [*errors, *parsed.errors])
         rows = parsed.frame()
         code = str(header["code"])
         waiting = self._waiting(code)
-        if waiting is not None and waiting == _digest(header, rows):
-            return Accepted((code,), rows.height, None, remarks=(*parsed.warnings, *parsed.notices))
+        recorded = waiting is not None and waiting == _digest(header, rows)
         found = compare.compare_positions(rows, self._stored_positions(code)) if known.height else None
         differences = _header_differences(header, known)
         differences += [str(change) for change in found.changes] if found is not None else []
-        if known.height and not differences:
-            return Accepted((code,), rows.height, None, remarks=(*parsed.warnings, *parsed.notices))
-        if known.height and not replace:
+        if known.height and waiting is not None and not recorded:
+            differences.append("instead of an earlier import that waits to be applied")
+        if known.height and differences and not replace and not recorded:
             raise ReplaceNeededError(file_name, code, differences)
-        first = self._first_affected(header, known, found)
-        self._record(code, "positions", file_name, header, rows)
-        return Accepted(
+        accepted = Accepted(
             (code,),
             rows.height,
-            first,
+            self._first_affected(header, known, found),
             is_new=known.is_empty(),
+            look_back=self._brings_symbols(rows),
             differences=tuple(differences),
             remarks=(*parsed.warnings, *parsed.notices),
         )
+        if not accepted.unchanged and not recorded:
+            self._record(code, "positions", file_name, header, rows)
+        return accepted
 
     def marks(self, content: bytes, file_name: str, *, replace: bool = False) -> Accepted:
         """Accept manual values of PRIVATE positions; they add to the stored ones."""
@@ -186,19 +195,18 @@ class Importer:
         """What the portfolio's own row will say, and what is wrong with it."""
         if known.height:
             row = known.row(0, named=True)
-            # a known portfolio keeps its name; its equity is judged like a new one's where it is given
             equity = book.equity if book.equity is not None else str(row["initial_equity"])
-            checked = parse_portfolio(book.name, equity, [])
         else:
-            row = {}
-            checked = parse_portfolio(book.name, book.equity or "", stored["name"].to_list())
+            row, equity = {}, book.equity or ""
+        checked = parse_portfolio(book.name, equity, [name for name in stored["name"] if name != row.get("name")])
         if checked.errors:
             return {}, list(checked.errors)
         fields = checked.rows[0]
+        renamed = row and slug(book.name) != slug(str(row["name"]))  # by its code; other spellings are the same name
         inception = book.inception or row.get("inception_date") or self._inception(parsed)
         return {
-            "code": book.code or fields.code,
-            "name": row.get("name") or fields.name,
+            "code": row.get("code") or book.code or fields.code,
+            "name": fields.name if renamed or not row else row["name"],
             "description": book.description or row.get("description"),
             "base_currency": "USD",
             "benchmark_symbol": book.benchmark or row.get("benchmark_symbol") or DEFAULT_BENCHMARK,
@@ -241,6 +249,14 @@ class Importer:
                 content=content,
             )
 
+    def _brings_symbols(self, rows: pl.DataFrame) -> bool:
+        """Whether a position needs a symbol that no price is stored of."""
+        symbols = rows.filter(pl.col("investment_class") != "PRIVATE").select(
+            symbol=pl.coalesce("underlying_symbol", "symbol")
+        )
+        priced = self.database.query("SELECT symbol FROM sigmasight.instruments WHERE first_session IS NOT NULL")
+        return not symbols.join(priced, on="symbol", how="anti").is_empty()
+
     def _waiting(self, code: str) -> str | None:
         """Digest of the newest positions import that still waits to be applied."""
         with self.database.connect() as connection:
@@ -269,6 +285,15 @@ class Importer:
         with self.database.connect() as connection:
             waiting = imports.waiting_positions(connection)
         return pl.concat([stored.filter(~pl.col("portfolio_code").is_in(waiting["portfolio_code"].unique())), waiting])
+
+
+def _named(stored: pl.DataFrame, book: Book) -> pl.DataFrame:
+    """The stored row of the portfolio that is meant, if any: by its code, else its name, else the name's code."""
+    if book.code is not None:
+        return stored.filter(pl.col("code") == book.code)
+    code = slug(book.name)
+    by_name = stored.filter(pl.col("name").map_elements(slug, return_dtype=pl.String) == code)
+    return by_name if by_name.height else stored.filter(pl.col("code") == code)
 
 
 def _shaped(stored: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
@@ -312,4 +337,5 @@ def accept_demo(importer: Importer, source: MarketDataSource) -> list[str]:
         for book in shipped.books()
     ]
     marked = importer.marks(shipped.marks(), "marks.csv", replace=True)
-    return [code for item in [*accepted, marked] if not item.unchanged for code in item.portfolios]
+    changed = [item for item in [*accepted, marked] if not item.unchanged]
+    return list(dict.fromkeys(code for item in changed for code in item.portfolios))

@@ -11,11 +11,11 @@ from datetime import date, datetime
 
 import polars as pl
 
+from sigmasight_pipeline.assets.session_run import UnknownPortfolioError
 from sigmasight_pipeline.market_data.source import MarketDataSource
 from sigmasight_pipeline.operations.launcher import Chunk, plan_range
 from sigmasight_pipeline.sessions import SessionCalendar, newest_complete_session
 from sigmasight_pipeline.settings import Settings
-from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.database import Database
 
 LOOK_BACK_SESSIONS = 253
@@ -35,22 +35,46 @@ class Available:
 
 
 def available(settings: Settings, source: MarketDataSource, calendar: SessionCalendar) -> Available:
-    """Sessions that can be run: from the first stored one, as far as time and the source have come."""
+    """Sessions that can be run: from the first stored one, as far as time and the source have come.
+
+    NothingToRunError where the installation begins after that.
+    """
     first, last = settings.first_session, newest_complete_session()
     bounds = source.stored_range()
     if bounds is not None:
         first = max(first, bounds[0])
         last = min(last, calendar.on_or_before(min(bounds[1], calendar.last)))
+    if settings.first_session > last:
+        raise NothingToRunError(
+            f"SIGMASIGHT_FIRST_SESSION is {settings.first_session}, after the newest session with prices, {last}: "
+            "set it earlier, or add prices"
+        )
     return Available(calendar.on_or_after(first), last)
 
 
+def _stated_portfolios(database: Database) -> pl.DataFrame:
+    """(code, inception_date) of active portfolios and of those whose import waits to be applied."""
+    return database.query(
+        "SELECT code, inception_date FROM sigmasight.portfolios WHERE active UNION ALL "
+        "SELECT portfolio_code, (content -> 'portfolio' ->> 'inception_date')::date FROM sigmasight.portfolio_imports "
+        "WHERE kind = 'positions' AND applied_at IS NULL"
+    )
+
+
 def inception_of(database: Database, portfolios: Sequence[str]) -> date | None:
-    """Earliest inception of the named (else all active) portfolios, or None where there are none."""
-    rows = database.read(tables.portfolios, columns=["code", "inception_date", "active"]).filter("active")
+    """Earliest inception of the named (else all active) portfolios, waiting imports included; None without any."""
+    rows = _stated_portfolios(database)
     if portfolios:
         rows = rows.filter(pl.col("code").is_in(list(portfolios)))
     earliest = rows["inception_date"].min()
     return earliest if isinstance(earliest, date) else None
+
+
+def require_portfolios(database: Database, portfolios: Sequence[str]) -> None:
+    """Return only if every named portfolio is active or about to be (its import waits); else UnknownPortfolioError."""
+    known = _stated_portfolios(database)["code"].unique().to_list()
+    if unknown := [code for code in portfolios if code not in known]:
+        raise UnknownPortfolioError(unknown, known)
 
 
 def newest_snapshot(database: Database) -> date | None:
@@ -113,14 +137,16 @@ def plan_history(
     """The runs that make `first` to `last` right: the price look-back first, then the chain, in order.
 
     The look-back covers the sessions before `first` that have no prices yet (from `prices_from`, where given, else as
-    many as the longest window needs); with `look_back` all of them, because new symbols need prices there too. NothingToRunError where no session remains.
+    many as the longest window needs); with `look_back` all of them, because new symbols need prices there too.
+    NothingToRunError where no session remains.
     """
     bounds = available(settings, source, calendar)
     days = calendar.between(max(first, bounds.first), min(last, bounds.last))
     if not days:
+        span = f"from {first} to {last}" if first <= last else f"from {first} on"
         raise NothingToRunError(
-            f"no session from {first} to {last} can be run: prices are available for {bounds.first} to {bounds.last} "
-            "(SIGMASIGHT_FIRST_SESSION, and what the price source has)"
+            f"no session {span} can be run: prices are available for {bounds.first} to {bounds.last} "
+            "(by SIGMASIGHT_FIRST_SESSION and what the price source has)"
         )
     earliest = max(bounds.first, prices_from or calendar.offset(days[0], -LOOK_BACK_SESSIONS))
     before = [day for day in calendar.between(earliest, days[0]) if day < days[0]]

@@ -8,6 +8,7 @@ needs running, and any calculation.
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from typing import Any
 
 import dagster as dg
 from dagster import DagsterRunStatus, RunsFilter
+from dagster._core.errors import DagsterAssetCheckFailedError
+from dagster_shared.error import SerializableErrorInfo
 
 from sigmasight_pipeline.assets import progress
 from sigmasight_pipeline.assets.market_data import FIRST_FAILING_SESSION
@@ -195,28 +198,37 @@ def _before_failing(outcome: Outcome) -> Chunk | None:
 
 
 def _outcome(chunk: Chunk, result: dg.ExecuteInProcessResult) -> Outcome:
-    errors: list[str] = []
+    steps: dict[str, list[str]] = {}
     failing: date | None = None
     for event in result.all_events:
         if not event.is_step_failure:
             continue
         data = event.step_failure_data
         if data.user_failure_data is not None:
-            errors.append(data.user_failure_data.description or "")
+            steps[data.user_failure_data.description or ""] = []
             entry = data.user_failure_data.metadata.get(FIRST_FAILING_SESSION)
             failing = date.fromisoformat(str(entry.value)) if entry is not None else failing
-        elif data.error is not None:
-            cause = data.error
-            while cause.cause is not None:
-                cause = cause.cause
-            errors.append(f"{event.step_key}: {cause.message.strip()}")
+        elif data.error is not None and data.error.cls_name != DagsterAssetCheckFailedError.__name__:
+            # several steps may stumble over the same thing: it is said once
+            steps.setdefault(_words(data.error), []).append(str(event.step_key))
+    for check in result.get_asset_check_evaluations():
+        if check.blocking and not check.passed and check.severity is dg.AssetCheckSeverity.ERROR:
+            name = f"{check.asset_key.to_user_string()}.{check.check_name}"
+            steps[f"the check {name} failed: {check.description}"] = []
     return Outcome(
         chunk=chunk,
         run_id=result.run_id,
         succeeded=result.success,
-        errors=tuple(errors),
+        errors=tuple(f"{', '.join(names)}: {words}" if names else words for words, names in steps.items()),
         first_failing_session=failing,
     )
+
+
+def _words(error: SerializableErrorInfo) -> str:
+    """What a step's error says: ours without the name of its class, an unexpected one with it."""
+    if error.cls_name == dg.DagsterExecutionStepExecutionError.__name__ and error.cause is not None:
+        error = error.cause
+    return re.sub(r"^sigmasight_pipeline\.[\w.]+: ", "", error.message.strip())
 
 
 def _this_process() -> str:

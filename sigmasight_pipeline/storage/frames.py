@@ -14,27 +14,26 @@ from sqlalchemy.dialects.postgresql import JSONB
 MONEY = pl.Decimal(20, 2)
 PRICE = pl.Decimal(20, 6)
 
+_DTYPES: tuple[tuple[type, pl.DataType], ...] = (
+    (Double, pl.Float64()),
+    (BigInteger, pl.Int64()),  # before Integer, which it is a kind of
+    (Integer, pl.Int32()),
+    (Boolean, pl.Boolean()),
+    (Date, pl.Date()),
+    (DateTime, pl.Datetime("us", "UTC")),
+    (Text, pl.String()),
+    (JSONB, pl.String()),
+)
+
 
 def polars_type(column: Column[Any]) -> pl.DataType:
     """The Polars dtype a column is read as and must be written as."""
     kind = column.type
-    match kind:
-        case Numeric() if not isinstance(kind, Double):
-            return pl.Decimal(kind.precision, kind.scale or 0)
-        case Double():
-            return pl.Float64()
-        case BigInteger():
-            return pl.Int64()
-        case Integer():
-            return pl.Int32()
-        case Boolean():
-            return pl.Boolean()
-        case Date():
-            return pl.Date()
-        case DateTime():
-            return pl.Datetime("us", "UTC")
-        case Text() | JSONB():
-            return pl.String()
+    if isinstance(kind, Numeric) and not isinstance(kind, Double):
+        return pl.Decimal(kind.precision, kind.scale or 0)
+    for sql_type, dtype in _DTYPES:
+        if isinstance(kind, sql_type):
+            return dtype
     raise TypeError(f"{column.table.name}.{column.name}: no Polars type for {kind!r}")
 
 

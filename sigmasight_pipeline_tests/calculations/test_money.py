@@ -68,6 +68,23 @@ def test_ties_go_to_the_even_cent_on_both_sides_of_zero(halves: list[int], numer
     assert mirrored.tolist() == (-result).tolist()
 
 
+@settings(max_examples=300, deadline=None)
+@given(
+    results=st.lists(st.integers(-(2**47), 2**47), min_size=1, max_size=8),
+    divisor=st.integers(2, 2**13),
+    beside=st.integers(-3, 3),
+    scale=st.integers(1, 10**8),
+)
+def test_results_next_to_a_tie_are_rounded_by_the_exact_remainder(
+    results: list[int], divisor: int, beside: int, scale: int
+) -> None:
+    """Products of doubles cannot tell on which side of a half such a quotient lies."""
+    values = [result * divisor + divisor // 2 + beside for result in results]
+    factors = [np.array(values, dtype=np.int64), np.full(len(values), scale, dtype=np.int64)]
+    result = rounded_product(factors, divisor=divisor * scale, what="x")
+    assert result.tolist() == [round(Fraction(value, divisor)) for value in values]
+
+
 @pytest.mark.parametrize(
     ("quantity", "price", "multiplier", "ratio", "cents"),
     [

@@ -250,5 +250,36 @@ def test_opening_cash_is_the_equity_less_what_was_brought_in(book: Book) -> None
     assert sorted(starting) == result.opening_cash["portfolio_id"].to_list()
 
 
+@pytest.mark.parametrize(
+    ("case", "entry", "source", "value", "realized", "opening_cash"),
+    [
+        ("brought in", THU, "market", 110, 0, 890),
+        ("brought in short", THU, "market", -110, 0, 1110),
+        ("brought in and exiting: its proceeds", THU, "exit", 0, 40, 880),
+        ("brought in and settled", THU, "settlement", 0, -80, 1000),
+        ("entered on inception", TUE, "market", 110, 0, 1000),
+        ("entered before the first stored session", date(2019, 1, 2), "market", 110, 0, 890),
+    ],
+)
+def test_opening_cash(case: str, entry: date, source: str, value: int, realized: int, opening_cash: int) -> None:
+    """Ten shares at 8.00 of a portfolio of 1,000 dollars that begins on Tuesday."""
+    row = {"session_date": TUE, "position_id": 1, "portfolio_id": 1, "symbol": "AAA", "price_source": source,
+           "market_value": value, "realized_pnl": realized}  # fmt: skip
+    counts = dict.fromkeys((*COPIED[:4], *COPIED[4:10]), 0)
+    result = portfolio_snapshots(
+        sessions=[FRI, TUE, WED],
+        calendar=sessions_frame(DAYS),
+        portfolios=frame(tables.portfolios, [portfolio(1, TUE, initial_equity=1000)]),
+        positions=frame(tables.positions, [stock(1, "AAA", 10, 8, entry)]),
+        position_values=frame(tables.position_values, [row, row | {"session_date": WED, "market_value": 77}]),
+        portfolio_exposures=frame(
+            tables.portfolio_exposures, [{"session_date": day, "portfolio_id": 1} | counts for day in (TUE, WED)]
+        ),
+        flows=frame(tables.portfolio_cash_flows, []),
+        previous=frame(tables.portfolio_snapshots, []),
+    )
+    assert result.opening_cash.rows() == [(1, opening_cash)], case
+
+
 def test_decimal_places_survive() -> None:
     assert column(rolled({THU: "0.01"}), "net_asset_value")[0] == Decimal("1000.01")

@@ -97,7 +97,7 @@ daily_returns = Table(
     count("sessions_spanned", "Sessions since the previous close; above 1 the return bridges a gap", ge=1),
     *provenance(),
     Index("daily_returns_symbol_session", "symbol", "session_date"),
-    comment="One row per symbol and session with a close and an earlier close: total return, dividends and splits included.",
+    comment="One row per symbol and session with a close and an earlier one: total return, dividends and splits in.",
 )
 
 treasury_yields = Table(

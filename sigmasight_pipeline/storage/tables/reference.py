@@ -32,7 +32,7 @@ portfolios = Table(
     flag("active", "Whether the portfolio is computed"),
     UniqueConstraint("code", name="portfolios_code_key"),
     UniqueConstraint("name", name="portfolios_name_key"),
-    comment="One row per portfolio: its equity at inception and, kept by portfolio_snapshots alone, its newest net asset value.",
+    comment="One row per portfolio: equity at inception and, kept by portfolio_snapshots, newest net asset value.",
 )
 
 positions = Table(

@@ -1,0 +1,46 @@
+"""`sigmasight prices ...`: refused prices, and accepting one that waits in quarantine.
+
+What belongs here: commands about single prices. What does not: running ranges (``cli.running``).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from sigmasight_pipeline.cli.console import err, out
+from sigmasight_pipeline.cli.installation import connected
+from sigmasight_pipeline.cli.running import run_history
+from sigmasight_pipeline.operations import history
+from sigmasight_pipeline.storage import rejections
+
+app = typer.Typer(help="Prices that were refused, and accepting one that waits in quarantine.", no_args_is_help=True)
+
+
+@app.command()
+def rejected(
+    everything: Annotated[bool, typer.Option("--all", help="Refused rows too, not only those in quarantine.")] = False,
+) -> None:
+    """List prices that wait in quarantine: moves above +400 % or below -80 % that nothing has confirmed yet."""
+    with connected() as installation:
+        found = rejections.rejected(installation.database, waiting_only=not everything)
+        if found.is_empty():
+            err.print("No price was refused." if everything else "No price waits in quarantine.")
+            return
+        table = Table("number", "session", "symbol", "reason", "status", "received", "source")
+        for row in found.iter_rows():
+            table.add_row(*(str(value) for value in row))
+        out.print(table)
+
+
+@app.command()
+def accept(
+    numbers: Annotated[list[int], typer.Argument(help="Numbers as `sigmasight prices rejected` shows them.")],
+) -> None:
+    """Accept quarantined prices as right, store them, and compute every session from the earliest of them on."""
+    with connected() as installation:
+        first = rejections.accept(installation.database, numbers)
+        last = max(first, history.newest_snapshot(installation.database) or first)
+        run_history(installation, first=first, last=last, portfolios=[], trigger="prices accept")
