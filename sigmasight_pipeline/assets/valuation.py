@@ -48,7 +48,7 @@ _BOOK: dict[str, Read] = {
 _MARKET: dict[str, Read] = {
     "instruments": as_of(tables.instruments),
     "prices": last_known(tables.daily_prices, before=VOLATILITY.quote_look_back),
-    "option_prices": last_known(tables.option_prices, before=VOLATILITY.quote_look_back),
+    "option_prices": last_known(tables.option_prices, before=VOLATILITY.quote_look_back, known="close"),
     "returns": look_back(tables.daily_returns, sessions=VOLATILITY.return_look_back),
     "yields": look_back(tables.treasury_yields, sessions=VOLATILITY.yield_look_back),
     "actions": until(tables.corporate_actions, column="ex_date"),

@@ -284,6 +284,8 @@ ORDER BY session_date, portfolio_id
 
 
 def _chain(judged: Judged, broken: str, shown: str, detail: str, *names: str) -> pl.DataFrame:
+    if not judged.sessions:  # a run of nothing but unscheduled closures
+        return nothing()
     first = judged.sessions[0]
     found = judged.database.query(_CHAIN_SQL.format(broken=broken, shown=shown), (first, first))
     return nothing() if found.is_empty() else findings(found, pl.format(detail, "code", *names))

@@ -46,4 +46,5 @@ def accept(database: Database, numbers: Collection[int]) -> date:
         missing = set(numbers) - {row[0] for row in found}
         if missing or not found:
             raise UnknownRejectionError(missing)
-    return min(row[1] for row in found)
+    sessions: list[date] = [row[1] for row in found]
+    return min(sessions)

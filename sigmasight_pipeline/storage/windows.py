@@ -10,7 +10,7 @@ its rows come sorted by primary key, so that the same stored rows always give th
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from enum import StrEnum
 
@@ -40,6 +40,7 @@ class Read:
     sessions: int = 0
     per: tuple[str, ...] = ()
     column: str = SESSION
+    known: str | None = None
 
     @property
     def look_back_sessions(self) -> int:
@@ -62,16 +63,17 @@ def look_back(table: Table, *, sessions: int) -> Read:
     return _session_read(table, Kind.LOOK_BACK, sessions=sessions)
 
 
-def last_known(table: Table, *, per: Sequence[str] = ("symbol",), before: int = 0) -> Read:
+def last_known(table: Table, *, per: Sequence[str] = ("symbol",), before: int = 0, known: str | None = None) -> Read:
     """Rows of the run's sessions and, for each value of the columns `per`, the last row before the first session.
 
     However old that row is; with `before`, rows of that many open sessions before the first too, and the last row
-    before those. Served by an index on (`per`, session_date): two probes per value, however many rows the table has.
-    `per` and the session must tell the rows apart, or "the last row" would be any of several.
+    before those; with `known`, the last row in which that column is not NULL (a quote without a close must not hide an
+    older one that has it). Served by an index on (`per`, session_date): two probes per value, however many rows the
+    table has. `per` and the session must tell the rows apart, or "the last row" would be any of several.
     """
     if set(table.primary_key.columns.keys()) != {SESSION, *per}:
         raise ValueError(f"{table.name} does not have one row per {SESSION} and {', '.join(per) or 'nothing'}")
-    return _session_read(table, Kind.LAST_KNOWN, sessions=before, per=tuple(per))
+    return replace(_session_read(table, Kind.LAST_KNOWN, sessions=before, per=tuple(per)), known=known)
 
 
 def until(table: Table, column: str = "ex_date") -> Read:
@@ -155,6 +157,8 @@ def _with_last_rows(read: Read, on_sessions: str, owned: str) -> str:
     one = f"SELECT {listed} FROM {table.fullname}"
     order = f"ORDER BY {listed} LIMIT 1"
     same = " AND ".join(f"t.{name} = k.{name}" for name in names)
+    if read.known is not None:
+        same += f" AND t.{quoted(read.known)} IS NOT NULL"
     return (
         f"WITH RECURSIVE known AS (({one} {order}) UNION ALL SELECT n.* FROM known k CROSS JOIN LATERAL "
         f"({one} WHERE ({listed}) > ({current}) {order}) n) "

@@ -6,7 +6,7 @@ not: the rules' cases (the test module of each module of rules).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from types import ModuleType
 from typing import Any
@@ -28,15 +28,15 @@ Finding = tuple[date, int | None, str]
 def judged(
     sessions: Sequence[date],
     frame: pl.DataFrame | None = None,
+    inputs: Mapping[str, pl.DataFrame] | None = None,
     *,
     database: Database = NOWHERE,
-    **inputs: pl.DataFrame,
 ) -> Judged:
     """What a rule may look at, with the limits the settings start with."""
     return Judged(
         sessions=sessions,
         frame=pl.DataFrame() if frame is None else frame,
-        inputs=inputs,
+        inputs=inputs or {},
         database=database,
         limits=LIMITS,
     )
@@ -73,7 +73,7 @@ def rules_of(module: ModuleType) -> set[str]:
     return listed | {name for name, value in vars(module).items() if isinstance(value, Rule)}
 
 
-def names_of(module: ModuleType, rules: Iterator[Rule]) -> set[str]:
+def names_of(module: ModuleType, rules: Iterable[Rule]) -> set[str]:
     """The variables of `module` that hold `rules`."""
     tested = {id(rule) for rule in rules}
     return {name for name, value in vars(module).items() if id(value) in tested}

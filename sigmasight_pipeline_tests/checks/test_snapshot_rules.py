@@ -122,7 +122,7 @@ def test_a_faultless_chain(database: Database) -> None:
         (rules.CASH_IDENTITY, D4, SECOND, {"cash_balance": "0.00"}, [(D4, SECOND, "book-2: residual 999635.03")]),
         (rules.CASH_IDENTITY, D1, FIRST, {"market_value": "400.01"}, [(D1, FIRST, "book-1: residual -0.01")]),
         (rules.CASH_IDENTITY, D1, FIRST, {"daily_pnl": "0"}, []),
-        (rules.NO_GAP, D1, FIRST, {"is_first": False}, [(D1, FIRST, "book-1: no snapshot of None")]),
+        (rules.NO_GAP, D2, SECOND, {"is_first": False}, [(D2, SECOND, f"book-2: no snapshot of {D1}")]),
     ],
 )
 def test_one_wrong_snapshot(

@@ -10,7 +10,7 @@ import pytest
 
 from sigmasight_pipeline.calculations.holdings import window
 from sigmasight_pipeline.checks import valuation as rules
-from sigmasight_pipeline.checks.rules import Judged, Rule
+from sigmasight_pipeline.checks.rules import Rule
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.frames import empty_frame
 from sigmasight_pipeline_tests.calculations.table_rows import frame, option, portfolio, private, sessions_frame, stock
@@ -91,7 +91,8 @@ AT = {"session_date": D2, "position_id": 11}
 SHORT = {"session_date": D3, "position_id": 12}
 TIES = "sides and kinds do not add up to gross and net"
 
-PLANTED: list[tuple[Rule, pl.DataFrame, dict[str, Any], dict[str, Any], list[Finding]]] = [
+Planted = tuple[Rule, pl.DataFrame, dict[str, Any], dict[str, Any], list[Finding]]
+PLANTED: list[Planted] = [
     (
         rules.STALE,
         values(*OPEN),
@@ -152,25 +153,19 @@ PLANTED: list[tuple[Rule, pl.DataFrame, dict[str, Any], dict[str, Any], list[Fin
         {"rate_source": "default"},
         [(D3, 1, "position 12 uses the default yield")],
     ),
-    *(
-        (
-            rules.EXPOSURES_TIE,
-            EXPOSURES,
-            {"session_date": D2, "portfolio_id": 2},
-            {column: value},
-            [(D2, 2, f"portfolio 2: {TIES}")],
-        )
-        for column, value in (
-            ("gross_exposure", "2000.16"),
-            ("net_exposure", "1000.04"),
-            ("long_exposure", "1500.11"),
-            ("short_exposure", "-500.06"),
-            ("stock_exposure", "1000.01"),
-            ("option_exposure", "600.14"),
-            ("private_exposure", "0"),
-        )
-    ),
 ]
+
+for column, value in {
+    "gross_exposure": "2000.16",
+    "net_exposure": "1000.04",
+    "long_exposure": "1500.11",
+    "short_exposure": "-500.06",
+    "stock_exposure": "1000.01",
+    "option_exposure": "600.14",
+    "private_exposure": "0",
+}.items():
+    where = {"session_date": D2, "portfolio_id": 2}
+    PLANTED.append((rules.EXPOSURES_TIE, EXPOSURES, where, {column: value}, [(D2, 2, f"portfolio 2: {TIES}")]))
 
 
 @pytest.mark.parametrize(
@@ -218,46 +213,39 @@ def row_frame(days: list[date]) -> pl.DataFrame:
 def test_rows_a_position_must_have(
     position: dict[str, Any], owner: dict[str, Any], held: list[date], modelled: list[date]
 ) -> None:
-    book = {
-        "calendar": BOOK["calendar"],
-        "portfolios": frame(tables.portfolios, [portfolio(1, **{"inception": D1} | _inception(owner))]),
-        "positions": frame(tables.positions, [position]),
-    }
-    book["portfolios"] = book["portfolios"].with_columns(pl.lit(value).alias(name) for name, value in owner.items())
+    portfolios = frame(tables.portfolios, [{**portfolio(1, D1), **owner}])
+    positions = frame(tables.positions, [position])
+    book = {**BOOK, "portfolios": portfolios, "positions": positions}
     name = f"position 1 ({position['symbol']})"
     for rule, days in ((rules.ONE_ROW_PER_POSITION, held), (rules.GREEKS_ROWS, modelled)):
-        assert found(rule, judged(OPEN, row_frame(days), **book)) == []
+        assert found(rule, judged(OPEN, row_frame(days), book)) == []
         missing = [(day, 1, f"{name} has no row") for day in days]
-        assert found(rule, judged(OPEN, row_frame([]), **book)) == missing
+        assert found(rule, judged(OPEN, row_frame([]), book)) == missing
         for gone in days:
-            assert found(rule, judged(OPEN, row_frame([day for day in days if day != gone]), **book)) == [
+            assert found(rule, judged(OPEN, row_frame([day for day in days if day != gone]), book)) == [
                 (gone, 1, f"{name} has no row")
             ]
     extra = [(day, 1, "position 1 (AAA) has a row but is not held") for day in OPEN if day not in held]
-    assert found(rules.ONE_ROW_PER_POSITION, judged(OPEN, row_frame(OPEN), **book)) == extra
+    assert found(rules.ONE_ROW_PER_POSITION, judged(OPEN, row_frame(OPEN), book)) == extra
     # the engine, which the rule is deliberately simpler than, agrees
     engine = window(
         sessions=OPEN,
+        calendar=BOOK["calendar"],
+        portfolios=portfolios,
+        positions=positions,
         actions=empty_frame(tables.corporate_actions),
         instruments=empty_frame(tables.instruments),
-        **book,
     )
     session, _ = engine.rows()
     assert engine.timeline.dates.gather(session + engine.first).to_list() == held
 
 
-def _inception(owner: dict[str, Any]) -> dict[str, Any]:
-    return {"inception": owner["inception_date"]} if "inception_date" in owner else {}
-
-
 def test_a_whole_book_without_faults() -> None:
-    book = judged(OPEN, values(*OPEN), **BOOK)
+    book = judged(OPEN, values(*OPEN), BOOK)
     assert found(rules.ONE_ROW_PER_POSITION, book) == []
-    assert found(rules.GREEKS_ROWS, judged(OPEN, GREEKS, **BOOK)) == []
+    assert found(rules.GREEKS_ROWS, judged(OPEN, GREEKS, BOOK)) == []
     missing = values(*OPEN).filter((pl.col("position_id") != 13) | (pl.col("session_date") != D3))
-    assert found(rules.ONE_ROW_PER_POSITION, judged(OPEN, missing, **BOOK)) == [
-        (D3, 2, "position 13 (FUND) has no row")
-    ]
+    assert found(rules.ONE_ROW_PER_POSITION, judged(OPEN, missing, BOOK)) == [(D3, 2, "position 13 (FUND) has no row")]
 
 
 @pytest.mark.parametrize(
@@ -277,12 +265,12 @@ def test_rows_a_portfolio_must_have(
     portfolios = changed(BOOK["portfolios"], {"portfolio_id": 2}, **owner)
     gone = pl.DataFrame(dropped, schema={"session_date": pl.Date(), "portfolio_id": pl.Int64()}, orient="row")
     kept = EXPOSURES.join(gone, on=["session_date", "portfolio_id"], how="anti")
-    assert found(rules.PORTFOLIO_ROWS, judged(OPEN, kept, portfolios=portfolios)) == findings
+    assert found(rules.PORTFOLIO_ROWS, judged(OPEN, kept, {"portfolios": portfolios})) == findings
 
 
 def test_every_rule_has_a_case() -> None:
     elsewhere = [rules.ONE_ROW_PER_POSITION, rules.GREEKS_ROWS, rules.PORTFOLIO_ROWS, *test_snapshot_rules.TESTED]
-    tested = cases.names_of(rules, iter([*(case[0] for case in PLANTED), *elsewhere]))
+    tested = cases.names_of(rules, [*(case[0] for case in PLANTED), *elsewhere])
     assert tested == cases.rules_of(rules)
 
 
@@ -290,7 +278,7 @@ def test_every_rule_has_a_case() -> None:
 def test_nothing_but_closures_is_nothing_to_find(name: str) -> None:
     """A run of unscheduled closures has no sessions and no rows."""
     rule: Rule = getattr(rules, name)
-    empty = Judged(sessions=[], frame=empty_frame(_table(rule)), inputs=BOOK, database=cases.NOWHERE)
+    empty = judged([], empty_frame(_table(rule)), BOOK)
     if rule is not rules.EQUITY_SYNCHRONISED:  # asks the database whatever the sessions (test_snapshot_rules)
         assert found(rule, empty) == []
 

@@ -34,7 +34,7 @@ def write(folder: Path, closes: dict[str, list[float | None]], others: list[floa
     """prices.csv with one close per symbol and session of DAYS, None leaving the row out."""
     lines = ["symbol,date,close"]
     quiet: list[float | None] = [10.0] * len(DAYS)
-    for symbol, values in {**closes, **{symbol: others or quiet for symbol in QUIET}}.items():
+    for symbol, values in {**closes, **dict.fromkeys(QUIET, others or quiet)}.items():
         lines += [f"{symbol},{day},{value}" for day, value in zip(DAYS, values, strict=True) if value is not None]
     (folder / "prices.csv").write_text("\n".join(lines) + "\n")
     resources._source.cache_clear()

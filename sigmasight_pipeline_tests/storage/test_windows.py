@@ -124,6 +124,29 @@ def test_last_known_with_sessions_before(stored: Database, before: int, first: i
     assert read.look_back_sessions == before
 
 
+def test_last_known_looks_through_rows_that_lack_the_column(database: Database) -> None:
+    """A quote without a close must not hide the older one that has it."""
+    store_calendar(database)
+    quotes = [(DAYS[1], "2.5"), (DAYS[3], None), (DAYS[6], None)]
+    frame = pl.DataFrame(
+        {
+            "session_date": [day for day, _ in quotes],
+            "symbol": ["AAA240119C00100000"] * len(quotes),
+            "close": [None if close is None else Decimal(close) for _, close in quotes],
+            "source": ["test"] * len(quotes),
+        },
+        schema_overrides={"close": pl.Decimal(20, 6)},
+    )
+    schema = polars_schema(tables.option_prices)
+    missing = [pl.lit(None, dtype=schema[name]).alias(name) for name in schema if name not in frame.columns]
+    with database.connect() as connection:
+        copy_rows(connection, relation(tables.option_prices), frame.with_columns(missing).select(list(schema)))
+    plain = windows.read(database, windows.last_known(tables.option_prices), DAYS[5], DAYS[7])
+    assert plain["session_date"].to_list() == [DAYS[3], DAYS[6]]
+    closed = windows.read(database, windows.last_known(tables.option_prices, known="close"), DAYS[5], DAYS[7])
+    assert closed["session_date"].to_list() == [DAYS[1], DAYS[6]]
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     held=st.frozensets(st.tuples(st.sampled_from(DAYS), st.sampled_from(SYMBOLS))),

@@ -1,0 +1,157 @@
+"""Rules on portfolios, positions and the calendar: each finds its planted fault, and only that."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+
+from sigmasight_pipeline.checks import reference as rules
+from sigmasight_pipeline.checks.rules import Rule
+from sigmasight_pipeline.sessions import MINIMUM_HORIZON_DAYS
+from sigmasight_pipeline.storage import tables
+from sigmasight_pipeline.storage.database import Database
+from sigmasight_pipeline.storage.frames import empty_frame, polars_schema
+from sigmasight_pipeline.storage.partitions import merge_rows
+from sigmasight_pipeline_tests.calculations.table_rows import frame, option, portfolio, private, sessions_frame, stock
+from sigmasight_pipeline_tests.checks import cases
+from sigmasight_pipeline_tests.checks.cases import Finding, changed, found, judged
+from sigmasight_pipeline_tests.storage.sample_rows import MOMENT
+
+TODAY = date(2024, 6, 3)
+"""Reference assets have no sessions: a verdict is of the day it was made."""
+
+CALENDAR = [date(2024, 1, day) for day in (2, 3, 4, 5, 8)]
+CALL = "AAA250117C00100000"
+
+PORTFOLIOS = frame(tables.portfolios, [portfolio(1, CALENDAR[0]), portfolio(2, CALENDAR[0])])
+POSITIONS = frame(
+    tables.positions,
+    [
+        stock(11, "AAA", 10, 100, CALENDAR[0]),
+        stock(12, "AAA", -10, 100, CALENDAR[1]),
+        option(13, CALL, 1, 5, CALENDAR[1]),
+        option(14, CALL, -1, 5, CALENDAR[2]) | {"portfolio_id": 2},
+        private(15, "FUND", 1, 1000, date(1999, 5, 1)) | {"portfolio_id": 2},
+    ],
+)
+
+PLANTED: list[tuple[Rule, pl.DataFrame, dict[str, Any], dict[str, Any], list[Finding]]] = [
+    (
+        rules.EQUITY_POSITIVE,
+        PORTFOLIOS,
+        {"portfolio_id": 2},
+        {"initial_equity": 0},
+        [(TODAY, 2, "book-2 has initial equity 0.00")],
+    ),
+    (
+        rules.EQUITY_POSITIVE,
+        PORTFOLIOS,
+        {"portfolio_id": 1},
+        {"initial_equity": "-0.01"},
+        [(TODAY, 1, "book-1 has initial equity -0.01")],
+    ),
+    *(
+        (rules._SIGN, POSITIONS, {"position_id": number}, {"quantity": quantity}, [(TODAY, owner, text)])
+        for number, owner, quantity, text in (
+            (11, 1, -10, "position 11 (AAA) is LONG"),
+            (12, 1, 10, "position 12 (AAA) is SHORT"),
+            (13, 1, -1, f"position 13 ({CALL}) is LC"),
+            (14, 2, 1, f"position 14 ({CALL}) is SC"),
+            (11, 1, 0, "position 11 (AAA) is LONG"),
+            (12, 1, 0, "position 12 (AAA) is SHORT"),
+        )
+    ),
+    *(
+        (rules._SIGN, POSITIONS, {"position_id": number}, {"position_type": kind}, [(TODAY, owner, text)])
+        for number, owner, kind, text in (
+            (13, 1, "SP", f"position 13 ({CALL}) is SP"),
+            (14, 2, "LP", f"position 14 ({CALL}) is LP"),
+        )
+    ),
+    *(
+        (rules._COMPLETE, POSITIONS, {"position_id": 14}, {name: None}, [(TODAY, 2, f"position 14 ({CALL})")])
+        for name in ("underlying_symbol", "option_kind", "strike_price", "expiration_date")
+    ),
+    *(
+        (rules._COMPLETE, POSITIONS, {"position_id": number}, {name: value}, [(TODAY, owner, text)])
+        for number, owner, text in ((11, 1, "position 11 (AAA)"), (15, 2, "position 15 (FUND)"))
+        for name, value in (
+            ("underlying_symbol", "AAA"),
+            ("option_kind", "C"),
+            ("strike_price", 100),
+            ("expiration_date", CALENDAR[4]),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "good", "where", "fault", "findings"),
+    PLANTED,
+    ids=[f"{rule.name}: {where} {fault}" for rule, _, where, fault, _ in PLANTED],
+)
+def test_one_wrong_row(
+    rule: Rule, good: pl.DataFrame, where: dict[str, Any], fault: dict[str, Any], findings: list[Finding]
+) -> None:
+    assert found(rule, judged([TODAY], good)) == []
+    assert found(rule, judged([TODAY], good.clear())) == []
+    assert found(rule, judged([TODAY], changed(good, where, **fault))) == findings
+
+
+@pytest.mark.parametrize(
+    ("ahead", "findings"),
+    [
+        (MINIMUM_HORIZON_DAYS, []),
+        (MINIMUM_HORIZON_DAYS - 1, f"the calendar ends {MINIMUM_HORIZON_DAYS - 1} days ahead"),
+        (-1, "the calendar ends -1 days ahead"),
+        (None, "the calendar ends -1 days ahead"),
+    ],
+)
+def test_how_far_the_calendar_reaches(ahead: int | None, findings: str | list[Finding]) -> None:
+    days = [] if ahead is None else [TODAY - timedelta(days=30), TODAY + timedelta(days=ahead)]
+    told = found(rules.HORIZON, judged([TODAY], sessions_frame(days)))
+    if isinstance(findings, str):
+        assert told == [(TODAY, None, f"{findings}: restart the code location to load it anew")]
+    else:
+        assert told == findings
+
+
+@pytest.fixture(scope="module")
+def calendar(shared_database: Database) -> Database:
+    """The database with the calendar."""
+    rows = sessions_frame(CALENDAR, CALENDAR[2:3]).with_columns(opens_at=pl.lit(MOMENT), closes_at=pl.lit(MOMENT))
+    rows = rows.select(pl.col(name).cast(kind) for name, kind in polars_schema(tables.trading_sessions).items())
+    with shared_database.connect() as connection:
+        merge_rows(connection, tables.trading_sessions, rows, key=("session_date",), scope=None, delete_missing=True)
+    return shared_database
+
+
+@pytest.mark.parametrize(
+    ("entry", "findings"),
+    [
+        (CALENDAR[3], []),
+        (date(2024, 1, 6), [(TODAY, 1, "position 12 (AAA) entered on 2024-01-06")]),
+        # a closure is a session of the calendar: the entry takes effect on the one after it
+        (CALENDAR[2], []),
+        # before the first stored session nothing is known, nor on it
+        (date(2023, 12, 30), []),
+        (CALENDAR[0], []),
+    ],
+)
+def test_entries_on_sessions(calendar: Database, entry: date, findings: list[Finding]) -> None:
+    positions = changed(POSITIONS, {"position_id": 12}, entry_date=entry)
+    assert found(rules._ON_SESSION, judged([TODAY], positions, database=calendar)) == findings
+
+
+def test_entries_without_a_calendar(database: Database) -> None:
+    assert found(rules._ON_SESSION, judged([TODAY], POSITIONS, database=database)) == []
+    nobody = empty_frame(tables.positions)
+    assert found(rules._ON_SESSION, judged([TODAY], nobody, database=database)) == []
+
+
+def test_every_rule_has_a_case() -> None:
+    tested = cases.names_of(rules, [*(case[0] for case in PLANTED), rules.HORIZON, rules._ON_SESSION])
+    assert tested == cases.rules_of(rules)

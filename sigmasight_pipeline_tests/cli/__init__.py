@@ -1,0 +1,1 @@
+"""Tests of the `sigmasight` command, run as its users run it: in a process of its own."""
