@@ -6,18 +6,25 @@ declared reads. What does not: computing anything.
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Sequence
 from functools import cache
+from typing import Any
 
 import dagster as dg
 from sqlalchemy import Table
 
 from sigmasight_pipeline import sessions
+from sigmasight_pipeline.checks.rules import Rule
 from sigmasight_pipeline.settings import get_settings
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.windows import Read
 
 OWNERS = ["team:portfolio-analytics"]
 KINDS = {"postgres", "polars"}
+
+MAX_SESSIONS_PER_RUN = 252
+"""Planned events are written when a run is created: ten times as many sessions took minutes and were then failed."""
 
 WRITTEN_WITH: dict[str, str] = {
     tables.portfolio_cash_flows.name: tables.portfolios.name,
@@ -102,6 +109,79 @@ def column_schema(table: Table) -> dg.TableSchema:
             other=[f"primary key ({', '.join(c.name for c in table.primary_key.columns)})"]
         ),
     )
+
+
+def described(table: Table, more: str = "", engine: Callable[..., object] | None = None) -> str:
+    """The asset's description: grain and meaning first, then what to know, then the engine's own first paragraph."""
+    parts = [table.comment or "", more]
+    if engine is not None:
+        summary = (inspect.getdoc(engine) or "").split("\n\n", maxsplit=1)[0].replace("\n", " ")
+        parts.append(f"Engine `{engine.__module__.rsplit('.', 1)[-1]}.{engine.__name__}`: {summary}")
+    return "\n\n".join(part for part in parts if part)
+
+
+def shown(table: Table, group: str, *, grain: str, code_version: str, filtered: bool = False) -> dict[str, Any]:
+    """What every asset says of itself: the arguments ``dg.asset`` and ``dg.AssetSpec`` have in common.
+
+    `filtered`: the step takes a portfolio filter (``PortfolioConfig``); the launcher looks for the tag.
+    """
+    return {
+        "group_name": group,
+        "owners": OWNERS,
+        "kinds": KINDS,
+        "tags": {"grain": grain, **({"filter": "portfolio"} if filtered else {})},
+        "code_version": code_version,
+        "metadata": definition_metadata(table),
+    }
+
+
+Decorator = Callable[[Callable[..., Any]], dg.AssetsDefinition]
+
+
+def reference_asset(
+    table: Table,
+    group: str,
+    *,
+    more: str = "",
+    rules: Sequence[Rule] = (),
+    deps: Sequence[dg.AssetsDefinition] = (),
+    code_version: str = "1",
+) -> Decorator:
+    """Decorator of the function that writes a reference table: an asset without partitions."""
+    decorate: Decorator = dg.asset(
+        name=str(table.name),
+        description=described(table, more),
+        deps=deps,
+        check_specs=[rule.spec(str(table.name)) for rule in rules],
+        **shown(table, group, grain="reference", code_version=code_version),
+    )
+    return decorate
+
+
+def partitioned_asset(
+    table: Table,
+    group: str,
+    *,
+    more: str = "",
+    engine: Callable[..., object] | None = None,
+    rules: Sequence[Rule] = (),
+    deps: Sequence[dg.AssetDep] = (),
+    code_version: str = "1",
+    filtered: bool = False,
+    pool: str | None = None,
+) -> Decorator:
+    """Decorator of the function that writes a session table: partitioned by session, at most 252 of them a run."""
+    decorate: Decorator = dg.asset(
+        name=str(table.name),
+        description=described(table, more, engine),
+        deps=deps,
+        check_specs=[rule.spec(str(table.name)) for rule in rules],
+        partitions_def=partitions(),
+        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=MAX_SESSIONS_PER_RUN),
+        pool=pool,
+        **shown(table, group, grain="session", code_version=code_version, filtered=filtered),
+    )
+    return decorate
 
 
 def _bounds(info: dict[str, object]) -> list[str]:

@@ -18,7 +18,7 @@ import psycopg
 from sigmasight_pipeline import sessions as session_calendar
 from sigmasight_pipeline.assets import catalog
 from sigmasight_pipeline.assets.resources import MarketDataResource, PostgresResource, SettingsResource
-from sigmasight_pipeline.assets.session_asset import SessionAsset, described, session_asset
+from sigmasight_pipeline.assets.session_asset import SessionAsset, session_asset
 from sigmasight_pipeline.assets.session_run import PortfolioConfig, SessionRun
 from sigmasight_pipeline.calculations.returns import daily_returns
 from sigmasight_pipeline.checks import market_data as rules
@@ -65,15 +65,10 @@ def _spec(name: str, more: str, deps: list[dg.AssetDep]) -> dg.AssetSpec:
     table = tables.metadata.tables[f"{tables.SCHEMA}.{name}"]
     return dg.AssetSpec(
         name,
-        description=described(table, more),
+        description=catalog.described(table, more),
         deps=deps,
-        group_name=GROUP,
-        owners=catalog.OWNERS,
-        kinds=catalog.KINDS,
-        tags={"grain": "session", "filter": "portfolio"} if name == "daily_prices" else {"grain": "session"},
-        code_version="1",
-        metadata=catalog.definition_metadata(table),
         partitions_def=catalog.partitions(),
+        **catalog.shown(table, GROUP, grain="session", code_version="1", filtered=table is tables.daily_prices),
     )
 
 
@@ -113,7 +108,7 @@ _REFERENCE = [
         *(rule.spec(tables.daily_prices.name) for rule in rules.DAILY_PRICES),
         rules.SPLITS_CONTINUOUS.spec(tables.corporate_actions.name),
     ],
-    backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=252),
+    backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=catalog.MAX_SESSIONS_PER_RUN),
     pool=SOURCE_POOL,
 )
 def market_prices(
@@ -335,23 +330,13 @@ def _stop(run: SessionRun, received: _Received, written: list[date], failing: da
     )
 
 
-@dg.asset(
-    name=tables.treasury_yields.name,
-    description=described(
-        tables.treasury_yields,
-        "Bond-market holidays are sessions: the level is carried forward and marked by `observed_date`.",
-    ),
-    partitions_def=catalog.partitions(),
-    backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=252),
-    deps=[tables.trading_sessions.name],
-    check_specs=[rules.YIELDS_COMPLETE.spec(tables.treasury_yields.name)],
-    group_name=GROUP,
-    owners=catalog.OWNERS,
-    kinds=catalog.KINDS,
-    tags={"grain": "session"},
-    code_version="1",
-    metadata=catalog.definition_metadata(tables.treasury_yields),
+@catalog.partitioned_asset(
+    tables.treasury_yields,
+    GROUP,
+    deps=[dg.AssetDep(tables.trading_sessions.name)],
     pool=SOURCE_POOL,
+    more="Bond-market holidays are sessions: the level is carried forward and marked by `observed_date`.",
+    rules=[rules.YIELDS_COMPLETE],
 )
 def treasury_yields(
     context: dg.AssetExecutionContext,

@@ -14,7 +14,6 @@ import polars as pl
 from sigmasight_pipeline import sessions
 from sigmasight_pipeline.assets import catalog, progress
 from sigmasight_pipeline.assets.resources import MarketDataResource, PostgresResource, SettingsResource
-from sigmasight_pipeline.assets.session_asset import described
 from sigmasight_pipeline.assets.session_run import content_hash
 from sigmasight_pipeline.checks import reference as rules
 from sigmasight_pipeline.checks.rules import Judged, Rule
@@ -62,20 +61,12 @@ def _finished(
     )
 
 
-@dg.asset(
-    name=tables.trading_sessions.name,
-    description=described(
-        tables.trading_sessions,
-        "From the first session of the installation to as far ahead as the calendar library knows. Unscheduled "
-        "closures come from the setting SIGMASIGHT_CLOSED_SESSIONS and are never inferred.",
-    ),
-    group_name=GROUP,
-    owners=catalog.OWNERS,
-    kinds=catalog.KINDS,
-    tags={"grain": "reference"},
-    code_version="1",
-    metadata=catalog.definition_metadata(tables.trading_sessions),
-    check_specs=[rules.HORIZON.spec(tables.trading_sessions.name)],
+@catalog.reference_asset(
+    tables.trading_sessions,
+    GROUP,
+    more="From the first session of the installation to as far ahead as the calendar library knows. "
+    "Unscheduled closures come from the setting SIGMASIGHT_CLOSED_SESSIONS and are never inferred.",
+    rules=[rules.HORIZON],
 )
 def trading_sessions(postgres: PostgresResource, settings: SettingsResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster inspects the bare class
     """Write the calendar."""
@@ -114,17 +105,10 @@ def trading_sessions(postgres: PostgresResource, settings: SettingsResource) -> 
     return _finished(postgres.database, tables.trading_sessions.name, frame, changes, (rules.HORIZON,), started)
 
 
-@dg.asset(
-    name=tables.factor_definitions.name,
-    description=described(
-        tables.factor_definitions, "Exchanging a proxy is one row of `factor_definitions.csv` and a re-run."
-    ),
-    group_name=GROUP,
-    owners=catalog.OWNERS,
-    kinds=catalog.KINDS,
-    tags={"grain": "reference"},
-    code_version="1",
-    metadata=catalog.definition_metadata(tables.factor_definitions),
+@catalog.reference_asset(
+    tables.factor_definitions,
+    GROUP,
+    more="Exchanging a proxy is one row of `factor_definitions.csv` and a re-run.",
 )
 def factor_definitions(postgres: PostgresResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster inspects the bare class
     """Write the factor definitions the package ships."""
@@ -141,20 +125,12 @@ def factor_definitions(postgres: PostgresResource) -> dg.MaterializeResult:  # t
     return _finished(postgres.database, tables.factor_definitions.name, frame, changes, (), started)
 
 
-@dg.asset(
-    name=tables.portfolios.name,
-    description=described(
-        tables.portfolios,
-        "Applies the imports that wait (`sigmasight import`, `sigmasight import-flows`), together with "
-        "`portfolio_cash_flows`. The newest net asset value is kept by portfolio_snapshots alone.",
-    ),
-    group_name=GROUP,
-    owners=catalog.OWNERS,
-    kinds=catalog.KINDS,
-    tags={"grain": "reference"},
-    code_version="1",
-    metadata=catalog.definition_metadata(tables.portfolios),
-    check_specs=[rules.EQUITY_POSITIVE.spec(tables.portfolios.name)],
+@catalog.reference_asset(
+    tables.portfolios,
+    GROUP,
+    more="Applies the imports that wait (`sigmasight import`, `sigmasight import-flows`), together with "
+    "`portfolio_cash_flows`. The newest net asset value is kept by portfolio_snapshots alone.",
+    rules=[rules.EQUITY_POSITIVE],
 )
 def portfolios(postgres: PostgresResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster inspects the bare class
     """Apply waiting portfolio headers and cash flows."""
@@ -165,21 +141,13 @@ def portfolios(postgres: PostgresResource) -> dg.MaterializeResult:  # type: ign
     return _finished(postgres.database, tables.portfolios.name, frame, changes, (rules.EQUITY_POSITIVE,), started)
 
 
-@dg.asset(
-    name=tables.positions.name,
-    description=described(
-        tables.positions,
-        "Applies the imports that wait, together with `tags`, `position_tags` and `position_marks`. Unchanged "
-        "positions keep their identifiers.",
-    ),
+@catalog.reference_asset(
+    tables.positions,
+    GROUP,
+    more="Applies the imports that wait, together with `tags`, `position_tags` and `position_marks`. Unchanged"
+    " positions keep their identifiers.",
+    rules=rules.POSITION_RULES,
     deps=[portfolios, trading_sessions],
-    group_name=GROUP,
-    owners=catalog.OWNERS,
-    kinds=catalog.KINDS,
-    tags={"grain": "reference"},
-    code_version="1",
-    metadata=catalog.definition_metadata(tables.positions),
-    check_specs=[rule.spec(tables.positions.name) for rule in rules.POSITION_RULES],
 )
 def positions(postgres: PostgresResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster inspects the bare class
     """Apply waiting positions, their tags, and marks."""
@@ -190,20 +158,12 @@ def positions(postgres: PostgresResource) -> dg.MaterializeResult:  # type: igno
     return _finished(postgres.database, tables.positions.name, frame, changes, rules.POSITION_RULES, started)
 
 
-@dg.asset(
-    name=tables.instruments.name,
-    description=described(
-        tables.instruments,
-        "Every symbol that is held, underlies an option, is a benchmark or a factor proxy, or that the market data "
-        "source prices by itself.",
-    ),
+@catalog.reference_asset(
+    tables.instruments,
+    GROUP,
+    more="Every symbol that is held, underlies an option, is a benchmark or a factor proxy, or that the market"
+    " data source prices by itself.",
     deps=[positions, factor_definitions],
-    group_name=GROUP,
-    owners=catalog.OWNERS,
-    kinds=catalog.KINDS,
-    tags={"grain": "reference"},
-    code_version="1",
-    metadata=catalog.definition_metadata(tables.instruments),
 )
 def instruments(postgres: PostgresResource, market_data: MarketDataResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster inspects the bare class
     """Write what is known of every symbol."""

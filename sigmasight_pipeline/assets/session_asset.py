@@ -4,7 +4,6 @@ What belongs here: the factory that turns such a declaration into a Dagster asse
 assets that need more than read, compute, check, write (they use ``SessionRun`` themselves).
 """
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -48,33 +47,20 @@ class SessionAsset:
         return self.engine(sessions=list(sessions), **frames, **self.parameters(settings))
 
 
-def described(table: Table, more: str, engine: Callable[..., object] | None = None) -> str:
-    """The asset's description: grain and meaning first, then what to know, then the engine's own first paragraph."""
-    parts = [table.comment or "", more]
-    if engine is not None:
-        summary = (inspect.getdoc(engine) or "").split("\n\n", maxsplit=1)[0].replace("\n", " ")
-        parts.append(f"Engine `{engine.__module__.rsplit('.', 1)[-1]}.{engine.__name__}`: {summary}")
-    return "\n\n".join(part for part in parts if part)
-
-
 def session_asset(declared: SessionAsset) -> dg.AssetsDefinition:
     """The Dagster asset of a declaration."""
     reads = list(declared.reads.values())
     by_portfolio = "portfolio_id" in declared.table.columns
 
-    @dg.asset(
-        name=declared.name,
-        description=described(declared.table, declared.description, declared.engine),
-        partitions_def=catalog.partitions(),
-        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=252),
+    @catalog.partitioned_asset(
+        declared.table,
+        declared.group,
+        more=declared.description,
+        engine=declared.engine,
+        rules=declared.rules,
         deps=catalog.dependencies(reads, self_name=declared.name),
-        check_specs=[rule.spec(declared.name) for rule in declared.rules],
-        group_name=declared.group,
-        owners=catalog.OWNERS,
-        kinds=catalog.KINDS,
-        tags={"grain": "session", **({"filter": "portfolio"} if by_portfolio else {})},
         code_version=declared.code_version,
-        metadata=catalog.definition_metadata(declared.table),
+        filtered=by_portfolio,
     )
     def compute(
         context: dg.AssetExecutionContext,

@@ -13,7 +13,7 @@ import psycopg
 
 from sigmasight_pipeline.assets import catalog
 from sigmasight_pipeline.assets.resources import PostgresResource, SettingsResource
-from sigmasight_pipeline.assets.session_asset import SessionAsset, described, session_asset
+from sigmasight_pipeline.assets.session_asset import SessionAsset, session_asset
 from sigmasight_pipeline.assets.session_run import PortfolioConfig, SessionRun
 from sigmasight_pipeline.calculations import exposures, priced_book, snapshots
 from sigmasight_pipeline.calculations.priced_book import VolatilityRules
@@ -157,28 +157,19 @@ def _chain_changed(computed: pl.DataFrame, stored: pl.DataFrame) -> bool:
     return not computed.select(columns).sort("portfolio_id").equals(stored.select(columns).sort("portfolio_id"))
 
 
-@dg.asset(
-    name=tables.portfolio_snapshots.name,
-    description=described(
-        tables.portfolio_snapshots,
-        "Depends on its own previous session: a session whose predecessor is missing is refused by name. Where a "
-        "re-run changes a net asset value that later snapshots were made from, the chain is continued to the newest "
-        "one in the same transaction, which also keeps `portfolios.equity_balance`.",
-        snapshots.portfolio_snapshots,
-    ),
-    partitions_def=catalog.partitions(),
-    backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=252),
+@catalog.partitioned_asset(
+    tables.portfolio_snapshots,
+    GROUP,
     deps=[
         *catalog.dependencies(list(_SNAPSHOT_READS.values())),
         catalog.own_previous_session(tables.portfolio_snapshots.name),
     ],
-    check_specs=[rule.spec(tables.portfolio_snapshots.name) for rule in rules.SNAPSHOTS],
-    group_name=GROUP,
-    owners=catalog.OWNERS,
-    kinds=catalog.KINDS,
-    tags={"grain": "session", "filter": "portfolio"},
-    code_version="1",
-    metadata=catalog.definition_metadata(tables.portfolio_snapshots),
+    more="Depends on its own previous session: a session whose predecessor is missing is refused by name. Where a "
+    "re-run changes a net asset value that later snapshots were made from, the chain is continued to the newest "
+    "one in the same transaction, which also keeps `portfolios.equity_balance`.",
+    engine=snapshots.portfolio_snapshots,
+    rules=rules.SNAPSHOTS,
+    filtered=True,
 )
 def portfolio_snapshots(
     context: dg.AssetExecutionContext,

@@ -137,8 +137,8 @@ INSIDE_RANGE = Rule(
             "{}: close {} outside {} to {}",
             "symbol",
             pl.col("close").cast(pl.String),
-            pl.col("low").cast(pl.String),
-            pl.col("high").cast(pl.String),
+            pl.col("low").cast(pl.String).fill_null("?"),
+            pl.col("high").cast(pl.String).fill_null("?"),
         ),
     ),
 )

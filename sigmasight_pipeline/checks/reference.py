@@ -1,7 +1,7 @@
 """Rules of the reference assets: what an import must have left behind, and how far the calendar reaches.
 
 What belongs here: rules on portfolios, positions and sessions as stored. What does not: rules on session results
-(``checks.domain``).
+(the sibling modules).
 """
 
 from __future__ import annotations
@@ -53,7 +53,11 @@ _SIGN = Rule(
     "Long types have a positive quantity, short types a negative one.",
     lambda judged: _today(
         judged,
-        judged.frame.filter(pl.col("position_type").is_in(_LONG) != (pl.col("quantity") > 0)),
+        judged.frame.filter(
+            pl.when(pl.col("position_type").is_in(_LONG))
+            .then(pl.col("quantity") <= 0)
+            .otherwise(pl.col("quantity") >= 0)
+        ),
         pl.format("position {} ({}) is {}", "position_id", "symbol", "position_type"),
     ),
 )

@@ -1,7 +1,7 @@
 """A domain rule, its verdict per session, and the two places a verdict goes: the Dagster UI and a table.
 
-What belongs here: the shape of a rule and of a verdict. What does not: the rules themselves (``checks.domain``) and
-schema rules (``checks.schema``).
+What belongs here: the shape of a rule and of a verdict. What does not: the rules themselves (the sibling
+modules) and schema rules (``checks.schema``).
 
 A range run yields one Dagster evaluation without partition, so the verdicts per session are rows of
 ``data_quality_results`` and the evaluation names the failing sessions.

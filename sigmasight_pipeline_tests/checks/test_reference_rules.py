@@ -38,53 +38,40 @@ POSITIONS = frame(
     ],
 )
 
-PLANTED: list[tuple[Rule, pl.DataFrame, dict[str, Any], dict[str, Any], list[Finding]]] = [
-    (
-        rules.EQUITY_POSITIVE,
-        PORTFOLIOS,
-        {"portfolio_id": 2},
-        {"initial_equity": 0},
-        [(TODAY, 2, "book-2 has initial equity 0.00")],
-    ),
-    (
-        rules.EQUITY_POSITIVE,
-        PORTFOLIOS,
-        {"portfolio_id": 1},
-        {"initial_equity": "-0.01"},
-        [(TODAY, 1, "book-1 has initial equity -0.01")],
-    ),
-    *(
-        (rules._SIGN, POSITIONS, {"position_id": number}, {"quantity": quantity}, [(TODAY, owner, text)])
-        for number, owner, quantity, text in (
-            (11, 1, -10, "position 11 (AAA) is LONG"),
-            (12, 1, 10, "position 12 (AAA) is SHORT"),
-            (13, 1, -1, f"position 13 ({CALL}) is LC"),
-            (14, 2, 1, f"position 14 ({CALL}) is SC"),
-            (11, 1, 0, "position 11 (AAA) is LONG"),
-            (12, 1, 0, "position 12 (AAA) is SHORT"),
-        )
-    ),
-    *(
-        (rules._SIGN, POSITIONS, {"position_id": number}, {"position_type": kind}, [(TODAY, owner, text)])
-        for number, owner, kind, text in (
-            (13, 1, "SP", f"position 13 ({CALL}) is SP"),
-            (14, 2, "LP", f"position 14 ({CALL}) is LP"),
-        )
-    ),
-    *(
-        (rules._COMPLETE, POSITIONS, {"position_id": 14}, {name: None}, [(TODAY, 2, f"position 14 ({CALL})")])
-        for name in ("underlying_symbol", "option_kind", "strike_price", "expiration_date")
-    ),
-    *(
-        (rules._COMPLETE, POSITIONS, {"position_id": number}, {name: value}, [(TODAY, owner, text)])
-        for number, owner, text in ((11, 1, "position 11 (AAA)"), (15, 2, "position 15 (FUND)"))
-        for name, value in (
-            ("underlying_symbol", "AAA"),
-            ("option_kind", "C"),
-            ("strike_price", 100),
-            ("expiration_date", CALENDAR[4]),
-        )
-    ),
+Planted = tuple[Rule, pl.DataFrame, dict[str, Any], dict[str, Any], list[Finding]]
+
+
+def equity(portfolio_id: int, value: str, told: str) -> Planted:
+    row = {"portfolio_id": portfolio_id}
+    return rules.EQUITY_POSITIVE, PORTFOLIOS, row, {"initial_equity": value}, [(TODAY, portfolio_id, told)]
+
+
+def position(rule: Rule, position_id: int, column: str, value: object, told: str) -> Planted:
+    owner = 1 if position_id <= 13 else 2
+    return rule, POSITIONS, {"position_id": position_id}, {column: value}, [(TODAY, owner, told)]
+
+
+OPTION_FIELDS = {
+    "underlying_symbol": "AAA",
+    "option_kind": "C",
+    "strike_price": 100,
+    "expiration_date": CALENDAR[4],
+}
+
+PLANTED: list[Planted] = [
+    equity(1, "-0.01", "book-1 has initial equity -0.01"),
+    equity(2, "0", "book-2 has initial equity 0.00"),
+    position(rules._SIGN, 11, "quantity", -10, "position 11 (AAA) is LONG"),
+    position(rules._SIGN, 11, "quantity", 0, "position 11 (AAA) is LONG"),
+    position(rules._SIGN, 12, "quantity", 10, "position 12 (AAA) is SHORT"),
+    position(rules._SIGN, 12, "quantity", 0, "position 12 (AAA) is SHORT"),
+    position(rules._SIGN, 13, "quantity", -1, f"position 13 ({CALL}) is LC"),
+    position(rules._SIGN, 13, "position_type", "SP", f"position 13 ({CALL}) is SP"),
+    position(rules._SIGN, 14, "quantity", 1, f"position 14 ({CALL}) is SC"),
+    position(rules._SIGN, 14, "position_type", "LP", f"position 14 ({CALL}) is LP"),
+    *[position(rules._COMPLETE, 14, name, None, f"position 14 ({CALL})") for name in OPTION_FIELDS],
+    *[position(rules._COMPLETE, 11, name, value, "position 11 (AAA)") for name, value in OPTION_FIELDS.items()],
+    *[position(rules._COMPLETE, 15, name, value, "position 15 (FUND)") for name, value in OPTION_FIELDS.items()],
 ]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date
-from pathlib import Path
 
 import pytest
 
@@ -29,7 +28,7 @@ def test_every_error_of_every_row_is_listed_and_nothing_changes(cli: CommandLine
     (cli.folder / "bad.csv").write_text(
         "ticker,quantity,entry_price,entry_date,colour\n"
         "AAA,100,99.50,2024-01-02,red\n"
-        'AAA,"1,000",99.50,2024-01-02,red\n'
+        'AAA,"1,000",99.50,2024-01-03,red\n'
         "BBB,abc,$5,01/02/2024,red\n"
         "# a comment\n"
         "BBB,0,-3,1989-12-29,red\n"

@@ -1,0 +1,245 @@
+"""Rules on prices, actions, yields and returns: each finds its planted fault, and only that."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import polars as pl
+import pytest
+
+from sigmasight_pipeline.checks import market_data as rules
+from sigmasight_pipeline.checks.rules import Rule
+from sigmasight_pipeline.market_data.coverage import coverage
+from sigmasight_pipeline.market_data.screening import WARNINGS, Notice
+from sigmasight_pipeline.storage import tables
+from sigmasight_pipeline.storage.frames import empty_frame
+from sigmasight_pipeline_tests.calculations.table_rows import closes, dividend, frame, split
+from sigmasight_pipeline_tests.checks import cases
+from sigmasight_pipeline_tests.checks.cases import Finding, found, judged
+from sigmasight_pipeline_tests.storage.sample_rows import weekdays
+
+DAYS = weekdays(12, date(2024, 1, 2))
+SESSIONS = DAYS[6:10]
+D1, D2, D3, D4 = SESSIONS
+BEFORE = DAYS[5]
+SYMBOLS = [f"S{number:02}" for number in range(20)]
+
+Frames = dict[str, pl.DataFrame]
+
+
+def shares(*absent: tuple[date, int]) -> Frames:
+    """Coverage when that many of the twenty needed symbols have no price on those sessions."""
+    needed = pl.DataFrame(
+        [(day, symbol) for day in SESSIONS for symbol in SYMBOLS],
+        schema={"session_date": pl.Date(), "symbol": pl.String()},
+        orient="row",
+    )
+    gone = {(day, symbol) for day, count in absent for symbol in SYMBOLS[:count]}
+    priced = needed.filter(pl.Series([row not in gone for row in needed.rows()], dtype=pl.Boolean))
+    covered, missing = coverage(priced, needed)
+    return {"coverage": covered, "missing": missing}
+
+
+def proxies(*rows: tuple[str, str]) -> Frames:
+    defined = [{"factor": factor, "proxy_symbol": proxy, "active": True} for factor, proxy in rows]
+    return {"unpriced_proxies": frame(tables.factor_definitions, defined)}
+
+
+def notices(*rows: tuple[date, Notice]) -> Frames:
+    told = [(day, "AAA", notice.value, f"AAA: {notice.value}") for day, notice in rows]
+    refused = empty_frame(tables.rejected_prices).with_columns(detail=pl.lit(None, pl.String))
+    return {"notices": pl.DataFrame(told, schema=WARNINGS, orient="row"), "rejections": refused}
+
+
+def refused(*rows: tuple[date, str]) -> Frames:
+    made = frame(tables.rejected_prices, [{"session_date": day} for day, _ in rows])
+    told = pl.Series("detail", [text for _, text in rows], dtype=pl.String)
+    return notices() | {"rejections": made.with_columns(told)}
+
+
+def stuck(count: int, *, last: date = D3) -> Frames:
+    """The last `count` closes of AAA up to `last` are the same, those of BBB never."""
+    end = DAYS.index(last)
+    same = {day: 50 if number > end - count else 60 + number for number, day in enumerate(DAYS[: end + 1])}
+    rows = [*closes("AAA", same), *closes("BBB", {day: 10 + number for number, day in enumerate(DAYS)})]
+    return {"with_history": frame(tables.daily_prices, rows)}
+
+
+CALL, HALVED = "AAA240119C00100000", "AAA240119C00050000"
+
+
+def through_split(after: float, option_after: float = 2.5, *, ex: date = D2, **prices: float) -> Frames:
+    """AAA closed at 100 and its call at 5 before a split of two for one; `after` and `option_after` from it on."""
+    before = DAYS[DAYS.index(ex) - 1]
+    quotes = [*closes(CALL, {before: 5}), *closes(HALVED, {ex: option_after})]
+    return {
+        "with_history": frame(tables.daily_prices, closes("AAA", {before: 100, ex: after})),
+        "option_history": frame(tables.option_prices, quotes),
+        "actions": frame(tables.corporate_actions, [split("AAA", ex, 2), dividend("BBB", ex, "0.5")]),
+    }
+
+
+Case = tuple[Rule, Frames, list[Finding]]
+
+BY_INPUTS: list[Case] = [
+    (rules.COVERAGE_ERROR, shares(), []),
+    (rules.COVERAGE_ERROR, shares((D2, 4)), []),
+    (rules.COVERAGE_ERROR, shares((D2, 5)), [(D2, None, "75.0% of 20 needed symbols have a price")]),
+    (
+        rules.COVERAGE_ERROR,
+        shares((D1, 20), (D3, 19)),
+        [
+            (D1, None, "0.0% of 20 needed symbols have a price"),
+            (D3, None, "5.0% of 20 needed symbols have a price"),
+        ],
+    ),
+    (rules.COVERAGE_WARNING, shares((D2, 1)), []),
+    (rules.COVERAGE_WARNING, shares((D4, 2)), [(D4, None, "90.0% of 20 needed symbols have a price")]),
+    (rules.MISSING, shares(), []),
+    (
+        rules.MISSING,
+        shares((D2, 1), (D4, 3)),
+        [(D2, None, "no price of S00"), (D4, None, "no price of S00, S01, S02")],
+    ),
+    (rules.NEVER_PRICED, proxies(), []),
+    (
+        rules.NEVER_PRICED,
+        proxies(("Value", "VTV"), ("Size", "IWM")),
+        [(D4, None, "IWM (Size) was never priced"), (D4, None, "VTV (Value) was never priced")],
+    ),
+    (rules.REJECTED, refused(), []),
+    (rules.REJECTED, refused((D3, "AAA: negative_volume")), [(D3, None, "AAA: negative_volume")]),
+    (rules.REPEATED, stuck(rules.REPEATED_SESSIONS - 1), []),
+    (rules.REPEATED, stuck(rules.REPEATED_SESSIONS), [(D3, None, "AAA: close 50.000000 again")]),
+    (
+        rules.REPEATED,
+        stuck(rules.REPEATED_SESSIONS + 1),
+        [(D2, None, "AAA: close 50.000000 again"), (D3, None, "AAA: close 50.000000 again")],
+    ),
+    # what was stuck before the run was told by the run before
+    (rules.REPEATED, stuck(rules.REPEATED_SESSIONS, last=BEFORE), []),
+    (rules.SPLITS_CONTINUOUS, through_split(50), []),
+    (rules.SPLITS_CONTINUOUS, through_split(52.4, 2.6), []),
+    (
+        rules.SPLITS_CONTINUOUS,
+        through_split(100, 5),
+        [(D2, None, f"AAA: value changed by 100.0 % through the split of {D2}, allowed are 5.0 %")],
+    ),
+    (
+        rules.SPLITS_CONTINUOUS,
+        through_split(50, 5),
+        [(D2, None, f"{CALL}: value changed by 100.0 % through the split of {D2}, allowed are 5.6 %")],
+    ),
+    (rules.SPLITS_CONTINUOUS, through_split(100, ex=BEFORE), []),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "inputs", "findings"),
+    BY_INPUTS,
+    ids=[f"{rule.name}: {len(findings)}" for rule, _, findings in BY_INPUTS],
+)
+def test_what_was_received(rule: Rule, inputs: Frames, findings: list[Finding]) -> None:
+    assert found(rule, judged(SESSIONS, None, inputs)) == findings
+
+
+NOTICED = {
+    Notice.LARGE_MOVE: rules.LARGE_MOVES,
+    Notice.RESTATED: rules.RESTATED,
+    Notice.RELEASED: rules.RESTATED,
+    Notice.DUPLICATE_SESSION: rules.REJECTED,
+    Notice.UNUSABLE_OPEN_HIGH_LOW: rules.REJECTED,
+}
+
+
+@pytest.mark.parametrize("notice", Notice)
+def test_every_notice_is_told_by_one_rule(notice: Notice) -> None:
+    what = judged(SESSIONS, None, notices((D3, notice)))
+    for rule in {id(rule): rule for rule in NOTICED.values()}.values():
+        expected = [(D3, None, f"AAA: {notice.value}")] if rule is NOTICED[notice] else []
+        assert found(rule, what) == expected, rule.name
+
+
+def price(**fields: Any) -> dict[str, Any]:
+    return {"session_date": D2, "symbol": "AAA", "low": 99, "high": 101, "close": 100, **fields}
+
+
+BY_ROWS: list[tuple[Rule, dict[str, Any], list[Finding]]] = [
+    (rules.INSIDE_RANGE, price(), []),
+    (rules.INSIDE_RANGE, price(close=101), []),
+    (rules.INSIDE_RANGE, price(close=99), []),
+    (rules.INSIDE_RANGE, price(low=None, high=None), []),
+    (
+        rules.INSIDE_RANGE,
+        price(close="101.01"),
+        [(D2, None, "AAA: close 101.010000 outside 99.000000 to 101.000000")],
+    ),
+    (
+        rules.INSIDE_RANGE,
+        price(close="98.99"),
+        [(D2, None, "AAA: close 98.990000 outside 99.000000 to 101.000000")],
+    ),
+    (rules.INSIDE_RANGE, price(close=102, low=None), [(D2, None, "AAA: close 102.000000 outside ? to 101.000000")]),
+    (rules.INSIDE_RANGE, price(close=98, high=None), [(D2, None, "AAA: close 98.000000 outside 99.000000 to ?")]),
+]
+
+
+@pytest.mark.parametrize(("rule", "row", "findings"), BY_ROWS)
+def test_one_price(rule: Rule, row: dict[str, Any], findings: list[Finding]) -> None:
+    good = price(session_date=D1, symbol="BBB")
+    assert found(rule, judged(SESSIONS, frame(tables.daily_prices, [good, row]))) == findings
+
+
+def curve(*without: date) -> pl.DataFrame:
+    return frame(
+        tables.treasury_yields,
+        [
+            {"session_date": day, "tenor": tenor, "yield": 0.04}
+            for day in SESSIONS
+            for tenor in ("2Y", "10Y")
+            if tenor == "2Y" or day not in without
+        ],
+    )
+
+
+@pytest.mark.parametrize("without", [[], [D2], [D1, D4], SESSIONS])
+def test_ten_year_yield(without: list[date]) -> None:
+    assert found(rules.YIELDS_COMPLETE, judged(SESSIONS, curve(*without))) == [
+        (day, None, "no 10-year yield") for day in without
+    ]
+
+
+PRICES = frame(
+    tables.daily_prices,
+    [
+        *closes("OLD", dict.fromkeys([BEFORE, *SESSIONS], 10)),
+        *closes("NEW", dict.fromkeys([D2, D3], 10)),
+        *closes("GAP", dict.fromkeys([BEFORE, D3], 10)),
+    ],
+)
+RETURNS = [*(("OLD", day) for day in SESSIONS), ("NEW", D3), ("GAP", D3)]
+
+
+@pytest.mark.parametrize("gone", [None, *RETURNS])
+def test_every_price_has_a_return(gone: tuple[str, date] | None) -> None:
+    """But the first there is of a symbol: NEW starts on D2."""
+    kept = [{"symbol": symbol, "session_date": day} for symbol, day in RETURNS if (symbol, day) != gone]
+    told = found(rules.RETURNS_COMPLETE, judged(SESSIONS, frame(tables.daily_returns, kept), {"prices": PRICES}))
+    assert told == ([] if gone is None else [(gone[1], None, f"{gone[0]} has a price and no return")])
+
+
+def test_every_rule_has_a_case() -> None:
+    tabled = [case[0] for case in (*BY_INPUTS, *BY_ROWS)]
+    tested = cases.names_of(rules, [*tabled, *NOTICED.values(), rules.YIELDS_COMPLETE, rules.RETURNS_COMPLETE])
+    assert tested == cases.rules_of(rules)
+
+
+@pytest.mark.parametrize("name", sorted(cases.rules_of(rules)))
+def test_nothing_but_closures_is_nothing_to_find(name: str) -> None:
+    """A run of unscheduled closures has no sessions and gets no rows, whatever was never priced."""
+    inputs = shares() | proxies(("Value", "VTV")) | notices() | through_split(50) | stuck(9)
+    inputs |= {"coverage": inputs["coverage"].clear(), "missing": inputs["missing"].clear(), "prices": PRICES}
+    table = {"YIELDS_COMPLETE": tables.treasury_yields, "RETURNS_COMPLETE": tables.daily_returns}
+    rule: Rule = getattr(rules, name)
+    assert found(rule, judged([], empty_frame(table.get(name, tables.daily_prices)), inputs)) == []
