@@ -140,17 +140,13 @@ def _telescoping(judged: Judged) -> pl.DataFrame:
     chain = (
         pl.concat(
             [
-                before.select(columns).with_columns(daily_pnl=pl.lit(None, pl.Decimal(20, 2)), inside=pl.lit(False)),
-                judged.frame.select(*columns, "daily_pnl", inside=pl.lit(True)),
+                before.select(columns).with_columns(daily_pnl=pl.lit(None, pl.Decimal(20, 2))),
+                judged.frame.select(*columns, "daily_pnl"),
             ]
         )
         .sort("position_id", "session_date")
         .with_columns(previous=pl.col("total_pnl").shift(1).over("position_id"))
-        .filter(
-            pl.col("inside")
-            & pl.col("previous").is_not_null()
-            & (pl.col("total_pnl") - pl.col("previous") != pl.col("daily_pnl"))
-        )
+        .filter(pl.col("total_pnl") - pl.col("previous") != pl.col("daily_pnl"))
         .join(
             judged.frame.select("session_date", "position_id", "portfolio_id", "symbol"),
             on=["session_date", "position_id"],
