@@ -5,6 +5,7 @@ What belongs here: what every command needs before it can do anything. What does
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -76,6 +77,8 @@ class Installation:
         from sigmasight_pipeline.operations.launcher import Launcher
 
         schema.create_database_if_missing(self.dagster_url)
+        # what a command says, it says itself: libraries' own words (such as each retry of a connection) are not shown
+        logging.getLogger().addHandler(logging.NullHandler())
         launcher = Launcher(get_instance(), defs)
         if recovered := launcher.recover():
             note(f"{recovered} earlier run(s) had been killed; they are marked failed now.")

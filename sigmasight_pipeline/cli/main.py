@@ -18,8 +18,6 @@ from typer._click.exceptions import ClickException  # Typer carries its own Clic
 
 from sigmasight_pipeline import __version__
 from sigmasight_pipeline.cli.console import UserError, err, out
-from sigmasight_pipeline.cli.installation import load_settings
-from sigmasight_pipeline.storage.errors import StorageError, explain, redact
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -71,6 +69,7 @@ def _expected_errors() -> tuple[type[BaseException], ...]:
     from sigmasight_pipeline.operations.instance import ProjectFilesMissingError
     from sigmasight_pipeline.operations.launcher import RangeFailedError
     from sigmasight_pipeline.sessions import NotASessionError, OutsideCalendarError
+    from sigmasight_pipeline.storage.errors import StorageError
     from sigmasight_pipeline.storage.rejections import UnknownRejectionError
 
     return (
@@ -92,11 +91,15 @@ def _expected_errors() -> tuple[type[BaseException], ...]:
 def main() -> None:
     """Entry point of the console script."""
     try:
+        from sigmasight_pipeline.cli.installation import load_settings
+
         load_settings()
         status = _command_tree()(prog_name="sigmasight", standalone_mode=False) or 0
         if status == INTERRUPTED:  # what Typer makes of Ctrl-C
-            _say("Stopped. Sessions already written are complete; run the command again to go on.", status)
+            raise KeyboardInterrupt
         sys.exit(status)
+    except KeyboardInterrupt:
+        _say("Stopped. Sessions already written are complete; run the command again to go on.", INTERRUPTED)
     except typer.Abort:
         _say("Stopped; nothing was changed.", INTERRUPTED)
     except ClickException as error:
@@ -110,6 +113,8 @@ def main() -> None:
 
 def _fail(error: Exception) -> None:
     """End with the sentence of an expected error or of a database that went away; else with a trace."""
+    from sigmasight_pipeline.storage.errors import explain, redact
+
     if isinstance(error, _expected_errors()):
         _say(f"Error: {error}", 1)
     url = os.environ.get("DAGSTER_DATABASE_URL", "")

@@ -23,7 +23,7 @@ def dev(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI.")] = 3000,
 ) -> None:
     """Open the Dagster UI and daemon on the installation's database; Ctrl-C stops both."""
-    from sigmasight_pipeline.operations.instance import project_folder
+    from sigmasight_pipeline.operations.instance import WORKSPACE_FILE, project_folder
 
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -33,26 +33,48 @@ def dev(
             raise UserError(f"cannot listen on {host}:{port} ({error.strerror}); choose another with --port") from None
     with connected(create=True) as installation:
         _launcher = installation.launcher  # fails the runs of killed processes before the daemon sees them
-        folder = project_folder()
         command = [
             sys.executable,
+            "-W",
+            "ignore:Function `dev_command` is superseded",  # by `dg dev`, a further package that starts the same
             "-m",
             "dagster",
             "dev",
             "--workspace",
-            str(folder / "workspace.yaml"),
+            str(project_folder() / WORKSPACE_FILE),
             "--host",
             host,
             "--port",
             str(port),
         ]
+        environment = os.environ.copy()
+        if installation.settings.files_dir is not None:  # relative to where the user stands, not to the folder below
+            environment["SIGMASIGHT_FILES_DIR"] = str(installation.settings.files_dir.expanduser().resolve())
         err.print(f"Dagster UI: http://{host}:{port}  (Ctrl-C stops it)")
-        process = subprocess.Popen(command, env=os.environ.copy(), cwd=folder)
-        previous = signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
-        try:
-            status = process.wait()
-        except KeyboardInterrupt:
-            status = process.wait()
-        finally:
-            signal.signal(signal.SIGTERM, previous)
-    raise typer.Exit(0 if status in (0, -signal.SIGINT, 130) else status)
+        _wait(subprocess.Popen(command, env=environment, cwd=environment["DAGSTER_HOME"]))
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    """Wait for the end of `process`, handing SIGTERM on as the Ctrl-C it knows; UserError where nobody asked for it."""
+    asked = False
+
+    def stop(_signal: int, _frame: object) -> None:
+        nonlocal asked
+        asked = True
+        process.send_signal(signal.SIGINT)
+
+    def interrupted(_signal: int, _frame: object) -> None:
+        nonlocal asked
+        asked = True  # the terminal has sent it to the process as well
+
+    before = {
+        signal.SIGTERM: signal.signal(signal.SIGTERM, stop),
+        signal.SIGINT: signal.signal(signal.SIGINT, interrupted),
+    }
+    try:
+        process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if not asked:
+        raise UserError("the Dagster UI or its daemon ended by itself; the lines above say why")

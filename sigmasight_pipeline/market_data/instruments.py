@@ -45,8 +45,8 @@ def known_instruments(
 ) -> pl.DataFrame:
     """Rows of ``instruments``: every symbol held, underlying an option, benchmark, proxy, or the source's own.
 
-    What the source says wins over what was stored; a symbol the source does not know is a stock, and one it no longer
-    mentions keeps its stored row.
+    What the source says wins over what was stored (its sector where it names none excepted); a symbol the source does
+    not know keeps its stored row, and is a stock where it has none. `stored` are rows of ``instruments``.
     """
     options = positions.filter(pl.col("investment_class") == "OPTIONS")
     private = positions.filter(pl.col("investment_class") == "PRIVATE")
@@ -62,8 +62,12 @@ def known_instruments(
     )
     told = source.instruments(priced).select(pl.col(name).cast(dtype) for name, dtype in INSTRUMENTS.items())
     seen = stored.select("symbol", "first_session", stored_sector="sector", stored_sector_source="sector_source")
+    silent = stored.filter(pl.col("symbol").is_in(priced) & pl.col("kind").is_in(PRICED_KINDS)).join(
+        told, on="symbol", how="anti"
+    )
     market = (
         pl.DataFrame({"symbol": priced}, schema={"symbol": pl.String()})
+        .join(silent, on="symbol", how="anti")
         .join(told, on="symbol", how="left")
         .join(seen, on="symbol", how="left")
         .with_columns(
@@ -96,7 +100,7 @@ def known_instruments(
         sector_source=pl.lit("import"),
         active=pl.lit(True),
     )
-    found = pl.concat([_complete(part) for part in (market, contracts, holdings)])
+    found = pl.concat([_complete(part) for part in (market, silent, contracts, holdings)])
     kept = stored.join(found, on="symbol", how="anti").select(list(COLUMNS))
     return pl.concat([found, kept]).unique("symbol", keep="first", maintain_order=True).sort("symbol")
 

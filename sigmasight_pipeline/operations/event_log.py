@@ -12,7 +12,7 @@ took 31 s with its class and 6 s with this one (2 cores, shared with other work)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dagster import DagsterEventType
 from dagster import _check as check
@@ -22,8 +22,11 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
 from dagster._serdes import ConfigurableClassData, serialize_value
 from dagster_postgres.event_log import PostgresEventLogStorage
-from dagster_postgres.utils import create_pg_engine, pg_url_from_config
+from dagster_postgres.utils import create_pg_engine, get_token_provider_from_config, pg_url_from_config
 from sqlalchemy.pool import QueuePool
+
+if TYPE_CHECKING:
+    from dagster_postgres.auth import PgTokenProvider
 
 POOL_SIZE = 2
 POOL_OVERFLOW = 8
@@ -41,12 +44,13 @@ class PooledEventLogStorage(PostgresEventLogStorage):
         postgres_url: str,
         should_autocreate_tables: bool = True,
         inst_data: ConfigurableClassData | None = None,
+        token_provider: PgTokenProvider | None = None,
     ) -> None:
-        super().__init__(postgres_url, should_autocreate_tables, inst_data)
+        super().__init__(postgres_url, should_autocreate_tables, inst_data, token_provider)
         # pre_ping: a server that restarted between two runs must cost one ping, not a failed event
         self._engine = create_pg_engine(
             self.postgres_url,
-            None,
+            token_provider,
             isolation_level="AUTOCOMMIT",
             poolclass=QueuePool,
             pool_size=POOL_SIZE,
@@ -64,7 +68,13 @@ class PooledEventLogStorage(PostgresEventLogStorage):
             inst_data=inst_data,
             postgres_url=pg_url_from_config(config_value),
             should_autocreate_tables=config_value.get("should_autocreate_tables", True),
+            token_provider=get_token_provider_from_config(config_value),
         )
+
+    def dispose(self) -> None:
+        """Close the pooled connections too: a server that is asked to stop waits for nobody."""
+        super().dispose()
+        self._engine.dispose()
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store planned materialisations with one INSERT; everything else as the parent does."""

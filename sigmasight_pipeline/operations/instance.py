@@ -17,24 +17,45 @@ EVENT_BATCH_SIZE = "500"
 """Events of a range run are stored in batches; without it a run of 20 assets x 252 sessions takes twice as long."""
 
 
+INSTANCE_FILE = "dagster.yaml"
+WORKSPACE_FILE = "workspace.yaml"
+
+
 class ProjectFilesMissingError(RuntimeError):
     """dagster.yaml and workspace.yaml are not where the package expects them."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(
-            f"no dagster.yaml in {folder}: run from a checkout (`pip install -e .`), "
-            "or set DAGSTER_HOME to a folder that holds the project's dagster.yaml and workspace.yaml"
+            f"no dagster.yaml and workspace.yaml in {folder}: run from a checkout (`pip install -e .`), "
+            "or set DAGSTER_HOME to a folder that holds the project's own"
         )
 
 
 def project_folder() -> Path:
-    """The folder of dagster.yaml and workspace.yaml: DAGSTER_HOME if it has them, else the checkout."""
+    """The folder of dagster.yaml and workspace.yaml: DAGSTER_HOME if it has both, else the checkout."""
     candidates = [Path(os.environ["DAGSTER_HOME"])] if os.environ.get("DAGSTER_HOME") else []
     candidates.append(Path(sigmasight_pipeline.__file__).parent.parent)
     for folder in candidates:
-        if (folder / "dagster.yaml").is_file():
+        if all((folder / name).is_file() for name in (INSTANCE_FILE, WORKSPACE_FILE)):
             return folder
     raise ProjectFilesMissingError(candidates[-1])
+
+
+def _instance_folder(home: Path) -> Path:
+    """`home`/dagster with the project's dagster.yaml linked into it.
+
+    Dagster writes beside the dagster.yaml it reads (telemetry folders even with telemetry off), and all state belongs
+    under `home`.
+    """
+    folder = home / "dagster"
+    folder.mkdir(parents=True, exist_ok=True)
+    link, wanted = folder / INSTANCE_FILE, project_folder() / INSTANCE_FILE
+    if not link.is_symlink() or link.readlink() != wanted:
+        new = folder / f"{INSTANCE_FILE}.{os.getpid()}"
+        new.unlink(missing_ok=True)
+        new.symlink_to(wanted)
+        new.replace(link)  # several processes may do this at once
+    return folder
 
 
 def dagster_storage_url(url: str) -> str:
@@ -44,14 +65,13 @@ def dagster_storage_url(url: str) -> str:
 
 def set_environment(*, home: Path, database_url: str, dagster_url: str) -> None:
     """Set, for this process and its children, everything dagster.yaml and the resources take from the environment."""
-    artifacts = home / "dagster"
-    artifacts.mkdir(parents=True, exist_ok=True)
+    folder = str(_instance_folder(home))
     os.environ |= {
         "SIGMASIGHT_HOME": str(home),
         "SIGMASIGHT_DATABASE_URL": database_url,
         "DAGSTER_DATABASE_URL": dagster_storage_url(dagster_url),
-        "DAGSTER_HOME": str(project_folder()),
-        "SIGMASIGHT_DAGSTER_DIR": str(artifacts),
+        "DAGSTER_HOME": folder,
+        "SIGMASIGHT_DAGSTER_DIR": folder,
         "DAGSTER_EVENT_BATCH_SIZE": os.environ.get("DAGSTER_EVENT_BATCH_SIZE", EVENT_BATCH_SIZE),
     }
 

@@ -120,7 +120,7 @@ class Launcher:
         self.definitions = definitions
 
     def run(self, chunk: Chunk, listener: Callable[[progress.StepDone], None] | None = None) -> Outcome:
-        """Run one chunk and say how it ended; an asset that fails does not raise."""
+        """Run one chunk and say how it ended; an asset that fails does not raise, Ctrl-C does (KeyboardInterrupt)."""
         job = self.definitions.resolve_job_def(chunk.job)
         config = {"loggers": QUIET_LOGGERS, **chunk.run_config(self._filtered_steps(job))}
         with progress.listening(listener or (lambda _step: None)):
@@ -176,6 +176,8 @@ class Launcher:
         dead = [run for run in open_runs if _is_dead(run.tags.get(PROCESS_TAG))]
         for run in dead:
             self.instance.report_run_failed(run, "the process that ran it ended without a word (killed?)")
+            # a pool slot it died with would keep every later run waiting for ever
+            self.instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
         return len(dead)
 
 
@@ -208,6 +210,8 @@ def _outcome(chunk: Chunk, result: dg.ExecuteInProcessResult) -> Outcome:
             steps[data.user_failure_data.description or ""] = []
             entry = data.user_failure_data.metadata.get(FIRST_FAILING_SESSION)
             failing = date.fromisoformat(str(entry.value)) if entry is not None else failing
+        elif data.error is not None and data.error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
+            raise KeyboardInterrupt  # Dagster reports a Ctrl-C as a failed step
         elif data.error is not None and data.error.cls_name != DagsterAssetCheckFailedError.__name__:
             # several steps may stumble over the same thing: it is said once
             steps.setdefault(_words(data.error), []).append(str(event.step_key))

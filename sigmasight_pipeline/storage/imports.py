@@ -103,11 +103,7 @@ def waiting_count(connection: psycopg.Connection) -> int:
 def apply_portfolios(connection: psycopg.Connection) -> MergeCounts:
     """Apply waiting portfolio headers (the imports themselves wait on for their positions) and cash flows."""
     reference_lock(connection)
-    headers = [item["content"]["portfolio"] for item in _newest(_waiting(connection, "positions"))]
-    counts = NOTHING
-    if headers:
-        frame = _typed(tables.portfolios, headers, PORTFOLIO_FIELDS)
-        counts = merge_rows(connection, tables.portfolios, frame, key=("code",), scope=None, delete_missing=False)
+    counts = _apply_headers(connection, _waiting(connection, "positions"))
     waiting = _waiting(connection, "flows")
     identifiers = _portfolio_ids(connection)
     for item in _newest(waiting):
@@ -128,8 +124,12 @@ def apply_portfolios(connection: psycopg.Connection) -> MergeCounts:
 def apply_positions(connection: psycopg.Connection) -> MergeCounts:
     """Apply waiting positions with their tags, then waiting marks."""
     reference_lock(connection)
-    total = NOTHING
+    # files may be accepted meanwhile: marks are read first, so that the portfolio of each is among what is read next
+    marks = _all(connection, "marks")
     waiting = _waiting(connection, "positions")
+    # a file accepted since the portfolios were written counts as applied below, so its header must be too
+    _apply_headers(connection, waiting)
+    total = NOTHING
     identifiers = _portfolio_ids(connection)
     columns = [c.name for c in tables.positions.columns if c.name != "position_id"]
     for item in _newest(waiting):
@@ -151,14 +151,21 @@ def apply_positions(connection: psycopg.Connection) -> MergeCounts:
         )
         _apply_tags(connection, portfolio_id, rows)
     _mark_applied(connection, waiting)
-    marks = _waiting(connection, "marks")
     # a position that was replaced is a new row without marks: what was ever stated of it is applied anew
     renewed = {item["portfolio_code"] for item in waiting}
-    for item in _all(connection, "marks"):
+    for item in marks:
         if item["applied_at"] is None or item["portfolio_code"] in renewed:
             _apply_marks(connection, identifiers[item["portfolio_code"]], item["content"]["rows"])
-    _mark_applied(connection, marks)
+    _mark_applied(connection, [item for item in marks if item["applied_at"] is None])
     return total
+
+
+def _apply_headers(connection: psycopg.Connection, waiting: Sequence[dict[str, Any]]) -> MergeCounts:
+    headers = [item["content"]["portfolio"] for item in _newest(waiting)]
+    if not headers:
+        return NOTHING
+    frame = _typed(tables.portfolios, headers, PORTFOLIO_FIELDS)
+    return merge_rows(connection, tables.portfolios, frame, key=("code",), scope=None, delete_missing=False)
 
 
 def _apply_tags(connection: psycopg.Connection, portfolio_id: int, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -7,20 +7,25 @@ assertions about a single command.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
+from typing import TypeVar
 from uuid import uuid4
 
 import psycopg
 
 from sigmasight_pipeline.sessions import calendar
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
+
+T = TypeVar("T")
 
 COMMAND = (sys.executable, "-m", "sigmasight_pipeline.cli.main")
 PATIENCE = 300.0
@@ -85,6 +90,23 @@ class CommandLine:
             assert secret not in ended.stderr, told
         return Done(ended.returncode, ended.stdout, ended.stderr)
 
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command that a terminal could interrupt, whatever started the tests."""
+        previous = signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        )  # an ignored signal stays ignored in children
+        try:
+            return subprocess.Popen(
+                [*COMMAND, *arguments],
+                cwd=self.folder,
+                env=self.environment({}),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        finally:
+            signal.signal(signal.SIGINT, previous)
+
     def fails(self, *arguments: str, status: int = 1, **changes: str) -> str:
         """Run a command that must fail in one sentence, and give the sentence."""
         done = self(*arguments, status=status, **changes)
@@ -107,6 +129,12 @@ class CommandLine:
             "SELECT table_name FROM information_schema.tables WHERE table_schema = 'sigmasight' ORDER BY 1"
         )
         return {str(name): self.rows(f"SELECT t::text FROM sigmasight.{name} t ORDER BY 1") for (name,) in names}
+
+
+def together(runs: Iterable[Callable[[], T]]) -> list[T]:
+    """The results of runs that do not disturb each other, two at a time: most of a command's time is its start."""
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda run: run(), runs))
 
 
 @contextmanager
@@ -137,10 +165,20 @@ def close(symbol: str, session: date) -> Decimal:
     return STARTS[symbol] + STEPS[symbol] * SESSIONS.index(session)
 
 
-def write_prices(folder: Path, sessions: Sequence[date] = SESSIONS, without: tuple[str, ...] = ()) -> Path:
-    """market/prices.csv with the lines of every symbol; `without`: symbols left out."""
+def write_prices(
+    folder: Path,
+    *,
+    without: Collection[tuple[str, date]] = (),
+    factors: Mapping[tuple[str, date], Decimal] | None = None,
+) -> Path:
+    """market/prices.csv with the lines of every symbol, some closes left `without` or multiplied by their factor."""
     path = folder / "market" / "prices.csv"
     path.parent.mkdir(exist_ok=True)
-    rows = [f"{name},{day},{close(name, day)}" for day in sessions for name in STARTS if name not in without]
+    rows = [
+        f"{name},{day},{close(name, day) * (factors or {}).get((name, day), Decimal(1))}"
+        for day in SESSIONS
+        for name in STARTS
+        if (name, day) not in without
+    ]
     path.write_text("\n".join(["symbol,date,close", *rows]) + "\n")
     return path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from sigmasight_pipeline.cli.main import _command_tree
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
 from sigmasight_pipeline.storage.embedded_cluster import postmaster_pid
 from sigmasight_pipeline.storage.embedded_placement import load
-from sigmasight_pipeline_tests.cli.commands import COMMAND, INTERNAL, PATIENCE, CommandLine, on_server
+from sigmasight_pipeline_tests.cli.commands import INTERNAL, PATIENCE, CommandLine, on_server
 
 
 @pytest.fixture
@@ -47,19 +46,11 @@ def test_the_life_of_an_embedded_database(cli: CommandLine) -> None:
         assert server.address().password not in seen.out
     assert "does not exist" in cli("db", "psql", "--", "-c", "SELECT nothing", status=1).err
 
-    for _ in range(2):
-        assert f"the embedded server in {state}: already up to date." in cli("db", "upgrade").err
+    assert f"the embedded server in {state}: already up to date." in cli("db", "upgrade").err
     assert cli("db", "stop").err == "The embedded server is stopped.\n"
     assert cli("db", "stop").err == "The embedded server is not running.\n"
 
-    serving = subprocess.Popen(
-        [*COMMAND, "db", "serve", "--port", "0"],
-        cwd=cli.folder,
-        env=cli.environment({}),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    serving = cli.start("db", "serve", "--port", "0")
     try:
         assert serving.stdout is not None
         door = serving.stdout.readline().strip()
@@ -122,7 +113,7 @@ def test_a_server_that_was_started_outlives_its_users_until_it_is_stopped(home: 
 def test_help_says_what_every_command_and_option_is() -> None:
     tree = get_command(_command_tree())
     assert isinstance(tree, TyperGroup)
-    groups = [(("sigmasight",), tree)]
+    groups: list[tuple[tuple[str, ...], TyperGroup]] = [(("sigmasight",), tree)]
     seen = set()
     while groups:
         path, group = groups.pop()

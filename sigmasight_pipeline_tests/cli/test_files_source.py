@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
-from sigmasight_pipeline_tests.cli.commands import FIRST, LAST, SESSIONS, CommandLine, close, on_server, write_prices
+from sigmasight_pipeline_tests.cli.commands import (
+    FIRST,
+    LAST,
+    PATIENCE,
+    SESSIONS,
+    CommandLine,
+    close,
+    on_server,
+    together,
+    write_prices,
+)
 
 EQUITY = Decimal(1_000_000)
 
@@ -125,15 +137,17 @@ def test_from_the_first_file_to_a_replaced_one(cli: CommandLine) -> None:
         assert (nav - without[day][0], cash - without[day][1]) == (moved, moved), day
 
     before = cli.contents()
-    for again in (
-        ["import", "my.csv", "--name", "my BOOK"],
-        ["import-marks", "marks.csv"],
-        ["import-flows", "flows.csv"],
-    ):
-        assert "says what is stored already; nothing was changed." in cli(*again).err
+    again = (["import", "my.csv", "--name", "my BOOK"], ["import-marks", "marks.csv"], ["import-flows", "flows.csv"])
+    for done in together(partial(cli, *arguments) for arguments in again):
+        assert "says what is stored already; nothing was changed." in done.err
     assert cli.contents() == before
 
-    changed = (LOTS[0], LOTS[1], replace(LOTS[2], quantity=Decimal(400)), replace(LOTS[3], price=Decimal("49.90")))
+    changed: tuple[Lot, ...] = (
+        LOTS[0],
+        LOTS[1],
+        replace(LOTS[2], quantity=Decimal(400)),
+        replace(LOTS[3], price=Decimal("49.90")),
+    )
     changed += (LOTS[4], Lot("SPY", Decimal(10), Decimal("420"), date(2024, 1, 30)))
     write_book(cli.folder, changed)
     shown = cli("import", "my.csv", "--name", "My book", status=1).error
@@ -153,14 +167,12 @@ def test_from_the_first_file_to_a_replaced_one(cli: CommandLine) -> None:
 
 
 def test_prices_missing_in_the_middle(cli: CommandLine) -> None:
-    """The chain ends before the session, which is named with its symbols; with the prices added it is completed."""
-    gap = date(2024, 1, 25)
-    prices = write_prices(cli.folder)
-    whole = prices.read_text()
-    prices.write_text(
-        "".join(row for row in whole.splitlines(keepends=True) if f"A,{gap}" not in row and f"B,{gap}" not in row)
-    )
+    """The chain ends before the session, which is named with its symbols; with the prices added it is completed.
 
+    Also where Ctrl-C interrupts the command that completes it.
+    """
+    gap = date(2024, 1, 25)
+    write_prices(cli.folder, without=[("AAA", gap), ("BBB", gap)])
     said = cli.fails("import", "my.csv", "--name", "My book", "--equity", "1000000")
     assert "2024-01-25 has prices of 33% of the 3 needed symbols" in said
     assert "(missing: AAA, BBB)" in said
@@ -168,6 +180,15 @@ def test_prices_missing_in_the_middle(cli: CommandLine) -> None:
     assert stored(cli) == expected(LOTS, {}, {}, last=date(2024, 1, 24))
     assert cli.rows("SELECT max(session_date) FROM sigmasight.daily_prices") == [(date(2024, 1, 24),)]
 
-    prices.write_text(whole)
+    write_prices(cli.folder)
+    started = cli.start("backfill", "--from", "2024-01-25")
+    assert started.stderr is not None
+    while "reference" not in started.stderr.readline():
+        pass
+    started.send_signal(signal.SIGINT)
+    _, told = started.communicate(timeout=PATIENCE)
+    assert started.returncode == 130, told
+    assert told == "Stopped. Sessions already written are complete; run the command again to go on.\n"
+
     cli("backfill", "--from", "2024-01-25")
     assert stored(cli) == expected(LOTS, {}, {})

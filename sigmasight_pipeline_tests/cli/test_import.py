@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date
+from functools import partial
 
 import pytest
 
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
-from sigmasight_pipeline_tests.cli.commands import LAST, CommandLine, on_server, write_prices
+from sigmasight_pipeline_tests.cli.commands import LAST, CommandLine, on_server, together, write_prices
 
 HEADER = "ticker,quantity,entry_price,entry_date\n"
 
@@ -56,29 +57,26 @@ def test_every_error_of_every_row_is_listed_and_nothing_changes(cli: CommandLine
     assert cli.contents() == before
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [
-        ("folder", None, "folder is a folder; name the CSV file in it"),
-        ("none.csv", None, "none.csv cannot be read (No such file or directory); check the path"),
-        ("large.csv", b"x" * 11 * 1024 * 1024, "the file has 11,534,336 bytes, 10,485,760 are allowed"),
-        ("binary.csv", bytes(range(255, 0, -1)) * 9, "the text is not UTF-8 (the byte 0xff does not belong there)"),
-    ],
-)
-def test_what_is_no_csv_file_is_named(cli: CommandLine, name: str, content: bytes | None, said: str) -> None:
-    (cli.folder / "folder").mkdir(exist_ok=True)
-    if content is not None:
-        (cli.folder / name).write_bytes(content)
+def test_what_is_no_csv_file_is_named(cli: CommandLine) -> None:
+    cases = {
+        "folder": "folder is a folder; name the CSV file in it",
+        "none.csv": "none.csv cannot be read (No such file or directory); check the path",
+        "large.csv": "the file has 11,534,336 bytes, 10,485,760 are allowed",
+        "binary.csv": "the text is not UTF-8 (the byte 0x80 does not belong there)",
+    }
+    (cli.folder / "folder").mkdir()
+    (cli.folder / "large.csv").write_bytes(b"x" * 11 * 1024 * 1024)
+    (cli.folder / "binary.csv").write_bytes(bytes(range(128, 256)))
     before = cli.contents()
-    assert said in cli("import", name, "--name", "Bad", "--equity", "5", status=1).error
+    ended = together(partial(cli, "import", name, "--name", "Bad", "--equity", "5", status=1) for name in cases)
+    for (name, said), done in zip(cases.items(), ended, strict=True):
+        assert said in done.error, name
     assert cli.contents() == before
 
 
-@pytest.mark.parametrize(
-    ("command", "content", "said"),
-    [
-        (
-            "import-marks",
+def test_marks_and_flows_are_checked_with_the_same_care(cli: CommandLine) -> None:
+    cases = {
+        "import-marks": (
             "portfolio,symbol,date,price\nharbor,AAA,2024-02-05,5\nharbor,FUND,2024-02-05,5\nnope,AAA,2024-02-05,x\n",
             [
                 "line 2, column symbol: AAA is PUBLIC in harbor: only PRIVATE positions",
@@ -87,41 +85,47 @@ def test_what_is_no_csv_file_is_named(cli: CommandLine, name: str, content: byte
                 "line 4, column price: 'x' is no number",
             ],
         ),
-        (
-            "import-flows",
+        "import-flows": (
             "portfolio,date,amount,kind\nharbor,2024-02-01,5,contribution\nharbor,2024-02-05,-5,contribution\n",
             [
                 "line 2, column date: 2024-02-01 is not after the inception of harbor, 2024-02-01",
                 "line 3, column amount: -5 contradicts the kind contribution",
             ],
         ),
-    ],
-)
-def test_marks_and_flows_are_checked_with_the_same_care(
-    cli: CommandLine, command: str, content: str, said: list[str]
-) -> None:
-    (cli.folder / "bad.csv").write_text(content)
+    }
+    for command, (content, _) in cases.items():
+        (cli.folder / f"{command}.csv").write_text(content)
     before = cli.contents()
-    told = cli(command, "bad.csv", status=1).error.splitlines()
-    assert told[0] == f"Error: bad.csv: {len(said)} error(s), nothing was imported:"
-    for line, start in zip(told[1:], said, strict=True):
-        assert line.startswith(f"  {start}"), line
+    ended = together(partial(cli, command, f"{command}.csv", status=1) for command in cases)
+    for (command, (_, said)), done in zip(cases.items(), ended, strict=True):
+        told = done.error.splitlines()
+        assert told[0] == f"Error: {command}.csv: {len(said)} error(s), nothing was imported:"
+        for line, start in zip(told[1:], said, strict=True):
+            assert line.startswith(f"  {start}"), line
     assert cli.contents() == before
 
 
 def test_a_portfolio_is_found_by_its_name_and_renamed_by_its_code(cli: CommandLine) -> None:
     before = cli.contents()
-    assert "nothing was changed" in cli("import", "harbor.csv", "--name", "harbor (ONE)").err
-    said = cli("import", "harbor.csv", "--name", "Harbor [one]", "--equity", "5", "--code", "other", status=1).error
-    assert "there is a portfolio 'Harbor [one]' already" in said
+    spelt = ("import", "harbor.csv", "--name", "harbor (ONE)")
     rename = ("import", "harbor.csv", "--name", "Harbor [two]", "--code", "harbor")
-    assert "changed portfolio: name Harbor [one] -> Harbor [two]" in cli(*rename, status=1).error
+    same, taken, renamed, malformed = together(
+        (
+            partial(cli, *spelt),
+            partial(cli, *spelt, "--equity", "5", "--code", "other", status=1),
+            partial(cli, *rename, status=1),
+            partial(cli, *rename[:-1], "Har bor", status=2),
+        )
+    )
+    assert "nothing was changed" in same.err
+    assert "there is a portfolio 'Harbor [one]' already" in taken.error
+    assert "changed portfolio: name Harbor [one] -> Harbor [two]" in renamed.error
+    assert "use lower-case letters and digits" in malformed.error
     assert cli.contents() == before
     done = cli(*rename, "--replace")
     assert "No figure depends on what was changed; nothing was computed." in done.err
     assert "Harbor [two]  (harbor)" in done.out
     assert cli.rows("SELECT code, name FROM sigmasight.portfolios") == [("harbor", "Harbor [two]")]
-    assert "use lower-case letters and digits" in cli.fails(*rename[:-1], "Har bor", status=2)
 
 
 def test_entries_after_the_last_price_are_imported_and_wait_for_prices(cli: CommandLine) -> None:

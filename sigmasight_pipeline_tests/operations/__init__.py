@@ -1,0 +1,1 @@
+"""Launching ranges, the schedule, and how Dagster is set up."""

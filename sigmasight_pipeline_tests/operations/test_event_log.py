@@ -1,0 +1,236 @@
+"""The pooled event log stores exactly what Dagster's own class stores, and survives what a pool could break on."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import dagster as dg
+import polars as pl
+import psycopg
+import pytest
+from dagster_postgres.event_log import PostgresEventLogStorage
+from polars.testing import assert_frame_equal
+
+from sigmasight_pipeline.operations.event_log import PooledEventLogStorage
+from sigmasight_pipeline.operations.instance import INSTANCE_FILE, dagster_storage_url, project_folder
+from sigmasight_pipeline.operations.launcher import RANGE_END_TAG, RANGE_START_TAG
+from sigmasight_pipeline.storage.embedded import EmbeddedServer
+
+DAYS = dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-02-01")
+RANGE = {RANGE_START_TAG: "2024-01-03", RANGE_END_TAG: "2024-01-09"}
+BACKFILL = dg.BackfillPolicy.multi_run(max_partitions_per_run=252)
+CHECKS = ("always", "never", "warned")
+
+
+@dg.asset
+def book() -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster inspects the bare class
+    return dg.MaterializeResult(metadata={"rows": 3}, tags={"kind": "reference"}, data_version=dg.DataVersion("1"))
+
+
+@dg.multi_asset(
+    specs=[dg.AssetSpec(name, partitions_def=DAYS, deps=[book]) for name in ("prices", "quotes")],
+    check_specs=[dg.AssetCheckSpec(name, asset="prices") for name in CHECKS],
+    backfill_policy=BACKFILL,
+)
+def market(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]  # as above
+    for key in context.partition_keys:
+        context.add_asset_metadata({"dagster/row_count": len(key)}, "prices", partition_key=key)
+    passed = {"always": True, "never": False, "warned": False}
+    yield dg.MaterializeResult(
+        asset_key="prices",
+        check_results=[
+            dg.AssetCheckResult(check_name=name, passed=passed[name], severity=dg.AssetCheckSeverity.WARN)
+            for name in CHECKS
+        ],
+    )
+    context.log_event(dg.AssetObservation("prices", partition="2024-01-03", metadata={"seen": 1}))
+    yield dg.MaterializeResult(asset_key="quotes")
+
+
+@dg.asset(partitions_def=DAYS, deps=["prices"], backfill_policy=BACKFILL)
+def broken() -> dg.MaterializeResult:  # type: ignore[type-arg]  # as above
+    raise dg.Failure("this asset always fails", metadata={"reason": "to have failure events"})
+
+
+@dg.asset(partitions_def=DAYS, deps=[broken], backfill_policy=BACKFILL)
+def skipped() -> dg.MaterializeResult:  # type: ignore[type-arg]  # as above
+    return dg.MaterializeResult()
+
+
+DEFINITIONS = dg.Definitions(
+    assets=[book, market, broken, skipped],
+    jobs=[
+        dg.define_asset_job("once", selection=[book]),
+        dg.define_asset_job("ranged", selection=[market, broken, skipped], partitions_def=DAYS),
+    ],
+    executor=dg.in_process_executor,
+)
+
+PROJECT_CLASS = ("sigmasight_pipeline.operations.event_log", "PooledEventLogStorage")
+DAGSTER_CLASS = ("dagster_postgres.event_log", "PostgresEventLogStorage")
+
+
+@contextmanager
+def fresh_instance(
+    server: EmbeddedServer, folder: Path, monkeypatch: pytest.MonkeyPatch, storage: tuple[str, str]
+) -> Iterator[dg.DagsterInstance]:
+    """An instance by the project's own dagster.yaml on a new database, `storage` (module, class) as its event log."""
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    folder.mkdir()
+    text = (project_folder() / INSTANCE_FILE).read_text()
+    for ours, wanted in zip(PROJECT_CLASS, storage, strict=True):
+        assert f": {ours}\n" in text, f"dagster.yaml does not name {ours}"
+        text = text.replace(f": {ours}\n", f": {wanted}\n")
+    (folder / INSTANCE_FILE).write_text(text)
+    monkeypatch.setenv("DAGSTER_DATABASE_URL", dagster_storage_url(server.url(name)))
+    monkeypatch.setenv("SIGMASIGHT_DAGSTER_DIR", str(folder))
+    monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "500")
+    instance = dg.DagsterInstance.from_config(str(folder))
+    try:
+        yield instance
+    finally:
+        instance.dispose()
+        with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+STORED = {
+    # what was stored, in order; not when, nor by which run
+    "events of the run": "SELECT dagster_event_type, step_key, asset_key, partition FROM event_logs "
+    "WHERE step_key IS NULL ORDER BY id",
+    "events by step": "SELECT step_key, dagster_event_type, asset_key, partition FROM event_logs "
+    "WHERE step_key IS NOT NULL ORDER BY step_key, id",
+    "assets": "SELECT asset_key, e.dagster_event_type, e.partition, a.last_materialization IS NULL AS never, "
+    "a.wipe_timestamp, a.tags, a.last_run_id = e.run_id AS by_that_run, "
+    "a.last_materialization_timestamp > now() - interval '1 hour' AS recent FROM asset_keys a "
+    "JOIN LATERAL (SELECT * FROM event_logs e WHERE e.asset_key = a.asset_key ORDER BY id DESC LIMIT 1) e "
+    "USING (asset_key) ORDER BY 1",
+    "checks": "SELECT asset_key, check_name, partition, execution_status, evaluation_event IS NULL AS without, "
+    "materialization_event_storage_id IS NULL AS untargeted FROM asset_check_executions ORDER BY id",
+    "tags": "SELECT t.asset_key, t.key, e.partition, e.dagster_event_type FROM asset_event_tags t "
+    "JOIN event_logs e ON e.id = t.event_id WHERE t.key <> 'dagster/input_event_pointer' ORDER BY 1, 2, 3, e.id",
+    "slots": "SELECT count(*) FROM concurrency_slots",
+}
+
+
+def stored(instance: dg.DagsterInstance) -> dict[str, pl.DataFrame]:
+    """What the three runs left in the event log's tables."""
+    url = instance.event_log_storage.postgres_url.replace("+psycopg2", "")  # type: ignore[attr-defined]  # both classes have it
+    with psycopg.connect(url) as connection:
+        found = {}
+        for name, query in STORED.items():
+            cursor = connection.execute(query)
+            columns = [column.name for column in cursor.description or ()]
+            found[name] = pl.DataFrame(cursor.fetchall(), schema=columns, orient="row", infer_schema_length=None)
+        return found
+
+
+def run_everything(instance: dg.DagsterInstance) -> None:
+    """One run without partitions, one over a range in which an asset fails, one of a single partition."""
+    runs = [("once", {}), ("ranged", RANGE), ("ranged", {"dagster/partition": "2024-01-10"})]
+    for job, tags in runs:
+        result = DEFINITIONS.resolve_job_def(job).execute_in_process(
+            instance=instance,
+            tags=tags,
+            partition_key=tags.get("dagster/partition"),
+            raise_on_error=False,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )
+        assert result.success == (job == "once")
+
+
+def asked(log: PostgresEventLogStorage) -> dict[str, object]:
+    """What Dagster reads back of it."""
+    checks = [dg.AssetCheckKey(dg.AssetKey("prices"), name) for name in CHECKS]
+    latest = log.get_latest_asset_check_execution_by_key(checks)
+    return {
+        "materialised": [log.get_materialized_partitions(dg.AssetKey(name)) for name in ("prices", "quotes", "broken")],
+        "assets": sorted(record.asset_entry.asset_key.to_string() for record in log.get_asset_records()),
+        "checks": {key.name: (record.status, record.partition) for key, record in latest.items()},
+        "rows": log.get_latest_storage_id_by_partition(
+            dg.AssetKey("prices"), dg.DagsterEventType.ASSET_MATERIALIZATION
+        ).keys(),
+    }
+
+
+def test_it_stores_what_dagsters_own_class_stores(
+    server: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, answers = {}, {}
+    for storage in (PROJECT_CLASS, DAGSTER_CLASS):
+        with fresh_instance(server, tmp_path / storage[1], monkeypatch, storage) as instance:
+            log = instance.event_log_storage
+            assert type(log) is {PROJECT_CLASS: PooledEventLogStorage, DAGSTER_CLASS: PostgresEventLogStorage}[storage]
+            run_everything(instance)
+            left[storage], answers[storage] = stored(instance), asked(log)
+    for name, frame in left[DAGSTER_CLASS].items():
+        assert not frame.is_empty(), name
+        assert_frame_equal(left[PROJECT_CLASS][name], frame)
+    assert answers[PROJECT_CLASS] == answers[DAGSTER_CLASS]
+
+
+def pooled(url: str) -> PooledEventLogStorage:
+    return PooledEventLogStorage(dagster_storage_url(url))
+
+
+def event(step: str) -> dg.EventLogEntry:
+    return dg.EventLogEntry(  # type: ignore[no-untyped-call]  # Dagster's
+        error_info=None, user_message=step, level="info", run_id="a run", timestamp=1_700_000_000.0, step_key=step
+    )
+
+
+def steps(log: PooledEventLogStorage) -> list[str | None]:
+    return [entry.step_key for entry in log.get_logs_for_run("a run")]
+
+
+def test_a_server_that_restarts_between_two_events_costs_no_event(home: Path) -> None:
+    server = EmbeddedServer(home)
+    with server.shared():
+        log = pooled(server.url("dagster"))
+        log.store_event(event("before"))
+        assert "Connections in pool: 1" in log._engine.pool.status(), (
+            "no connection was kept, so the restart proves nothing"
+        )
+        server.stop()
+        server.start()
+        log.store_event(event("after"))
+        assert steps(log) == ["before", "after"]
+        log.dispose()
+
+
+def test_several_processes_may_create_its_tables_at_once(database_url: str) -> None:
+    at_once, failures = threading.Barrier(4), []
+
+    def create(number: int) -> None:
+        at_once.wait()
+        try:
+            log = pooled(database_url)
+            log.store_event(event(f"step {number}"))
+            log.dispose()
+        except Exception as error:  # noqa: BLE001 - whatever a thread meets is the test's to report
+            failures.append(error)
+
+    threads = [threading.Thread(target=create, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    log = pooled(database_url)
+    assert sorted(map(str, steps(log))) == [f"step {number}" for number in range(4)]
+    log.dispose()
+
+
+def test_dispose_leaves_no_connection_behind(database_url: str) -> None:
+    log = pooled(database_url)
+    log.store_event(event("one"))
+    log.dispose()
+    with psycopg.connect(database_url) as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        ).fetchone()
+    assert row == (0,)

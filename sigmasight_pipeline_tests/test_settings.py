@@ -1,0 +1,154 @@
+"""Settings: their defaults, how they are read from the environment, and what is refused."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from sigmasight_pipeline.settings import Settings, get_settings
+
+URL = "postgresql://someone:secret@db.example/books"
+
+DEFAULTS: dict[str, object] = {
+    "home": Path(".sigmasight"),
+    "database_url": None,
+    "first_session": date(2022, 12, 1),
+    "closed_sessions": (),
+    "price_source": "simulated",
+    "files_dir": None,
+    "simulated_seed": 20221201,
+    "max_sessions_per_run": 252,
+    "max_stale_sessions": 5,
+    "max_mark_age": 100,
+    "max_carried_volatility_age": 5,
+    "historical_volatility_window": 30,
+    "historical_volatility_min": 20,
+    "max_yield_age": 5,
+    "default_treasury_yield": 0.045,
+    "coverage_error": 0.80,
+    "coverage_warning": 0.95,
+    "large_move": 0.50,
+    "split_tolerance": 0.05,
+    "quarantine_rise": 4.00,
+    "quarantine_fall": 0.80,
+    "confirmation_band": 0.20,
+}
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """No setting of the machine reaches a test, and none of a test stays."""
+    for name in [name for name in os.environ if name.upper().startswith("SIGMASIGHT_")]:
+        monkeypatch.delenv(name)
+    get_settings.cache_clear()
+    yield monkeypatch
+    get_settings.cache_clear()
+
+
+def test_defaults() -> None:
+    assert Settings().model_dump() == DEFAULTS
+
+
+@pytest.mark.parametrize("name", list(Settings.model_fields))
+def test_every_setting_says_what_it_means(name: str) -> None:
+    description = Settings.model_fields[name].description
+    assert description, name
+    assert description.endswith("."), name
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("HOME", "/data/books", Path("/data/books")),
+        ("FIRST_SESSION", "2024-01-02", date(2024, 1, 2)),
+        ("SIMULATED_SEED", "7", 7),
+        ("MAX_SESSIONS_PER_RUN", "20", 20),
+        ("COVERAGE_ERROR", "0", 0.0),
+        ("DEFAULT_TREASURY_YIELD", "-0.01", -0.01),
+        ("CLOSED_SESSIONS", "", ()),
+        ("CLOSED_SESSIONS", "2025-01-09", (date(2025, 1, 9),)),
+        (
+            "CLOSED_SESSIONS",
+            " 2025-01-09, 2012-10-29,,2012-10-30 ,",
+            tuple(map(date.fromisoformat, ("2025-01-09", "2012-10-29", "2012-10-30"))),
+        ),
+        ("DATABASE_URL", "", None),
+    ],
+)
+def test_read_from_the_environment(environment: pytest.MonkeyPatch, name: str, text: str, value: object) -> None:
+    environment.setenv(f"SIGMASIGHT_{name}", text)
+    assert getattr(Settings(), name.lower()) == value
+
+
+def test_other_variables_are_not_ours(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("HOME_", "x")
+    environment.setenv("FIRST_SESSION", "2024-01-02")
+    environment.setenv("SIGMASIGHT_NO_SUCH_SETTING", "x")
+    assert Settings().model_dump() == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("FIRST_SESSION", "01/02/2024"),
+        ("CLOSED_SESSIONS", "2025-01-09;2025-01-10"),
+        ("CLOSED_SESSIONS", "2025-02-30"),
+        ("PRICE_SOURCE", "bloomberg"),
+        ("MAX_SESSIONS_PER_RUN", "0"),
+        ("MAX_SESSIONS_PER_RUN", "253"),
+        ("MAX_STALE_SESSIONS", "-1"),
+        ("HISTORICAL_VOLATILITY_MIN", "1"),
+        ("COVERAGE_ERROR", "80"),
+        ("COVERAGE_WARNING", "-0.1"),
+        ("DEFAULT_TREASURY_YIELD", "4.5"),
+        ("LARGE_MOVE", "0"),
+        ("SPLIT_TOLERANCE", "0"),
+        ("QUARANTINE_FALL", "1"),
+        ("QUARANTINE_RISE", "much"),
+        ("CONFIRMATION_BAND", "nan"),
+    ],
+)
+def test_refused_naming_the_setting(environment: pytest.MonkeyPatch, name: str, text: str) -> None:
+    environment.setenv(f"SIGMASIGHT_{name}", text)
+    with pytest.raises(ValidationError, match=name.lower()):
+        Settings()
+
+
+def test_files_need_a_folder(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("SIGMASIGHT_PRICE_SOURCE", "files")
+    with pytest.raises(ValidationError, match="SIGMASIGHT_PRICE_SOURCE=files needs SIGMASIGHT_FILES_DIR"):
+        Settings()
+    environment.setenv("SIGMASIGHT_FILES_DIR", "/prices")
+    assert Settings().files_dir == Path("/prices")
+
+
+def test_a_password_is_not_shown(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("SIGMASIGHT_DATABASE_URL", URL)
+    settings = Settings()
+    assert settings.database_url is not None
+    assert settings.database_url.get_secret_value() == URL
+    assert "secret" not in f"{settings!r} {settings} {settings.model_dump_json()}"
+
+
+def test_read_once_and_never_changed(environment: pytest.MonkeyPatch) -> None:
+    first = get_settings()
+    environment.setenv("SIGMASIGHT_SIMULATED_SEED", "7")
+    assert get_settings() is first
+    with pytest.raises(ValidationError, match="frozen"):
+        first.simulated_seed = 7
+
+
+@pytest.mark.parametrize(
+    ("home", "path"),
+    [(".sigmasight", "{here}/.sigmasight"), ("/data/x/../y", "/data/y"), ("~/books", "{user}/books")],
+)
+def test_home_is_absolute(environment: pytest.MonkeyPatch, tmp_path: Path, home: str, path: str) -> None:
+    environment.chdir(tmp_path)
+    environment.setenv("HOME", str(tmp_path / "user"))
+    expected = Path(path.format(here=tmp_path.resolve(), user=(tmp_path / "user").resolve()))
+    assert Settings(home=Path(home)).home_path == expected
