@@ -74,7 +74,10 @@ def trading_sessions(postgres: PostgresResource, settings: SettingsResource) -> 
     values = settings.values
     known = sessions.calendar()
     closed = set(values.closed_sessions)
-    rows = [s for s in known.sessions if s.session_date >= values.first_session]
+    # moving SIGMASIGHT_FIRST_SESSION later must lose nothing: sessions stored before it stay, and stay neighbours
+    stored = postgres.database.read(tables.trading_sessions, columns=["session_date"])["session_date"].min()
+    first = min(values.first_session, stored) if isinstance(stored, date) else values.first_session
+    rows = [s for s in known.sessions if s.session_date >= first]
     open_days = [s.session_date for s in rows if s.session_date not in closed]
     frame = pl.DataFrame(
         [
@@ -93,7 +96,6 @@ def trading_sessions(postgres: PostgresResource, settings: SettingsResource) -> 
     )
     frame = validate(tables.trading_sessions, frame)
     with postgres.database.connect() as connection:
-        # sessions before today's first one stay: moving SIGMASIGHT_FIRST_SESSION later must lose nothing
         changes = merge_rows(
             connection,
             tables.trading_sessions,

@@ -21,6 +21,7 @@ from sigmasight_pipeline.importing.portfolios import slug
 from sigmasight_pipeline.importing.problems import Severity
 from sigmasight_pipeline.operations import history
 from sigmasight_pipeline.operations.books import Accepted, Book, Importer
+from sigmasight_pipeline.symbols import SymbolError, canonical_symbol
 
 LARGEST_READ = 11 * 1024 * 1024
 """Bytes read of a file: enough to see that it is too large (the limit is 10 MB), never all of a huge one."""
@@ -66,9 +67,16 @@ def import_portfolio(
         equity=equity,
         inception=parse_day(inception, "--inception"),
         description=description,
-        benchmark=benchmark,
+        benchmark=_benchmark(benchmark),
     )
     _import(file, lambda importer, content: importer.positions(content, file.name, book, replace=replace), no_run)
+
+
+def _benchmark(text: str | None) -> str | None:
+    try:
+        return None if text is None else canonical_symbol(text)
+    except SymbolError as error:
+        raise OptionError(f"--benchmark {text}: {error}") from None
 
 
 def import_marks(file: FileArgument, replace: Replace = False, no_run: NoRun = False) -> None:

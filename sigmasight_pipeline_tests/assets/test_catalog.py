@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
+from itertools import permutations
 
 import dagster as dg
 import pytest
@@ -18,7 +19,7 @@ from sigmasight_pipeline.definitions import defs
 from sigmasight_pipeline.settings import get_settings
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.frames import polars_schema
-from sigmasight_pipeline.storage.windows import Kind
+from sigmasight_pipeline.storage.windows import Kind, look_back, on_sessions
 
 GRAPH = defs.resolve_asset_graph()
 SPECS = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
@@ -236,3 +237,11 @@ def test_description_starts_with_grain_and_ends_with_the_engine() -> None:
     parts = catalog.described(table, "More.", engine).split("\n\n")
     assert parts == [table.comment, "More.", "Engine `test_catalog.engine`: What it computes, in two lines."]
     assert catalog.described(table) == table.comment
+
+
+@pytest.mark.parametrize("order", list(permutations((0, 5, 20))))
+def test_of_several_reads_of_one_table_the_longest_counts(order: tuple[int, ...]) -> None:
+    table = tables.daily_returns
+    reads = [look_back(table, sessions=count) if count else on_sessions(table) for count in order]
+    (dep,) = catalog.dependencies(reads)
+    assert dep.partition_mapping == dg.TimeWindowPartitionMapping(start_offset=-20, end_offset=0)

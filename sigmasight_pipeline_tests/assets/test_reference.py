@@ -92,10 +92,7 @@ def test_a_closure_is_taken_back(stored: Database, settings: pytest.MonkeyPatch)
     assert stored.read(tables.trading_sessions, order_by="session_date").equals(open_)
 
 
-LOSES_A_NEIGHBOUR = pytest.mark.xfail(strict=True, reason="the new first session forgets the session before it")
-
-
-@pytest.mark.parametrize("moved", [pytest.param("2025-01-06", marks=LOSES_A_NEIGHBOUR), "2024-12-02"])
+@pytest.mark.parametrize("moved", ["2025-01-06", "2024-12-02"])
 def test_moving_the_first_session_loses_nothing(stored: Database, settings: pytest.MonkeyPatch, moved: str) -> None:
     settings.setenv("SIGMASIGHT_FIRST_SESSION", "2024-12-23")
     run(stored, "trading_sessions")

@@ -64,18 +64,23 @@ class CommandLine:
     variables: dict[str, str]
     secrets: list[str] = field(default_factory=list)
 
-    def environment(self, changes: dict[str, str]) -> dict[str, str]:
+    def environment(self, changes: Mapping[str, str]) -> dict[str, str]:
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith(("SIGMASIGHT_", "DAGSTER_", "PG"))
         }
         return {**inherited, "COLUMNS": "100", **self.variables, **changes}
 
-    def __call__(self, *arguments: str, status: int = 0, stdin: str = "", **changes: str) -> Done:
-        """Run a command, which must end with `status`, in words for people and without a secret on stderr."""
+    def __call__(
+        self, *arguments: str, status: int = 0, stdin: str = "", changes: Mapping[str, str] | None = None
+    ) -> Done:
+        """Run a command, which must end with `status`, in words for people and without a secret on stderr.
+
+        `changes` are variables that differ for this command.
+        """
         ended = subprocess.run(
             [*COMMAND, *arguments],
             cwd=self.folder,
-            env=self.environment(changes),
+            env=self.environment(changes or {}),
             input=stdin,
             capture_output=True,
             text=True,
@@ -107,9 +112,9 @@ class CommandLine:
         finally:
             signal.signal(signal.SIGINT, previous)
 
-    def fails(self, *arguments: str, status: int = 1, **changes: str) -> str:
+    def fails(self, *arguments: str, status: int = 1, changes: Mapping[str, str] | None = None) -> str:
         """Run a command that must fail in one sentence, and give the sentence."""
-        done = self(*arguments, status=status, **changes)
+        done = self(*arguments, status=status, changes=changes)
         assert "\n" not in done.error, done.err
         return done.error.removeprefix("Error: ")
 

@@ -39,7 +39,7 @@ def test_settings_that_cannot_be_used_are_named(cli: CommandLine) -> None:
             "No PostgreSQL server answers at 127.0.0.1:1",
         ),
     ]
-    sentences = together(partial(cli.fails, "status", **{name: value}) for name, value, _ in cases)
+    sentences = together(partial(cli.fails, "status", changes={name: value}) for name, value, _ in cases)
     for (*case, said), sentence in zip(cases, sentences, strict=True):
         assert said in sentence, case
         assert "hidden" not in sentence
@@ -50,7 +50,7 @@ def test_a_wrong_password(cli: CommandLine) -> None:
         name: cli.variables[name].replace(cli.secrets[0], "hidden")
         for name in ("SIGMASIGHT_DATABASE_URL", "DAGSTER_DATABASE_URL")
     }
-    for sentence in together(partial(cli.fails, "backfill", **{name: url}) for name, url in wrong.items()):
+    for sentence in together(partial(cli.fails, "backfill", changes={name: url}) for name, url in wrong.items()):
         assert 'refused the password of role "sigmasight"' in sentence
         assert "hidden" not in sentence
 
@@ -58,7 +58,7 @@ def test_a_wrong_password(cli: CommandLine) -> None:
 def test_a_database_that_is_missing_empty_or_newer(cli: CommandLine, server: EmbeddedServer, database_url: str) -> None:
     missing = server.url("test_missing")
     absent, empty = together(
-        partial(cli.fails, "status", SIGMASIGHT_DATABASE_URL=url) for url in (missing, database_url)
+        partial(cli.fails, "status", changes={"SIGMASIGHT_DATABASE_URL": url}) for url in (missing, database_url)
     )
     assert 'Database "test_missing" does not exist' in absent
     assert "run `sigmasight db upgrade`" in empty
@@ -81,7 +81,9 @@ def test_prices_that_cannot_be_read(cli: CommandLine) -> None:
     malformed.mkdir()
     (malformed / "prices.csv").write_text("symbol,date,close\nAAA,2024-01-02,100\nAAA,2024-01-03,1x0\n")
     before = cli.contents()
-    said = together(partial(cli.fails, "backfill", SIGMASIGHT_FILES_DIR=str(f)) for f in (none, empty, malformed))
+    said = together(
+        partial(cli.fails, "backfill", changes={"SIGMASIGHT_FILES_DIR": str(f)}) for f in (none, empty, malformed)
+    )
     assert f"the folder of the files source, {none}, does not exist: create it" in said[0]
     assert f"{empty} has neither prices.csv nor prices.parquet: put one there" in said[1]
     assert said[2] == f"{malformed}/prices.csv, line 3: close is '1x0'; expected a number or nothing"

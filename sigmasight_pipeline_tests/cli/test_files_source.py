@@ -183,8 +183,8 @@ def test_prices_missing_in_the_middle(cli: CommandLine) -> None:
     write_prices(cli.folder)
     started = cli.start("backfill", "--from", "2024-01-25")
     assert started.stderr is not None
-    while "reference" not in started.stderr.readline():
-        pass
+    while not (line := started.stderr.readline()).startswith("[1/1] reference"):
+        assert line, "it ended before it had begun"
     started.send_signal(signal.SIGINT)
     _, told = started.communicate(timeout=PATIENCE)
     assert started.returncode == 130, told

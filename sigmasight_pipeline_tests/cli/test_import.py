@@ -109,18 +109,20 @@ def test_a_portfolio_is_found_by_its_name_and_renamed_by_its_code(cli: CommandLi
     before = cli.contents()
     spelt = ("import", "harbor.csv", "--name", "harbor (ONE)")
     rename = ("import", "harbor.csv", "--name", "Harbor [two]", "--code", "harbor")
-    same, taken, renamed, malformed = together(
+    same, taken, renamed, malformed, unheard_of = together(
         (
             partial(cli, *spelt),
             partial(cli, *spelt, "--equity", "5", "--code", "other", status=1),
             partial(cli, *rename, status=1),
             partial(cli, *rename[:-1], "Har bor", status=2),
+            partial(cli, *rename, "--benchmark", "S&P 500", status=2),
         )
     )
     assert "nothing was changed" in same.err
     assert "there is a portfolio 'Harbor [one]' already" in taken.error
     assert "changed portfolio: name Harbor [one] -> Harbor [two]" in renamed.error
     assert "use lower-case letters and digits" in malformed.error
+    assert "--benchmark S&P 500: " in unheard_of.error
     assert cli.contents() == before
     done = cli(*rename, "--replace")
     assert "No figure depends on what was changed; nothing was computed." in done.err
