@@ -22,7 +22,8 @@ from sigmasight_pipeline.storage.windows import Read
 @dataclass(frozen=True)
 class SessionAsset:
     """A session asset as declared. `engine` is called with ``sessions`` (the run's open sessions), one frame per name
-    in `reads`, and `parameters` taken from the settings; it returns the table's columns without provenance.
+    in `reads`, and `parameters` taken from the settings; it returns the table's columns without provenance. `priced`:
+    its sessions need stored prices (see ``SessionRun.leave_out_unpriced``).
     """
 
     table: Table
@@ -34,6 +35,7 @@ class SessionAsset:
     parameters: Callable[[Settings], Mapping[str, object]] = field(default=lambda _settings: {})
     figures: Mapping[str, pl.Expr] = field(default_factory=dict)
     description: str = ""
+    priced: bool = False
 
     @property
     def name(self) -> str:
@@ -76,6 +78,8 @@ def session_asset(declared: SessionAsset) -> dg.AssetsDefinition:
             code_version=declared.code_version,
             portfolios=config.portfolios if by_portfolio else (),
         )
+        if declared.priced:
+            run.leave_out_unpriced()
         frames = run.read_all(declared.reads)
         # a run of nothing but unscheduled closures has nothing to compute, and removes what was there
         computed = declared.compute(run.sessions, frames, run.settings) if run.sessions else run.nothing()

@@ -48,6 +48,17 @@ class UnknownPortfolioError(ValueError):
         )
 
 
+class UnpricedSessionsError(RuntimeError):
+    """Sessions were to be computed whose prices nobody has loaded."""
+
+    def __init__(self, unpriced: Sequence[date]) -> None:
+        more = f" and {len(unpriced) - 1} more session(s) of this run" if len(unpriced) > 1 else ""
+        super().__init__(
+            f"no prices are stored of {unpriced[0]}{more}: run the market data assets of it first "
+            f"(`sigmasight backfill --from {unpriced[0]}` does both)"
+        )
+
+
 class PortfolioConfig(dg.Config):
     """Run configuration of assets that work by portfolio."""
 
@@ -86,6 +97,7 @@ class SessionRun:
         self.closed_ever = frozenset(self.calendar.filter("is_closed")["session_date"])
         self.sessions = [day for day in self.requested if day not in self.closed_ever]
         self.closed = [day for day in self.requested if day in self.closed_ever]
+        self.unpriced: list[date] = []
         self.portfolio_ids = self._portfolio_ids(portfolios)
 
     def _portfolio_ids(self, codes: Sequence[str]) -> list[int] | None:
@@ -97,6 +109,23 @@ class SessionRun:
         if unknown:
             raise UnknownPortfolioError(unknown, list(by_code))
         return [by_code[code] for code in codes]
+
+    def leave_out_unpriced(self) -> None:
+        """Leave out the sessions after the newest one that has prices; any other without prices is refused by name.
+
+        A backfill launched in the Dagster UI reaches through look-backs to sessions nobody has loaded prices of yet;
+        valued at carried prices, they would look like a market that stood still. Raises UnpricedSessionsError.
+        """
+        found = self.database.query(
+            "SELECT DISTINCT session_date FROM sigmasight.daily_prices WHERE session_date BETWEEN %s AND %s",
+            (self.first, self.last),
+        )
+        priced = set(found["session_date"])
+        unpriced = [day for day in self.sessions if day not in priced]
+        if unpriced and (not priced or unpriced[0] < max(priced)):
+            raise UnpricedSessionsError(unpriced)
+        self.sessions = [day for day in self.sessions if day in priced]
+        self.unpriced = unpriced
 
     @property
     def first(self) -> date:
@@ -211,6 +240,8 @@ class SessionRun:
             metadata: dict[str, object] = {"dagster/row_count": row["rows"] if row else 0}
             if session in self.closed:
                 metadata["status"] = "closed: unscheduled closure of the exchange, nothing is computed"
+            if session in self.unpriced:
+                metadata["status"] = "not priced: no prices are stored of this session yet, nothing is computed"
             if row:
                 metadata |= {name: float(row[name]) for name in figures if row[name] is not None}
             metadata |= (extra or {}).get(session, {})

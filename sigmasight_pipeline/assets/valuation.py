@@ -60,6 +60,7 @@ GREEKS = SessionAsset(
     reads={**_BOOK, **_MARKET},
     engine=priced_book.book_greeks,
     group=GROUP,
+    priced=True,
     code_version="1",
     rules=[rules.GREEKS_ROWS, rules.FALLBACK_VOLATILITY, rules.DEFAULT_RATE],
     parameters=lambda settings: {"volatility": _volatility(settings)},
@@ -76,6 +77,7 @@ VALUES = SessionAsset(
     reads={**_BOOK, **_MARKET, "marks": as_of(tables.position_marks)},
     engine=priced_book.book_values,
     group=GROUP,
+    priced=True,
     code_version="1",
     rules=rules.POSITION_VALUES,
     parameters=lambda settings: {
@@ -101,6 +103,7 @@ EXPOSURES = SessionAsset(
     },
     engine=exposures.portfolio_exposures,
     group=GROUP,
+    priced=True,
     code_version="1",
     rules=rules.EXPOSURES,
     figures={
@@ -186,6 +189,7 @@ def portfolio_snapshots(
         code_version="1",
         portfolios=config.portfolios,
     )
+    run.leave_out_unpriced()
     stored = run.read(look_back(tables.portfolio_snapshots, sessions=1))
     frames = run.read_all(_SNAPSHOT_READS)
     result = snapshots.portfolio_snapshots(

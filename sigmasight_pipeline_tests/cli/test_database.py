@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -16,7 +17,7 @@ from sigmasight_pipeline.cli.main import _command_tree
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
 from sigmasight_pipeline.storage.embedded_cluster import postmaster_pid
 from sigmasight_pipeline.storage.embedded_placement import load
-from sigmasight_pipeline_tests.cli.commands import INTERNAL, PATIENCE, CommandLine, on_server
+from sigmasight_pipeline_tests.cli.commands import INTERNAL, PATIENCE, CommandLine, on_server, together
 
 
 @pytest.fixture
@@ -44,11 +45,8 @@ def test_the_life_of_an_embedded_database(cli: CommandLine) -> None:
     if Path("/proc/self/cmdline").exists():
         assert "psql" in seen.out
         assert server.address().password not in seen.out
-    assert "does not exist" in cli("db", "psql", "--", "-c", "SELECT nothing", status=1).err
-
     assert f"the embedded server in {state}: already up to date." in cli("db", "upgrade").err
     assert cli("db", "stop").err == "The embedded server is stopped.\n"
-    assert cli("db", "stop").err == "The embedded server is not running.\n"
 
     serving = cli.start("db", "serve", "--port", "0")
     try:
@@ -83,8 +81,9 @@ def test_a_real_server_is_migrated_once_and_its_password_kept_from_others(
         assert "Applied 0001, " in first
         assert ":***@" in first
         assert "already up to date." in cli("db", "upgrade").err
-        assert cli("db", "url").out.strip() == cli.variables["SIGMASIGHT_DATABASE_URL"]
-        assert "SIGMASIGHT_DATABASE_URL is set, so there is no embedded server to stop" in cli.fails("db", "stop")
+        url, stop = together((partial(cli, "db", "url"), partial(cli, "db", "stop", status=1)))
+        assert url.out.strip() == cli.variables["SIGMASIGHT_DATABASE_URL"]
+        assert "SIGMASIGHT_DATABASE_URL is set, so there is no embedded server to stop" in stop.error
 
 
 def test_a_server_that_was_started_outlives_its_users_until_it_is_stopped(home: Path) -> None:

@@ -1,0 +1,196 @@
+"""The product in the Dagster UI: scheduled sessions, backfills launched there, checks, and no secret anywhere."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
+
+import polars as pl
+import psycopg
+import pytest
+from polars.testing import assert_frame_equal
+
+from sigmasight_pipeline.cli.installation import Installation
+from sigmasight_pipeline.operations.instance import project_folder
+from sigmasight_pipeline.storage import tables
+from sigmasight_pipeline.storage.embedded import EmbeddedServer
+from sigmasight_pipeline_tests.conftest import temporary_home
+from sigmasight_pipeline_tests.end_to_end.installations import (
+    CALENDAR,
+    everything,
+    import_demo,
+    installation,
+    rows,
+    run_history,
+)
+from sigmasight_pipeline_tests.end_to_end.webserver import Webserver, dev
+
+SHORT = {"first_session": "2023-09-01"}
+"""Less price history than usual: what these tests look at does not need it."""
+
+FIRST, LOADED, LAST = date(2024, 1, 2), date(2024, 1, 24), date(2024, 2, 2)
+SCHEDULED = date(2024, 1, 25)
+BY_NAME = CALENDAR.between(date(2024, 1, 26), date(2024, 1, 31))
+BY_SELECTION = CALENDAR.between(date(2024, 2, 1), LAST)
+
+MARKET_DATA = ["daily_prices", "corporate_actions", "option_prices", "treasury_yields", "daily_returns"]
+VALUATION = ["position_greeks", "position_values", "portfolio_exposures", "portfolio_snapshots"]
+REFERENCE = ["trading_sessions", "factor_definitions", "portfolios", "positions", "instruments"]
+
+
+Expected = Callable[[], dict[str, pl.DataFrame]]
+
+
+@pytest.fixture(scope="module")
+def expected(server: EmbeddedServer) -> Expected:
+    """Every row through the last session as the launcher computes them in this process, on databases of their own.
+
+    Computed when first asked for, which is while the daemon sleeps between two looks at its backfills.
+    """
+
+    @cache
+    def compute() -> dict[str, pl.DataFrame]:
+        with temporary_home() as home, installation(server, home, **SHORT) as other:
+            import_demo(other)
+            run_history(other, FIRST, LAST, size=10)
+            return everything(other)
+
+    return compute
+
+
+@pytest.fixture(scope="module")
+def opened(server: EmbeddedServer) -> Iterator[Installation]:
+    """An installation loaded through `LOADED`, its Dagster UI and daemon about to start."""
+    with temporary_home() as home, installation(server, home, **SHORT) as opened:
+        import_demo(opened)
+        run_history(opened, FIRST, LOADED)
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def ui(opened: Installation) -> Iterator[Webserver]:
+    before = set(project_folder().iterdir())
+    with dev(opened.settings.home_path) as running:
+        yield running
+    report = "; ".join(f"{what} {seconds:.1f} s" for what, seconds in running.seconds.items())
+    print(f"\nsigmasight dev: {report}")  # noqa: T201  # shown with -s: what is measured is told, never asserted
+    assert set(project_folder().iterdir()) == before, "all state belongs under SIGMASIGHT_HOME"
+
+
+def assert_right_through(opened: Installation, expected: Expected, last: date) -> None:
+    """Every table has the expected rows through `last` and none after it."""
+    found = everything(opened)
+    for name, frame in expected().items():
+        day = pl.col("ex_date" if name == tables.corporate_actions.name else "session_date")
+        assert_frame_equal(found[name], frame.filter(day <= last), check_exact=True)
+
+
+def test_a_scheduled_session_goes_through_the_daemon(opened: Installation, ui: Webserver) -> None:
+    answer = ui.tick("after_close", datetime.combine(SCHEDULED + timedelta(days=1), time(0, 30), UTC))
+    (request,) = answer["runRequests"]
+    tags = {tag["key"]: tag["value"] for tag in request["tags"]}
+    assert tags["dagster/asset_partition_range_start"] == tags["dagster/asset_partition_range_end"] == str(SCHEDULED)
+    run = ui.finished_run(ui.launch_run("daily", request["tags"]))
+    ui.seconds["scheduled session, launch to success"] = run["endTime"] - run["creationTime"]
+    ui.seconds["of which running"] = run["endTime"] - run["startTime"]
+    assert rows(opened, tables.portfolio_snapshots, [SCHEDULED]).height == 3
+    again = ui.tick("after_close", datetime.combine(SCHEDULED + timedelta(days=1), time(0, 30), UTC))
+    assert not again["runRequests"]
+    assert again["skipReason"] == f"{SCHEDULED} is done, the newest snapshot is of {SCHEDULED}"
+
+
+def test_backfills_launched_in_the_ui_end_with_right_data(
+    opened: Installation, expected: Expected, ui: Webserver
+) -> None:
+    """All assets of four new sessions, and at the same time one asset alone that repairs a spoiled session."""
+    spoiled = CALENDAR.between(FIRST, LOADED)[3]
+    with opened.database.connect() as connection:
+        connection.execute(
+            "UPDATE sigmasight.position_values SET market_value = market_value + 1, stale = true "
+            "WHERE session_date = %s",
+            (spoiled,),
+        )
+    launched = {
+        "backfill of all assets": ui.launch_backfill([*MARKET_DATA, *VALUATION], BY_NAME),
+        "backfill of one asset": ui.launch_backfill([tables.position_values.name], [spoiled]),
+    }
+    expected()
+    for name, backfill in launched.items():
+        runs = ui.finished_backfill(backfill)["runs"]
+        began, ended = min(run["creationTime"] for run in runs), max(run["endTime"] for run in runs)
+        ui.seconds[f"{name}, {len(runs)} runs, first queued to last ended"] = ended - began
+    # the scheduled session of the test before is among them
+    assert_right_through(opened, expected, BY_NAME[-1])
+
+
+@pytest.mark.slow
+def test_a_backfill_of_every_asset_and_one_of_the_snapshots_alone(
+    opened: Installation, expected: Expected, ui: Webserver
+) -> None:
+    """Reference assets included, as "Materialize all" has it; then the chain from a spoiled session on."""
+    ui.finished_backfill(ui.launch_backfill([*REFERENCE, *MARKET_DATA, *VALUATION], BY_SELECTION))
+    assert_right_through(opened, expected, LAST)
+    spoiled = CALENDAR.between(FIRST, LOADED)[3]
+    with opened.database.connect() as connection:
+        connection.execute(
+            "UPDATE sigmasight.portfolio_snapshots SET net_asset_value = net_asset_value + 1, "
+            "cash_balance = cash_balance + 1 WHERE session_date >= %s",
+            (spoiled,),
+        )
+    ui.finished_backfill(ui.launch_backfill([tables.portfolio_snapshots.name], [spoiled]))
+    assert_right_through(opened, expected, LAST)
+
+
+CHECKS = """query Checks($asset: AssetKeyInput!) { assetNodeOrError(assetKey: $asset) { ... on AssetNode {
+  assetChecksOrError { ... on AssetChecks { checks { name description blocking
+    executionForLatestMaterialization { status evaluation { success description
+      metadataEntries { label ... on IntMetadataEntry { intValue } } } } } } } } } }"""
+
+
+def test_check_results_are_in_the_ui_and_in_the_table(opened: Installation, ui: Webserver) -> None:
+    verdicts = opened.database.read(tables.data_quality_results)
+    seen = 0
+    for asset in (*MARKET_DATA, *VALUATION):
+        node = ui.ask(CHECKS, asset={"path": [asset]})["assetNodeOrError"]
+        for check in node["assetChecksOrError"].get("checks", []):
+            evaluation = check["executionForLatestMaterialization"]["evaluation"]
+            stored = verdicts.filter((pl.col("asset") == asset) & (pl.col("check_name") == check["name"]))
+            figures = {entry["label"]: entry.get("intValue") for entry in evaluation["metadataEntries"]}
+            assert check["description"], (asset, check)
+            assert figures["sessions_checked"] > 0, (asset, check)
+            assert set(CALENDAR.between(FIRST, LOADED)) <= set(stored["session_date"]), (asset, check["name"])
+            seen += 1
+    assert seen == verdicts.select("asset", "check_name").unique().height
+
+
+INSTANCE = """{ instance { info } topLevelResourceDetails: allTopLevelResourceDetailsOrError(
+  repositorySelector: {repositoryLocationName: "sigmasight_pipeline", repositoryName: "__repository__"}) {
+  ... on ResourceDetailsList { results { name configuredValues { key value type } } } } }"""
+
+
+def test_the_password_is_nowhere_to_be_read(server: EmbeddedServer, opened: Installation, ui: Webserver) -> None:
+    password = server.address().password
+    told = str(ui.ask(INSTANCE))
+    assert "SIGMASIGHT_DATABASE_URL" in told, "the database resource is shown by the name of its variable"
+    assert password not in told
+    with psycopg.connect(opened.dagster_url) as connection:
+        names = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        for (name,) in names:
+            found = connection.execute(f'SELECT t::text FROM "{name}" t WHERE t::text LIKE %s', (f"%{password}%",))
+            assert found.fetchall() == [], name
+        bodies = connection.execute("SELECT snapshot_body FROM snapshots").fetchall()
+    assert bodies
+    assert not [body for (body,) in bodies if password.encode() in zlib.decompress(body)]
+    files = [path for path in opened.settings.home_path.rglob("*") if path.is_file()]
+    assert any("compute_logs" in path.parts for path in files)
+    assert [path for path in files if password.encode() in path.read_bytes()] == []
+
+
+def test_nothing_is_written_outside_the_state_folder(opened: Installation, ui: Webserver) -> None:
+    folder = opened.settings.home_path / "dagster"
+    assert (folder / "dagster.yaml").resolve() == (project_folder() / "dagster.yaml").resolve()
+    assert ui.ask("{ instance { info } }"), "the webserver is up, and wrote where it writes"
+    left = [name for name in ("storage", "history", "schedules", "logs") if (project_folder() / name).exists()]
+    assert left == []
