@@ -32,6 +32,7 @@ class Settings(BaseSettings):
     )
     first_session: date = Field(
         default=date(2022, 12, 1),
+        ge=date(1990, 1, 2),
         description="First session partition. Moving it earlier keeps what is stored.",
     )
     closed_sessions: Annotated[tuple[date, ...], NoDecode] = Field(
@@ -44,6 +45,15 @@ class Settings(BaseSettings):
     )
     files_dir: Path | None = Field(
         default=None, description="Folder of the `files` source: CSV or Parquet (prices is required)."
+    )
+    sectors_file: Path | None = Field(
+        default=None, description="CSV of symbol, sector, industry that wins over the sectors of any source."
+    )
+    factors_file: Path | None = Field(
+        default=None, description="CSV of factor definitions in place of the ones that ship with the pipeline."
+    )
+    scenarios_file: Path | None = Field(
+        default=None, description="YAML of stress scenarios in place of the ones that ship with the pipeline."
     )
     simulated_seed: int = Field(default=20221201, description="Seed of the simulated market.")
 
@@ -69,6 +79,31 @@ class Settings(BaseSettings):
     max_yield_age: int = Field(default=5, ge=0, description="A Treasury yield may be this many sessions old.")
     default_treasury_yield: float = Field(
         default=0.045, gt=-0.1, lt=1, description="Used, and flagged, where no Treasury yield is recent enough."
+    )
+
+    regression_window: int = Field(
+        default=252, ge=20, le=2520, description="Sessions of the window betas and factor moments are estimated from."
+    )
+    min_observations: int = Field(
+        default=60, ge=3, description="Fewest common returns in the window a beta or a factor is estimated from."
+    )
+    winsorize_min_symbols: int = Field(
+        default=200, ge=2, description="Betas are winsorised where at least this many symbols have one."
+    )
+    winsorize_percentile: float = Field(
+        default=0.01, ge=0, lt=0.5, description="Share of a factor's betas pulled in at either end."
+    )
+    beta_cap: float | None = Field(
+        default=None, gt=0, description="Hard cap on |beta|; unset: none, outliers are winsorised and reported."
+    )
+    min_coverage: float = Field(
+        default=0.80,
+        ge=0,
+        le=1,
+        description="A portfolio's factor or Greeks figure from a smaller share of its exposure is NULL.",
+    )
+    factor_half_life: float = Field(
+        default=63, gt=0, description="Half-life, in sessions, of the exponentially weighted factor correlations."
     )
 
     coverage_error: float = Field(
@@ -102,7 +137,7 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("database_url", mode="before")
+    @field_validator("database_url", "files_dir", "sectors_file", "factors_file", "scenarios_file", mode="before")
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value
@@ -113,6 +148,20 @@ class Settings(BaseSettings):
             raise ValueError(
                 "SIGMASIGHT_PRICE_SOURCE=files needs SIGMASIGHT_FILES_DIR, the folder with prices.csv or prices.parquet"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Settings:
+        for least, most in (
+            ("coverage_error", "coverage_warning"),
+            ("historical_volatility_min", "historical_volatility_window"),
+            ("min_observations", "regression_window"),
+        ):
+            if getattr(self, least) > getattr(self, most):
+                raise ValueError(
+                    f"SIGMASIGHT_{least.upper()}={getattr(self, least)} is more than "
+                    f"SIGMASIGHT_{most.upper()}={getattr(self, most)}: lower the one or raise the other"
+                )
         return self
 
     @property

@@ -21,6 +21,9 @@ DEFAULTS: dict[str, object] = {
     "closed_sessions": (),
     "price_source": "simulated",
     "files_dir": None,
+    "sectors_file": None,
+    "factors_file": None,
+    "scenarios_file": None,
     "simulated_seed": 20221201,
     "max_sessions_per_run": 252,
     "max_stale_sessions": 5,
@@ -30,6 +33,13 @@ DEFAULTS: dict[str, object] = {
     "historical_volatility_min": 20,
     "max_yield_age": 5,
     "default_treasury_yield": 0.045,
+    "regression_window": 252,
+    "min_observations": 60,
+    "winsorize_min_symbols": 200,
+    "winsorize_percentile": 0.01,
+    "beta_cap": None,
+    "min_coverage": 0.80,
+    "factor_half_life": 63,
     "coverage_error": 0.80,
     "coverage_warning": 0.95,
     "large_move": 0.50,
@@ -78,6 +88,9 @@ def test_every_setting_says_what_it_means(name: str) -> None:
             tuple(map(date.fromisoformat, ("2025-01-09", "2012-10-29", "2012-10-30"))),
         ),
         ("DATABASE_URL", "", None),
+        ("FILES_DIR", "", None),
+        ("SECTORS_FILE", "", None),
+        ("BETA_CAP", "3", 3.0),
     ],
 )
 def test_read_from_the_environment(environment: pytest.MonkeyPatch, name: str, text: str, value: object) -> None:
@@ -96,6 +109,10 @@ def test_other_variables_are_not_ours(environment: pytest.MonkeyPatch) -> None:
     ("name", "text"),
     [
         ("FIRST_SESSION", "01/02/2024"),
+        ("FIRST_SESSION", "1989-12-29"),
+        ("BETA_CAP", "0"),
+        ("MIN_COVERAGE", "80"),
+        ("WINSORIZE_PERCENTILE", "0.5"),
         ("CLOSED_SESSIONS", "2025-01-09;2025-01-10"),
         ("CLOSED_SESSIONS", "2025-02-30"),
         ("PRICE_SOURCE", "bloomberg"),
@@ -116,6 +133,23 @@ def test_other_variables_are_not_ours(environment: pytest.MonkeyPatch) -> None:
 def test_refused_naming_the_setting(environment: pytest.MonkeyPatch, name: str, text: str) -> None:
     environment.setenv(f"SIGMASIGHT_{name}", text)
     with pytest.raises(ValidationError, match=name.lower()):
+        Settings()
+
+
+@pytest.mark.parametrize(
+    ("least", "more", "most", "less"),
+    [
+        ("COVERAGE_ERROR", "0.9", "COVERAGE_WARNING", "0.8"),
+        ("HISTORICAL_VOLATILITY_MIN", "31", "HISTORICAL_VOLATILITY_WINDOW", "30"),
+        ("MIN_OBSERVATIONS", "151", "REGRESSION_WINDOW", "150"),
+    ],
+)
+def test_two_that_do_not_fit_are_refused_together(
+    environment: pytest.MonkeyPatch, least: str, more: str, most: str, less: str
+) -> None:
+    environment.setenv(f"SIGMASIGHT_{least}", more)
+    environment.setenv(f"SIGMASIGHT_{most}", less)
+    with pytest.raises(ValidationError, match=f"SIGMASIGHT_{least}=.* is more than SIGMASIGHT_{most}="):
         Settings()
 
 

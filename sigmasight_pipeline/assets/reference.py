@@ -19,6 +19,7 @@ from sigmasight_pipeline.checks import reference as rules
 from sigmasight_pipeline.checks.rules import Judged, Rule
 from sigmasight_pipeline.checks.schema import validate
 from sigmasight_pipeline.market_data.instruments import known_instruments
+from sigmasight_pipeline.market_data.stated import read_factor_definitions, read_sectors
 from sigmasight_pipeline.storage import imports, tables
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.frames import polars_schema
@@ -110,16 +111,16 @@ def trading_sessions(postgres: PostgresResource, settings: SettingsResource) -> 
 @catalog.reference_asset(
     tables.factor_definitions,
     GROUP,
-    more="Exchanging a proxy is one row of `factor_definitions.csv` and a re-run.",
+    more="From the file SIGMASIGHT_FACTORS_FILE names, else the one that ships: exchanging a proxy is one row and a "
+    "re-run.",
 )
-def factor_definitions(postgres: PostgresResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster inspects the bare class
-    """Write the factor definitions the package ships."""
+def factor_definitions(postgres: PostgresResource, settings: SettingsResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster inspects the bare class
+    """Write the factor definitions of the user's file, else those the package ships."""
     started = datetime.now(UTC)
-    text = resources.files("sigmasight_pipeline.assets").joinpath("factor_definitions.csv").read_bytes()
-    frame = validate(
-        tables.factor_definitions,
-        pl.read_csv(text, schema=polars_schema(tables.factor_definitions)),
-    )
+    shipped = resources.files("sigmasight_pipeline.assets").joinpath("factor_definitions.csv")
+    with resources.as_file(shipped) as path:
+        stated = read_factor_definitions(settings.values.factors_file or path)
+    frame = validate(tables.factor_definitions, stated)
     with postgres.database.connect() as connection:
         changes = merge_rows(
             connection, tables.factor_definitions, frame, key=("factor",), scope=None, delete_missing=True
@@ -164,19 +165,23 @@ def positions(postgres: PostgresResource) -> dg.MaterializeResult:  # type: igno
     tables.instruments,
     GROUP,
     more="Every symbol that is held, underlies an option, is a benchmark or a factor proxy, or that the market"
-    " data source prices by itself.",
+    " data source prices by itself. Sectors of the file SIGMASIGHT_SECTORS_FILE names win over the source's.",
     deps=[positions, factor_definitions],
 )
-def instruments(postgres: PostgresResource, market_data: MarketDataResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster inspects the bare class
+def instruments(
+    postgres: PostgresResource, market_data: MarketDataResource, settings: SettingsResource
+) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster inspects the bare class
     """Write what is known of every symbol."""
     started = datetime.now(UTC)
     database = postgres.database
+    sectors_file = settings.values.sectors_file
     frame = known_instruments(
         positions=database.read(tables.positions),
         portfolios=database.read(tables.portfolios),
         factors=database.read(tables.factor_definitions),
         stored=database.read(tables.instruments),
         source=market_data.source,
+        sectors=None if sectors_file is None else read_sectors(sectors_file),
     )
     frame = validate(tables.instruments, frame)
     with database.connect() as connection:

@@ -31,6 +31,9 @@ COLUMNS: dict[str, pl.DataType] = {
     "replaced_by": pl.String(),
 }
 
+OVERRIDE = "override"
+"""Source of a sector the user's own file states."""
+
 PRICED_KINDS = ("stock", "etf", "fund", "index")
 """Kinds that have daily prices; options have their own table and PRIVATE positions have marks."""
 
@@ -42,12 +45,20 @@ def known_instruments(
     factors: pl.DataFrame,
     stored: pl.DataFrame,
     source: MarketDataSource,
+    sectors: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Rows of ``instruments``: every symbol held, underlying an option, benchmark, proxy, or the source's own.
 
     What the source says wins over what was stored (its sector where it names none excepted); a symbol the source does
-    not know keeps its stored row, and is a stock where it has none. `stored` are rows of ``instruments``.
+    not know keeps its stored row, and is a stock where it has none. `stored` are rows of ``instruments``. `sectors`
+    (symbol, sector, industry) wins over both, also where its industry is NULL; a sector it named once is forgotten
+    when it names it no more.
     """
+    overridden = pl.col("sector_source") == OVERRIDE
+    stored = stored.with_columns(
+        pl.when(~overridden.fill_null(value=False)).then(pl.col(name)).alias(name)
+        for name in ("sector", "industry", "sector_source")
+    )
     options = positions.filter(pl.col("investment_class") == "OPTIONS")
     private = positions.filter(pl.col("investment_class") == "PRIVATE")
     public = positions.filter(pl.col("investment_class") == "PUBLIC")
@@ -102,7 +113,22 @@ def known_instruments(
     )
     found = pl.concat([_complete(part) for part in (market, silent, contracts, holdings)])
     kept = stored.join(found, on="symbol", how="anti").select(list(COLUMNS))
-    return pl.concat([found, kept]).unique("symbol", keep="first", maintain_order=True).sort("symbol")
+    rows = pl.concat([found, kept]).unique("symbol", keep="first", maintain_order=True).sort("symbol")
+    return rows if sectors is None else _overridden(rows, sectors)
+
+
+def _overridden(rows: pl.DataFrame, sectors: pl.DataFrame) -> pl.DataFrame:
+    stated = sectors.select("symbol", stated_sector="sector", stated_industry="industry")
+    named = pl.col("stated_sector").is_not_null()
+    return (
+        rows.join(stated, on="symbol", how="left", maintain_order="left")
+        .with_columns(
+            sector=pl.when(named).then("stated_sector").otherwise("sector"),
+            industry=pl.when(named).then("stated_industry").otherwise("industry"),
+            sector_source=pl.when(named).then(pl.lit(OVERRIDE)).otherwise("sector_source"),
+        )
+        .select(list(COLUMNS))
+    )
 
 
 def _complete(part: pl.DataFrame) -> pl.DataFrame:

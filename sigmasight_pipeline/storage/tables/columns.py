@@ -77,9 +77,9 @@ def instant(name: str, comment: str, *, nullable: bool = False) -> Column[Any]:
     return Column(name, DateTime(timezone=True), nullable=nullable, comment=comment)
 
 
-def count(name: str, comment: str, *, nullable: bool = False, **info: Any) -> Column[Any]:
+def count(name: str, comment: str, *, nullable: bool = False, primary_key: bool = False, **info: Any) -> Column[Any]:
     """A whole number of things."""
-    return Column(name, Integer(), nullable=nullable, comment=comment, info={"ge": 0, **info})
+    return Column(name, Integer(), nullable=nullable, primary_key=primary_key, comment=comment, info={"ge": 0, **info})
 
 
 def flag(name: str, comment: str, *, nullable: bool = False) -> Column[Any]:

@@ -13,6 +13,9 @@ from .columns import code, count, day, document, flag, instant, metadata, money,
 POSITION_TYPES = ("LONG", "SHORT", "LC", "LP", "SC", "SP")
 INVESTMENT_CLASSES = ("PUBLIC", "OPTIONS", "PRIVATE")
 INSTRUMENT_KINDS = ("stock", "etf", "fund", "index", "option", "private")
+SCENARIO_CATEGORIES = ("market", "rates", "commodity", "international", "rotation", "volatility", "historical")
+SCENARIO_SEVERITIES = ("mild", "base", "moderate", "severe", "extreme")
+FACTOR_KINDS = ("style", "shock_only", "rate", "characteristic")
 FLOW_KINDS = ("contribution", "withdrawal")
 
 portfolios = Table(
@@ -170,12 +173,26 @@ factor_definitions = Table(
     code(
         "kind",
         "style, shock_only, rate or characteristic",
-        isin=("style", "shock_only", "rate", "characteristic"),
+        isin=FACTOR_KINDS,
     ),
     code("proxy_symbol", "Symbol whose returns stand for the factor", nullable=True),
     count("display_order", "Order in tables"),
     flag("active", "Whether the factor is computed"),
     comment="One row per risk factor and the proxy that stands for it.",
+)
+
+stress_test_scenarios = Table(
+    "stress_test_scenarios",
+    metadata,
+    code("scenario_id", "Key of the scenario, spelt so everywhere", primary_key=True),
+    code("name", "Name shown to people"),
+    code("description", "What happens in it", nullable=True),
+    code("category", "Kind of event", isin=SCENARIO_CATEGORIES),
+    code("severity", "Expected size on a long-only equity book", isin=SCENARIO_SEVERITIES),
+    document("shocks", "Decimal return (Interest_Rate: yield change) by factor key", nullable=False),
+    stat("volatility_shift", "Relative change of option volatilities (1.5: +150 %)", nullable=False, gt=-1),
+    flag("active", "Whether the scenario is computed"),
+    comment="One row per stress scenario of the scenarios file.",
 )
 
 trading_sessions = Table(
@@ -215,6 +232,7 @@ __all__ = [
     "position_marks",
     "position_tags",
     "positions",
+    "stress_test_scenarios",
     "tags",
     "trading_sessions",
 ]

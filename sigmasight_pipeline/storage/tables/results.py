@@ -22,7 +22,13 @@ PRICE_SOURCES = (
     "exit",
 )
 VOL_SOURCES = ("implied", "carried", "vendor", "historical", "fallback")
-GREEKS_STATUSES = ("not_built", "ok", "fallback", "partial", "none")
+GREEKS_STATUSES = ("ok", "fallback", "expired", "exit", "not_built")
+"""How a position's Greeks came about; `not_built`: a row older than the engine of Greeks, which a re-run replaces."""
+
+TOTALS_STATUSES = ("ok", "partial", "low_coverage", "not_built")
+"""Whether totals of Greeks cover every position, all but some fallback rows, or too few to be given (NULL)."""
+
+GROUP_KINDS = ("tag", "sector", "underlying", "position_type")
 
 _POSITION = "Position the row is about"
 _PORTFOLIO = "Portfolio the row belongs to"
@@ -79,7 +85,11 @@ position_greeks = Table(
     stat("theta_per_share", "Theta of one underlying unit, US dollars per calendar day"),
     stat("vega_per_share", "Vega of one underlying unit, US dollars per volatility point"),
     stat("rho_per_share", "Rho of one underlying unit, US dollars per percentage point"),
-    code("status", "Whether the Greeks were computed, and if not why", isin=GREEKS_STATUSES),
+    code(
+        "status",
+        "ok, expired, exit (zeros), or fallback: a flat table by type for want of volatility or price",
+        isin=GREEKS_STATUSES,
+    ),
     stat("volatility", "Annual volatility the option is modelled with, decimal", gt=0),
     code("vol_source", "Where the volatility came from; NULL for stocks", nullable=True, isin=VOL_SOURCES),
     code("vol_status", "Outcome of inverting the contract's own close; NULL without one", nullable=True),
@@ -94,10 +104,14 @@ position_greeks = Table(
     ),
     stat("time_to_expiry", "Calendar days to expiration / 365", ge=0),
     price("model_price", "Black-Scholes-Merton value per underlying unit, US dollars", nullable=True, ge=0),
-    money("delta_adjusted_exposure", "Delta x underlying price, signed, US dollars", nullable=True),
+    money(
+        "delta_adjusted_exposure",
+        "Position delta x underlying price, signed; a stock's exposure; NULL for fallback rows",
+        nullable=True,
+    ),
     *provenance(),
     Index("position_greeks_position_session", "position_id", "session_date"),
-    comment="One row per held position that is not PRIVATE and session: volatility, its source and the model value.",
+    comment="One row per position that is not PRIVATE and session, entry to exit: Greeks, volatility and its source.",
 )
 
 portfolio_exposures = Table(
@@ -122,7 +136,17 @@ portfolio_exposures = Table(
     stat("theta", "Sum of position thetas, US dollars per calendar day"),
     stat("vega", "Sum of position vegas, US dollars per volatility point"),
     stat("rho", "Sum of position rhos, US dollars per percentage point"),
-    code("greeks_status", "Whether the Greeks and delta-adjusted totals were computed", isin=GREEKS_STATUSES),
+    stat(
+        "delta_adjusted_coverage",
+        "Share of the gross exposure of PUBLIC and OPTIONS positions with Greeks of their own; NULL when that is 0",
+        ge=0,
+        le=1,
+    ),
+    code(
+        "greeks_status",
+        "Delta-adjusted and Greeks totals: ok, partial (fallback rows left out), low_coverage (NULL)",
+        isin=TOTALS_STATUSES,
+    ),
     count("position_count", "Positions held"),
     count("long_count", "Positions with quantity > 0"),
     count("short_count", "Positions with quantity < 0"),
@@ -138,6 +162,26 @@ portfolio_exposures = Table(
     *provenance(),
     Index("portfolio_exposures_portfolio_session", "portfolio_id", "session_date"),
     comment="One row per portfolio and session: exposures by side and kind, and concentration by symbol.",
+)
+
+group_exposures = Table(
+    "group_exposures",
+    metadata,
+    session_key(),
+    key("portfolio_id", _PORTFOLIO, primary_key=True),
+    code("group_kind", "What the positions are grouped by", primary_key=True, isin=GROUP_KINDS),
+    code("group_name", "Tag, sector, underlying symbol or position type", primary_key=True),
+    money("long_exposure", "Sum of positive exposures", ge=0),
+    money("short_exposure", "Sum of negative exposures (stored negative)", le=0),
+    money("gross_exposure", "Long less short", ge=0),
+    money("net_exposure", "Long plus short"),
+    money("delta_adjusted_net", "Sum of delta-adjusted exposures; NULL where one is unknown", nullable=True),
+    code("greeks_status", "ok; partial: a fallback row, no delta-adjusted total", isin=("ok", "partial")),
+    money("daily_pnl", "Profit or loss of the session, exits included"),
+    count("position_count", "Positions held"),
+    *provenance(),
+    Index("group_exposures_portfolio_session", "portfolio_id", "session_date"),
+    comment="One row per portfolio, session and group; a position with several tags counts fully in each.",
 )
 
 portfolio_snapshots = Table(
@@ -184,7 +228,7 @@ portfolio_snapshots = Table(
     stat("theta", "Net position theta, US dollars per calendar day"),
     stat("vega", "Net position vega, US dollars per volatility point"),
     stat("rho", "Net position rho, US dollars per percentage point"),
-    code("greeks_status", "Whether the Greeks were computed", isin=GREEKS_STATUSES),
+    code("greeks_status", "ok, partial (fallback rows left out), low_coverage (NULL)", isin=TOTALS_STATUSES),
     count("stale_positions", "Held positions with a stale price"),
     count("unpriced_positions", "Held positions valued at their entry price"),
     count("model_priced_positions", "Held options valued by the model"),

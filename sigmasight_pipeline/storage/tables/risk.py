@@ -1,0 +1,244 @@
+"""Risk tables: what scenarios would cost, what moves together, risk metrics of portfolios, attribution of P&L.
+
+What belongs here: figures made of positions, exposures and the factor model. What does not: the factor model itself
+(``factors``) and the scenarios as stated (``reference``).
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Index, Table
+
+from .columns import code, count, day, document, flag, key, metadata, money, provenance, session_key, stat
+
+STRESS_STATUSES = ("ok", "low_coverage", "factor_without_data", "no_positions", "no_net_asset_value")
+"""How a scenario came out for a portfolio; with no_net_asset_value only the share of net asset value is NULL."""
+
+STRESS_POSITION_STATUSES = ("ok", "no_beta", "no_delta_adjusted_exposure", "factor_without_data")
+
+CORRELATION_STATUSES = ("ok", "no_positions", "single_position", "no_pairs")
+
+PAIR_STATUSES = ("ok", "insufficient_history", "no_variance")
+
+METRIC_STATUSES = ("ok", "insufficient_history", "missing_return", "no_variance", "missing_rate")
+
+COMPONENTS = (
+    "trade",
+    "market",
+    "other_factors",
+    "dividend",
+    "specific",
+    "delta",
+    "gamma",
+    "theta",
+    "vega",
+    "rho",
+    "unexplained",
+    "mark",
+)
+
+FILTER_MODES = ("both", "value_only", "weight_only", "either")
+
+_POSITION = "Position the row is about"
+_PORTFOLIO = "Portfolio the row belongs to"
+_SCENARIO = "Scenario (stress_test_scenarios)"
+
+market_risk_scenarios = Table(
+    "market_risk_scenarios",
+    metadata,
+    session_key(),
+    key("portfolio_id", _PORTFOLIO, primary_key=True),
+    code("scenario", "Name of the scenario: market_down_20, rates_up_50bp, ...", primary_key=True),
+    code("scenario_type", "market or rates", isin=("market", "rates")),
+    stat("shock", "Market return, or change of the 10-year yield, decimal", nullable=False),
+    money("pnl", "P&L with options re-priced", nullable=True),
+    money("pnl_linear", "Sum of delta-adjusted exposure x beta x shock", nullable=True),
+    stat("impact_pct", "pnl / net asset value, decimal"),
+    stat("coverage", "Share of the gross delta-adjusted exposure that has a beta", ge=0, le=1),
+    code("status", "ok, or why a figure is NULL", isin=STRESS_STATUSES),
+    *provenance(),
+    Index("market_risk_scenarios_portfolio_session", "portfolio_id", "session_date"),
+    comment="One row per portfolio, session and single shock of the market or of the 10-year yield.",
+)
+
+stress_test_results = Table(
+    "stress_test_results",
+    metadata,
+    session_key(),
+    key("portfolio_id", _PORTFOLIO, primary_key=True),
+    code("scenario_id", _SCENARIO, primary_key=True),
+    money("direct_pnl", "Ceteris paribus: joint betas x shocks, unshocked factors held still", nullable=True),
+    money("correlated_pnl", "Delta-adjusted exposure x implied return, correlations included", nullable=True),
+    money("correlation_effect", "Correlated less direct P&L: what comes through other factors", nullable=True),
+    money("sum_of_single_factor_pnl", "Diagnostic: the sum of univariate betas x shocks, overlapping", nullable=True),
+    money("revaluation_effect", "Total less correlated P&L: the convexity of options", nullable=True),
+    money("total_pnl", "P&L with options fully re-priced", nullable=True),
+    stat("impact_pct", "total_pnl / net asset value, decimal"),
+    document("factor_impacts", "Correlated P&L by shocked factor, and floor_effect, US dollars"),
+    document("effective_shocks", "Shock of every factor the scenario implies, decimal"),
+    stat("lam", "Weight given to noise in the non-market shocks", ge=0),
+    stat("condition_number", "Condition number of the correlation matrix of the shocked factors", ge=1),
+    stat("mahalanobis", "Distance of the shocks in annual standard deviations, correlations included", ge=0),
+    stat("max_z", "Largest shock in annual standard deviations", ge=0),
+    flag("implausible", "Distance above five times the largest shock; NULL where unknown", nullable=True),
+    stat("coverage", "Share of the gross delta-adjusted exposure with an implied return", ge=0, le=1),
+    code("status", "ok, or why figures are NULL", isin=STRESS_STATUSES),
+    *provenance(),
+    Index("stress_test_results_portfolio_session", "portfolio_id", "session_date"),
+    comment="One row per portfolio, session and active scenario: what it would cost, and how plausible it is.",
+)
+
+stress_position_results = Table(
+    "stress_position_results",
+    metadata,
+    session_key(),
+    code("scenario_id", _SCENARIO, primary_key=True),
+    key("position_id", _POSITION, primary_key=True),
+    key("portfolio_id", _PORTFOLIO),
+    stat("implied_return", "Return of the symbol (an option's underlying) in the scenario", ge=-1),
+    money("pnl", "P&L, an option re-priced", nullable=True),
+    money("pnl_linear", "Delta-adjusted exposure x implied return", nullable=True),
+    flag("floored", "Whether the implied return was raised to -100 %"),
+    code("status", "ok, or why there is no figure", isin=STRESS_POSITION_STATUSES),
+    *provenance(),
+    Index("stress_position_results_position_session", "position_id", "session_date"),
+    comment="One row per PUBLIC or OPTIONS position, session and active scenario.",
+)
+
+pairwise_correlations = Table(
+    "pairwise_correlations",
+    metadata,
+    session_key(),
+    key("portfolio_id", _PORTFOLIO, primary_key=True),
+    code("symbol_1", "Symbol, an option by its underlying", primary_key=True),
+    code("symbol_2", "The other symbol; both directions and the diagonal are stored", primary_key=True),
+    stat("correlation", "Pearson correlation of log returns, pairwise complete", ge=-1, le=1),
+    stat("p_value", "Two-sided p-value; NULL on the diagonal", ge=0, le=1),
+    count("n_obs", "Common one-session returns in the window"),
+    code("status", "ok, or why there is no correlation", isin=PAIR_STATUSES),
+    *provenance(),
+    Index("pairwise_correlations_portfolio_session", "portfolio_id", "session_date"),
+    comment="One row per portfolio, session and ordered pair of included symbols.",
+)
+
+correlation_calculations = Table(
+    "correlation_calculations",
+    metadata,
+    session_key(),
+    key("portfolio_id", _PORTFOLIO, primary_key=True),
+    stat("overall_correlation", "Mean correlation of the available pairs, signed", ge=-1, le=1),
+    stat("correlation_concentration", "Share of the included value that lies in clusters", ge=0, le=1),
+    stat("effective_positions", "(sum w)^2 / (w' C w) on the repaired matrix"),
+    count("positions_included", "Symbols that passed the filter"),
+    count("positions_excluded", "Symbols that did not"),
+    stat("min_eigenvalue", "Smallest eigenvalue of the pairwise matrix; negative: not positive semi-definite"),
+    stat("data_quality", "Share of the pairs with a correlation", ge=0, le=1),
+    count("duplicate_pairs", "Pairs correlated above 0.9999: one instrument under two symbols"),
+    document("top_pairs", "The most correlated pairs: symbol_1, symbol_2, correlation"),
+    count("window_sessions", "Sessions of the window asked for"),
+    money("min_position_value", "Filter: smallest value of a symbol"),
+    stat("min_portfolio_weight", "Filter: smallest weight of a symbol", nullable=False),
+    code("filter_mode", "How the two filters combine", isin=FILTER_MODES),
+    code("status", "ok, or why figures are NULL", isin=CORRELATION_STATUSES),
+    *provenance(),
+    Index("correlation_calculations_portfolio_session", "portfolio_id", "session_date"),
+    comment="One row per portfolio and session: how much its positions move together.",
+)
+
+correlation_clusters = Table(
+    "correlation_clusters",
+    metadata,
+    session_key(),
+    key("portfolio_id", _PORTFOLIO, primary_key=True),
+    count("cluster_number", "From 1, by value descending", primary_key=True),
+    code("nickname", "A tag or sector shared by all members, else '<largest symbol> lookalikes'"),
+    stat("average_correlation", "Mean correlation of the pairs of members", ge=-1, le=1),
+    money("total_value", "Sum of the members' values", ge=0),
+    stat("portfolio_weight", "Share of the portfolio's value before filtering", nullable=False, ge=0, le=1),
+    count("member_count", "Symbols in the cluster"),
+    *provenance(),
+    Index("correlation_clusters_portfolio_session", "portfolio_id", "session_date"),
+    comment="One row per portfolio, session and cluster of symbols that move together.",
+)
+
+correlation_cluster_positions = Table(
+    "correlation_cluster_positions",
+    metadata,
+    session_key(),
+    key("portfolio_id", _PORTFOLIO, primary_key=True),
+    count("cluster_number", "Cluster of correlation_clusters", primary_key=True),
+    code("symbol", "Member", primary_key=True),
+    money("value", "Absolute delta-adjusted exposure of the symbol", ge=0),
+    stat("portfolio_weight", "Share of the portfolio's value before filtering", nullable=False, ge=0, le=1),
+    stat("correlation_to_cluster", "Mean correlation with the other members", ge=-1, le=1),
+    *provenance(),
+    Index("correlation_cluster_positions_portfolio_session", "portfolio_id", "session_date"),
+    comment="One row per portfolio, session, cluster and member symbol.",
+)
+
+portfolio_risk_metrics = Table(
+    "portfolio_risk_metrics",
+    metadata,
+    session_key(),
+    key("portfolio_id", _PORTFOLIO, primary_key=True),
+    count("window_sessions", "Daily returns the row is made of: 21, 63, 90 or 252", primary_key=True),
+    stat("volatility", "Standard deviation (ddof 1) x sqrt(252), decimal", ge=0),
+    stat("sharpe", "Mean excess return / its standard deviation x sqrt(252); NULL without variance"),
+    stat("sortino", "Mean excess return / downside deviation x sqrt(252); NULL without a loss"),
+    stat("max_drawdown", "Deepest fall from a high of the window, decimal, at most 0", ge=-1, le=0),
+    day("drawdown_start", "Session of that high; NULL where it is before the window's first return", nullable=True),
+    day("drawdown_end", "Session of that low", nullable=True),
+    stat("beta", "Slope on the benchmark's return"),
+    stat("correlation_to_benchmark", "Correlation with the benchmark's return", ge=-1, le=1),
+    stat("var_95", "Parametric one-day value at risk at 95 %, share of net asset value, loss positive"),
+    stat("var_99", "The same at 99 %"),
+    stat("hist_var_95", "Historical one-day value at risk at 95 %, loss positive"),
+    stat("hist_var_99", "The same at 99 %"),
+    stat("expected_shortfall_95", "Mean of the worst returns beyond 95 %, loss positive"),
+    stat("factor_var_95", "One-day value at risk at 95 % of the positions held, from the factor model", ge=0),
+    stat("hit_rate", "Share of returns above 0", ge=0, le=1),
+    count("n_obs", "Daily returns available, at most window_sessions"),
+    count("benchmark_n_obs", "Pairs with the benchmark's return"),
+    code("status", "ok, or why figures are NULL", isin=METRIC_STATUSES),
+    code(
+        "benchmark_status",
+        "ok, or why beta and correlation are NULL",
+        isin=("ok", "insufficient_history", "no_variance"),
+    ),
+    code(
+        "factor_var_status",
+        "ok, or why factor_var_95 is NULL",
+        isin=("ok", "low_coverage", "factor_without_data", "no_net_asset_value"),
+    ),
+    *provenance(),
+    Index("portfolio_risk_metrics_portfolio_session", "portfolio_id", "session_date"),
+    comment="One row per portfolio, session and window: volatility, Sharpe, drawdown, value at risk, shortfall.",
+)
+
+pnl_attribution = Table(
+    "pnl_attribution",
+    metadata,
+    session_key(),
+    key("position_id", _POSITION, primary_key=True),
+    code("component", "Where the P&L came from", primary_key=True, isin=COMPONENTS),
+    key("portfolio_id", _PORTFOLIO),
+    money("pnl", "US dollars; the components of a position add up to its daily P&L"),
+    *provenance(),
+    Index("pnl_attribution_portfolio_session", "portfolio_id", "session_date"),
+    comment="One row per position, session and component of its daily P&L, adding up to the cent.",
+)
+
+scenario_accuracy = Table(
+    "scenario_accuracy",
+    metadata,
+    session_key(),
+    key("portfolio_id", _PORTFOLIO, primary_key=True),
+    money("rmse", "Root mean square of predicted less actual P&L", nullable=True, ge=0),
+    stat("correlation", "Correlation of predicted and actual P&L", ge=-1, le=1),
+    stat("hit_rate", "Share of sessions on which both had the same sign", ge=0, le=1),
+    money("bias", "Mean of predicted less actual P&L", nullable=True),
+    count("n_obs", "Pairs of sessions compared, at most 90"),
+    code("status", "ok, or why figures are NULL", isin=("ok", "insufficient_history", "no_variance")),
+    *provenance(),
+    Index("scenario_accuracy_portfolio_session", "portfolio_id", "session_date"),
+    comment="One row per portfolio and last session of an ISO week: how well yesterday's market beta predicted today.",
+)
