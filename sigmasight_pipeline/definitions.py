@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dagster as dg
 
-from sigmasight_pipeline.assets import market_data, reference, valuation
+from sigmasight_pipeline.assets import factors, market_data, reference, risk, valuation
 from sigmasight_pipeline.assets.resources import MarketDataResource, PostgresResource, SettingsResource
 from sigmasight_pipeline.operations import jobs, schedules
 
 defs = dg.Definitions(
-    assets=[*reference.ASSETS, *market_data.ASSETS, *valuation.ASSETS],
+    assets=[*reference.ASSETS, *market_data.ASSETS, *valuation.ASSETS, *factors.ASSETS, *risk.ASSETS],
     jobs=jobs.JOBS,
     schedules=schedules.SCHEDULES,
     resources={

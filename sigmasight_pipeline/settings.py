@@ -106,6 +106,29 @@ class Settings(BaseSettings):
         default=63, gt=0, description="Half-life, in sessions, of the exponentially weighted factor correlations."
     )
 
+    stress_weighting: Literal["equal", "half_life"] = Field(
+        default="equal", description="Which factor covariances the stress tests use."
+    )
+    correlation_window: int = Field(
+        default=90, ge=2, le=2520, description="Sessions of the window correlations of positions are estimated from."
+    )
+    min_common_observations: int = Field(
+        default=20, ge=3, description="Fewest common returns two positions are correlated from."
+    )
+    min_position_value: int = Field(
+        default=10_000, ge=0, description="Smallest value, US dollars, of a symbol that is correlated."
+    )
+    min_portfolio_weight: float = Field(
+        default=0.01, ge=0, le=1, description="Smallest weight in its portfolio of a symbol that is correlated."
+    )
+    filter_mode: Literal["both", "value_only", "weight_only", "either"] = Field(
+        default="both", description="How the two filters of correlations combine."
+    )
+    accuracy_window: int = Field(
+        default=90, ge=2, description="Pairs of sessions predicted and actual P&L are compared over."
+    )
+    accuracy_min_pairs: int = Field(default=20, ge=3, description="Fewest pairs of sessions they are compared over.")
+
     coverage_error: float = Field(
         default=0.80, ge=0, le=1, description="A session with a smaller share of needed symbols priced fails."
     )
@@ -156,6 +179,8 @@ class Settings(BaseSettings):
             ("coverage_error", "coverage_warning"),
             ("historical_volatility_min", "historical_volatility_window"),
             ("min_observations", "regression_window"),
+            ("min_common_observations", "correlation_window"),
+            ("accuracy_min_pairs", "accuracy_window"),
         ):
             if getattr(self, least) > getattr(self, most):
                 raise ValueError(

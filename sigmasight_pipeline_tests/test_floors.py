@@ -28,7 +28,7 @@ FLOORS: dict[str, set[str]] = {
     "market_data": {"calculations", "storage", *GROUND},
     "demo": {"market_data", "calculations", *GROUND},
     "checks": {"market_data", "calculations", "storage", *GROUND},
-    "assets": {"checks", "market_data", "calculations", "storage", *GROUND},
+    "assets": {"checks", "importing", "market_data", "calculations", "storage", *GROUND},
     # operations and the command line launch runs and calculate nothing
     "operations": {"assets", "checks", "importing", "market_data", "demo", "storage", *GROUND},
     "cli": {"operations", "definitions", "assets", "importing", "market_data", "demo", "storage", *GROUND},

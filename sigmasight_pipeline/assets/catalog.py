@@ -33,6 +33,8 @@ WRITTEN_WITH: dict[str, str] = {
     tables.position_marks.name: tables.positions.name,
     tables.daily_price_revisions.name: tables.daily_prices.name,
     tables.rejected_prices.name: tables.daily_prices.name,
+    tables.stress_position_results.name: tables.stress_test_results.name,
+    tables.correlation_cluster_positions.name: tables.correlation_clusters.name,
 }
 """Tables written by another table's asset; the tables not named here have an asset of their own name."""
 
@@ -43,6 +45,7 @@ UNPARTITIONED = frozenset(
         tables.positions,
         tables.instruments,
         tables.factor_definitions,
+        tables.stress_test_scenarios,
         tables.trading_sessions,
     )
 )

@@ -13,7 +13,6 @@ from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import polars as pl
-import psycopg
 
 from sigmasight_pipeline import sessions as session_calendar
 from sigmasight_pipeline.assets import catalog
@@ -32,7 +31,7 @@ from sigmasight_pipeline.market_data.source import MarketDataSource
 from sigmasight_pipeline.market_data.treasury import carried_yields
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.frames import polars_schema
-from sigmasight_pipeline.storage.partitions import append_rows, reference_lock
+from sigmasight_pipeline.storage.upkeep import keep_beside_prices
 from sigmasight_pipeline.storage.windows import as_of, last_known, look_back, on_sessions, until
 
 GROUP = "market_data"
@@ -253,31 +252,12 @@ def _write(run: SessionRun, received: _Received, days: list[date]) -> None:
     actions = validate(tables.corporate_actions, received.actions.filter(pl.col("ex_date").is_in(days)))
     revisions = screened.revisions.filter(pl.col("session_date") <= days[-1])
     refused = screened.rejected.filter(pl.col("session_date").is_null() | (pl.col("session_date") <= days[-1]))
-    new, known = (refused.filter(pl.col("rejection_id").is_null() == fresh) for fresh in (True, False))
     # a quarantined row of an earlier session that was confirmed is released into its own session
     released = screened.accepted.filter(pl.col("session_date") < run.first)
     earlier = released["session_date"].unique().sort().to_list()
     kept = run.database.read(tables.daily_prices, where="session_date = ANY(%s)", params=(earlier,)).join(
         released, on=["session_date", "symbol"], how="anti"
     )
-
-    def also(connection: psycopg.Connection) -> None:
-        reference_lock(connection)
-        connection.execute("DELETE FROM sigmasight.corporate_actions WHERE ex_date = ANY(%s)", (days,))
-        append_rows(connection, tables.corporate_actions, actions)
-        append_rows(connection, tables.daily_price_revisions, revisions)
-        append_rows(connection, tables.rejected_prices, new.drop("rejection_id"))
-        for status, ids in known.group_by("status").agg("rejection_id").iter_rows():
-            connection.execute(
-                "UPDATE sigmasight.rejected_prices SET status = %s WHERE rejection_id = ANY(%s)", (status, ids)
-            )
-        connection.execute(
-            "UPDATE sigmasight.instruments i SET first_session = seen.first_session "
-            "FROM (SELECT symbol, min(session_date) AS first_session FROM sigmasight.daily_prices "
-            "WHERE session_date = ANY(%s) GROUP BY symbol) seen WHERE seen.symbol = i.symbol "
-            "AND (i.first_session IS NULL OR i.first_session > seen.first_session)",
-            (days,),
-        )
 
     on_days = pl.col("session_date").is_in(days)
     quotes = received.quotes.filter(on_days)
@@ -291,7 +271,7 @@ def _write(run: SessionRun, received: _Received, days: list[date]) -> None:
             (tables.option_prices, quotes),
         ],
         sessions=[*earlier, *days],
-        before_commit=also,
+        before_commit=keep_beside_prices(days, actions=actions, revisions=revisions, rejected=refused),
     )
 
 

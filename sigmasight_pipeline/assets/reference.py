@@ -1,4 +1,4 @@
-"""Reference assets: portfolios, positions, instruments, factors and the session calendar. Not partitioned.
+"""Reference assets: portfolios, positions, instruments, factors, scenarios and the calendar. Not partitioned.
 
 What belongs here: materialising what was stated by people (imports) and by the calendar. What does not: parsing files
 (``importing``), and market data.
@@ -18,6 +18,7 @@ from sigmasight_pipeline.assets.session_run import content_hash
 from sigmasight_pipeline.checks import reference as rules
 from sigmasight_pipeline.checks.rules import Judged, Rule
 from sigmasight_pipeline.checks.schema import validate
+from sigmasight_pipeline.importing.scenarios import read_scenarios
 from sigmasight_pipeline.market_data.instruments import known_instruments
 from sigmasight_pipeline.market_data.stated import read_factor_definitions, read_sectors
 from sigmasight_pipeline.storage import imports, tables
@@ -129,6 +130,28 @@ def factor_definitions(postgres: PostgresResource, settings: SettingsResource) -
 
 
 @catalog.reference_asset(
+    tables.stress_test_scenarios,
+    GROUP,
+    more="From the file SIGMASIGHT_SCENARIOS_FILE names, else the one that ships: one more is a few lines of YAML "
+    "and a re-run. A scenario with `active: false` is kept and not computed.",
+    deps=[factor_definitions],
+)
+def stress_test_scenarios(postgres: PostgresResource, settings: SettingsResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster inspects the bare class
+    """Write the scenarios of the user's file, else those the package ships."""
+    started = datetime.now(UTC)
+    factors = postgres.database.read(tables.factor_definitions)
+    shipped = resources.files("sigmasight_pipeline.assets").joinpath("stress_scenarios.yaml")
+    with resources.as_file(shipped) as path:
+        stated = read_scenarios(settings.values.scenarios_file or path, factors=factors)
+    frame = validate(tables.stress_test_scenarios, stated)
+    with postgres.database.connect() as connection:
+        changes = merge_rows(
+            connection, tables.stress_test_scenarios, frame, key=("scenario_id",), scope=None, delete_missing=True
+        )
+    return _finished(postgres.database, tables.stress_test_scenarios.name, frame, changes, (), started)
+
+
+@catalog.reference_asset(
     tables.portfolios,
     GROUP,
     more="Applies the imports that wait (`sigmasight import`, `sigmasight import-flows`), together with "
@@ -189,4 +212,4 @@ def instruments(
     return _finished(database, tables.instruments.name, frame, changes, (), started)
 
 
-ASSETS = [trading_sessions, factor_definitions, portfolios, positions, instruments]
+ASSETS = [trading_sessions, factor_definitions, stress_test_scenarios, portfolios, positions, instruments]

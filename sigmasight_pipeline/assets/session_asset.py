@@ -6,6 +6,8 @@ assets that need more than read, compute, check, write (they use ``SessionRun`` 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 
 import dagster as dg
 import polars as pl
@@ -13,22 +15,29 @@ from sqlalchemy import Table
 
 from sigmasight_pipeline.assets import catalog
 from sigmasight_pipeline.assets.resources import PostgresResource, SettingsResource
-from sigmasight_pipeline.assets.session_run import PortfolioConfig, SessionRun
-from sigmasight_pipeline.checks.rules import Rule
+from sigmasight_pipeline.assets.session_run import PortfolioConfig, RowHash, SessionRun
+from sigmasight_pipeline.checks.rules import Rule, Verdict
 from sigmasight_pipeline.settings import Settings
+from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.windows import Read
+
+ROWS_AT_A_TIME = 2_000_000
+"""Rows computed, checked and written together: a few hundred megabytes with everything they are made from."""
 
 
 @dataclass(frozen=True)
 class SessionAsset:
     """A session asset as declared. `engine` is called with ``sessions`` (the run's open sessions), one frame per name
     in `reads`, and `parameters` taken from the settings; it returns the table's columns without provenance. `priced`:
-    its sessions need stored prices (see ``SessionRun.leave_out_unpriced``).
+    its sessions need stored prices (see ``SessionRun.leave_out_unpriced``). `grain`: tables whose sizes multiplied
+    bound the rows of a session; a run whose rows might not fit memory is computed and written in parts. `also`: further
+    tables the engine fills, in the same transaction; it then returns a tuple of frames, the asset's own first, and the
+    rules see the others among their inputs by table name.
     """
 
     table: Table
     reads: Mapping[str, Read]
-    engine: Callable[..., pl.DataFrame]
+    engine: Callable[..., pl.DataFrame | tuple[pl.DataFrame, ...]]
     group: str
     code_version: str
     rules: Sequence[Rule] = ()
@@ -36,6 +45,15 @@ class SessionAsset:
     figures: Mapping[str, pl.Expr] = field(default_factory=dict)
     description: str = ""
     priced: bool = False
+    grain: Sequence[Table] = ()
+    also: Sequence[Table] = ()
+
+    def sessions_at_a_time(self, database: Database) -> int:
+        """How many sessions are computed and written together."""
+        rows = 1
+        for table in self.grain:
+            rows *= max(1, database.count(table))
+        return max(1, ROWS_AT_A_TIME // rows)
 
     @property
     def name(self) -> str:
@@ -44,9 +62,10 @@ class SessionAsset:
 
     def compute(
         self, sessions: Sequence[object], frames: Mapping[str, pl.DataFrame], settings: Settings
-    ) -> pl.DataFrame:
+    ) -> tuple[pl.DataFrame, ...]:
         """Call the engine without Dagster or a database: the one place tests do it too."""
-        return self.engine(sessions=list(sessions), **frames, **self.parameters(settings))
+        found = self.engine(sessions=list(sessions), **frames, **self.parameters(settings))
+        return found if isinstance(found, tuple) else (found,)
 
 
 def session_asset(declared: SessionAsset) -> dg.AssetsDefinition:
@@ -80,12 +99,26 @@ def session_asset(declared: SessionAsset) -> dg.AssetsDefinition:
         )
         if declared.priced:
             run.leave_out_unpriced()
-        frames = run.read_all(declared.reads)
-        # a run of nothing but unscheduled closures has nothing to compute, and removes what was there
-        computed = declared.compute(run.sessions, frames, run.settings) if run.sessions else run.nothing()
-        frame = run.write(run.stamped(computed))
-        verdicts = run.judge(declared.rules, frame, frames)
-        run.annotate(frame, declared.figures)
-        return run.result(frame, verdicts)
+        parts = run.parts(declared.sessions_at_a_time(run.database))
+        written, verdicts = zip(*(_materialize(declared, part) for part in parts), strict=True)
+        return run.result(sum(written, RowHash()), [reduce(add, of_rule) for of_rule in zip(*verdicts, strict=True)])
 
     return compute
+
+
+def _materialize(declared: SessionAsset, run: SessionRun) -> tuple[RowHash, list[Verdict]]:
+    """Read, compute, check, write and report the sessions of `run`."""
+    frames = run.read_all(declared.reads)
+    written = [run.for_table(table) for table in (declared.table, *declared.also)]
+    # a run of nothing but unscheduled closures has nothing to compute, and removes what was there
+    computed = (
+        declared.compute(run.sessions, frames, run.settings)
+        if run.sessions
+        else tuple(own.nothing() for own in written)
+    )
+    stamped = [(own.table, run.stamped(frame)) for own, frame in zip(written, computed, strict=True)]
+    frame, *others = run.write_all(stamped, sessions=run.requested)
+    beside = {str(table.name): other for table, other in zip(declared.also, others, strict=True)}
+    verdicts = run.judge(declared.rules, frame, {**frames, **beside})
+    run.annotate(frame, declared.figures)
+    return sum((RowHash.of(other) for other in others), RowHash.of(frame)), verdicts

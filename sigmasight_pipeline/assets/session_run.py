@@ -10,6 +10,7 @@ import copy
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 import dagster as dg
@@ -26,7 +27,20 @@ from sigmasight_pipeline.storage import tables, windows
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.frames import empty_frame
 from sigmasight_pipeline.storage.partitions import append_rows, replace_sessions
+from sigmasight_pipeline.storage.upkeep import priced_sessions
 from sigmasight_pipeline.storage.windows import Read
+
+LIMITS = (
+    "large_move",
+    "split_tolerance",
+    "coverage_error",
+    "coverage_warning",
+    "regression_window",
+    "min_observations",
+    "winsorize_min_symbols",
+    "min_coverage",
+)
+"""Settings the rules judge by, handed to them under these names."""
 
 
 class ReferenceNotReadyError(RuntimeError):
@@ -116,11 +130,7 @@ class SessionRun:
         A backfill launched in the Dagster UI reaches through look-backs to sessions nobody has loaded prices of yet;
         valued at carried prices, they would look like a market that stood still. Raises UnpricedSessionsError.
         """
-        found = self.database.query(
-            "SELECT DISTINCT session_date FROM sigmasight.daily_prices WHERE session_date BETWEEN %s AND %s",
-            (self.first, self.last),
-        )
-        priced = set(found["session_date"])
+        priced = priced_sessions(self.database, self.first, self.last)
         unpriced = [day for day in self.sessions if day not in priced]
         if unpriced and (not priced or unpriced[0] < max(priced)):
             raise UnpricedSessionsError(unpriced)
@@ -142,6 +152,20 @@ class SessionRun:
         other = copy.copy(self)
         other.table = table
         return other
+
+    def parts(self, sessions_at_a_time: int) -> list[SessionRun]:
+        """The run in parts of so many sessions, each to be computed and written by itself."""
+        starts = range(0, len(self.requested), sessions_at_a_time)
+        return [self._part(self.requested[start : start + sessions_at_a_time]) for start in starts]
+
+    def _part(self, requested: list[date]) -> SessionRun:
+        part = copy.copy(self)
+        part.requested = requested
+        part.sessions, part.closed, part.unpriced = (
+            [day for day in days if requested[0] <= day <= requested[-1]]
+            for days in (self.sessions, self.closed, self.unpriced)
+        )
+        return part
 
     def read(self, read: Read) -> pl.DataFrame:
         """The rows a declared read stands for, for this run's sessions and portfolios."""
@@ -207,12 +231,7 @@ class SessionRun:
             inputs=inputs,
             database=self.database,
             portfolio_ids=self.portfolio_ids,
-            limits={
-                "large_move": self.settings.large_move,
-                "split_tolerance": self.settings.split_tolerance,
-                "coverage_error": self.settings.coverage_error,
-                "coverage_warning": self.settings.coverage_warning,
-            },
+            limits={name: float(getattr(self.settings, name)) for name in LIMITS},
         )
         verdicts = [rule.verdict(judged) for rule in rules]
         checked_at = datetime.now(UTC)
@@ -248,29 +267,53 @@ class SessionRun:
             self.context.add_asset_metadata(metadata, self.table.name, partition_key=session.isoformat())
 
     def result(
-        self, frame: pl.DataFrame, verdicts: Sequence[Verdict], metadata: Mapping[str, int] | None = None
+        self,
+        written: pl.DataFrame | RowHash,
+        verdicts: Sequence[Verdict],
+        metadata: Mapping[str, int] | None = None,
     ) -> dg.MaterializeResult[None]:
         """The materialisation: what was written, how long it took, and the check results."""
+        content = RowHash.of(written) if isinstance(written, pl.DataFrame) else written
         seconds = time.monotonic() - self.started
         name = self.table.name
-        progress.report(progress.StepDone(name, self.first, self.last, frame.height, seconds))
+        progress.report(progress.StepDone(name, self.first, self.last, content.rows, seconds))
         return dg.MaterializeResult(
             asset_key=name,
             metadata={
-                "rows_written": frame.height,
+                "rows_written": content.rows,
                 "sessions": len(self.sessions),
                 "seconds": round(seconds, 3),
                 **(metadata or {}),
             },
             check_results=[verdict.dagster_result(name) for verdict in verdicts],
-            data_version=dg.DataVersion(content_hash(frame)),
+            data_version=dg.DataVersion(content.digest),
         )
 
 
+@dataclass(frozen=True)
+class RowHash:
+    """What rows hash to without their provenance, whatever their order; hashes of parts add up to that of the whole."""
+
+    rows: int = 0
+    total: int = 0
+
+    @classmethod
+    def of(cls, frame: pl.DataFrame) -> RowHash:
+        """The hash of a frame."""
+        identity = frame.drop([c for c in (*tables.PROVENANCE, "fetched_at") if c in frame.columns])
+        if identity.is_empty():
+            return cls()
+        return cls(identity.height, int(identity.hash_rows(seed=0).cast(pl.UInt128).sum()))
+
+    def __add__(self, other: RowHash) -> RowHash:
+        return RowHash(self.rows + other.rows, self.total + other.total)
+
+    @property
+    def digest(self) -> str:
+        """A short text: equal content, equal data version."""
+        return hashlib.sha256(f"{self.rows}:{self.total}".encode()).hexdigest()[:16] if self.rows else "empty"
+
+
 def content_hash(frame: pl.DataFrame) -> str:
-    """A hash of the rows without their provenance and whatever their order: equal content, equal data version."""
-    identity = frame.drop([c for c in (*tables.PROVENANCE, "fetched_at") if c in frame.columns])
-    if identity.is_empty():
-        return "empty"
-    total = identity.hash_rows(seed=0).cast(pl.UInt128).sum()
-    return hashlib.sha256(f"{identity.height}:{total}".encode()).hexdigest()[:16]
+    """The digest of a frame's rows."""
+    return RowHash.of(frame).digest

@@ -4,23 +4,24 @@ What belongs here: declarations of what each reads, the engine it calls and its 
 depends on its own previous session. What does not: formulas.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import date
 
 import dagster as dg
 import polars as pl
-import psycopg
 
 from sigmasight_pipeline.assets import catalog
 from sigmasight_pipeline.assets.resources import PostgresResource, SettingsResource
 from sigmasight_pipeline.assets.session_asset import SessionAsset, session_asset
 from sigmasight_pipeline.assets.session_run import PortfolioConfig, SessionRun
-from sigmasight_pipeline.calculations import exposures, priced_book, snapshots
+from sigmasight_pipeline.calculations import exposures, group_exposures, priced_book, snapshots
 from sigmasight_pipeline.calculations.priced_book import VolatilityRules
+from sigmasight_pipeline.checks import exposures as exposure_rules
+from sigmasight_pipeline.checks import greeks as greeks_rules
 from sigmasight_pipeline.checks import valuation as rules
 from sigmasight_pipeline.settings import Settings, get_settings
 from sigmasight_pipeline.storage import tables, windows
-from sigmasight_pipeline.storage.partitions import reference_lock
+from sigmasight_pipeline.storage.upkeep import keep_equity, newest_snapshots
 from sigmasight_pipeline.storage.windows import Read, as_of, last_known, look_back, on_sessions, until
 
 GROUP = "valuation"
@@ -57,19 +58,19 @@ _MARKET: dict[str, Read] = {
 
 GREEKS = SessionAsset(
     table=tables.position_greeks,
-    reads={**_BOOK, **_MARKET},
+    reads={**_BOOK, **_MARKET, "position_values": on_sessions(tables.position_values)},
     engine=priced_book.book_greeks,
     group=GROUP,
     priced=True,
-    code_version="1",
-    rules=[rules.GREEKS_ROWS, rules.FALLBACK_VOLATILITY, rules.DEFAULT_RATE],
+    code_version="2",
+    rules=greeks_rules.POSITION_GREEKS,
     parameters=lambda settings: {"volatility": _volatility(settings)},
     figures={
         "options": pl.col("vol_source").is_not_null().sum(),
         "share_of_options_with_implied_volatility": (pl.col("vol_source") == "implied").sum()
         / pl.col("vol_source").is_not_null().sum().replace(0, None),
     },
-    description="The Greeks themselves and what is delta-adjusted are NULL with status `not_built` in this version.",
+    description="In the units traders quote: theta a calendar day, vega a volatility point, rho a percentage point.",
 )
 
 VALUES = SessionAsset(
@@ -100,16 +101,39 @@ EXPOSURES = SessionAsset(
     reads={
         **_BOOK,
         "position_values": on_sessions(tables.position_values),
+        "position_greeks": on_sessions(tables.position_greeks),
     },
     engine=exposures.portfolio_exposures,
     group=GROUP,
     priced=True,
-    code_version="1",
-    rules=rules.EXPOSURES,
+    code_version="2",
+    rules=exposure_rules.EXPOSURES,
+    parameters=lambda settings: {"min_coverage": settings.min_coverage},
     figures={
         "gross_exposure": pl.col("gross_exposure").sum(),
         "net_exposure": pl.col("net_exposure").sum(),
+        "delta_adjusted_net": pl.col("delta_adjusted_net").sum(),
+        "vega": pl.col("vega").sum(),
     },
+)
+
+GROUPS = SessionAsset(
+    table=tables.group_exposures,
+    reads={
+        **_BOOK,
+        "instruments": as_of(tables.instruments),
+        "tags": as_of(tables.tags),
+        "position_tags": as_of(tables.position_tags),
+        "position_values": on_sessions(tables.position_values),
+        "position_greeks": on_sessions(tables.position_greeks),
+    },
+    engine=group_exposures.group_exposures,
+    group=GROUP,
+    priced=True,
+    code_version="1",
+    rules=exposure_rules.GROUP_EXPOSURES,
+    figures={"groups": pl.struct("group_kind", "group_name").n_unique()},
+    grain=(tables.positions,),
 )
 
 _SNAPSHOT_READS: dict[str, Read] = {
@@ -119,38 +143,15 @@ _SNAPSHOT_READS: dict[str, Read] = {
     "flows": as_of(tables.portfolio_cash_flows),
 }
 
+SNAPSHOTS_VERSION = "2"
+
 CHAIN_FIGURES = ("net_asset_value", "cash_balance", "cumulative_pnl", "cumulative_return", "high_water_mark")
 """What the next session's snapshot is made from: where one of these changes, the sessions after it change too."""
 
 
-def _write_equity(opening_cash: pl.DataFrame) -> Callable[[psycopg.Connection], None]:
-    """What keeps `portfolios` equal to the newest snapshot, inside the transaction that writes the snapshots."""
-
-    def write(connection: psycopg.Connection) -> None:
-        reference_lock(connection)
-        connection.execute(
-            "UPDATE sigmasight.portfolios p SET equity_balance = n.net_asset_value, equity_as_of = n.session_date "
-            "FROM (SELECT DISTINCT ON (portfolio_id) portfolio_id, session_date, net_asset_value "
-            "FROM sigmasight.portfolio_snapshots ORDER BY portfolio_id, session_date DESC) n "
-            "WHERE n.portfolio_id = p.portfolio_id "
-            "AND (p.equity_balance, p.equity_as_of) IS DISTINCT FROM (n.net_asset_value, n.session_date)"
-        )
-        for portfolio_id, cash in opening_cash.select("portfolio_id", "opening_cash").iter_rows():
-            connection.execute(
-                "UPDATE sigmasight.portfolios SET opening_cash = %s WHERE portfolio_id = %s",
-                (cash, portfolio_id),
-            )
-
-    return write
-
-
 def _newest_stored(run: SessionRun) -> dict[int, date]:
     """Newest stored snapshot of every portfolio of the run."""
-    rows = run.database.query(
-        "SELECT portfolio_id, max(session_date) AS newest FROM sigmasight.portfolio_snapshots GROUP BY 1"
-    )
-    newest = dict(zip(rows["portfolio_id"], rows["newest"], strict=True))
-    wanted = run.portfolio_ids
+    newest, wanted = newest_snapshots(run.database), run.portfolio_ids
     return newest if wanted is None else {key: day for key, day in newest.items() if key in wanted}
 
 
@@ -172,6 +173,7 @@ def _chain_changed(computed: pl.DataFrame, stored: pl.DataFrame) -> bool:
     "one in the same transaction, which also keeps `portfolios.equity_balance`.",
     engine=snapshots.portfolio_snapshots,
     rules=rules.SNAPSHOTS,
+    code_version=SNAPSHOTS_VERSION,
     filtered=True,
 )
 def portfolio_snapshots(
@@ -186,7 +188,7 @@ def portfolio_snapshots(
         postgres.database,
         settings.values,
         tables.portfolio_snapshots,
-        code_version="1",
+        code_version=SNAPSHOTS_VERSION,
         portfolios=config.portfolios,
     )
     run.leave_out_unpriced()
@@ -203,7 +205,7 @@ def portfolio_snapshots(
     ):
         continued, sessions = _continued(run, frame, later)
         frame = pl.concat([frame, *continued])
-    frame = run.write(run.stamped(frame), sessions=sessions, before_commit=_write_equity(result.opening_cash))
+    frame = run.write(run.stamped(frame), sessions=sessions, before_commit=keep_equity(result.opening_cash))
     verdicts = run.judge(rules.SNAPSHOTS, frame, frames)
     run.annotate(
         frame,
@@ -257,8 +259,9 @@ def _continued(
 
 
 ASSETS = [
-    session_asset(GREEKS),
     session_asset(VALUES),
+    session_asset(GREEKS),
     session_asset(EXPOSURES),
+    session_asset(GROUPS),
     portfolio_snapshots,
 ]

@@ -1,12 +1,13 @@
-"""Black-Scholes-Merton for European options on whole arrays: price and implied volatility.
+"""Black-Scholes-Merton for European options on whole arrays: price and Greeks.
 
-What belongs here: the formulas themselves, per underlying unit, on NumPy arrays that broadcast. What does
-not: which volatility, rate or price an option is given (``option_volatility``), and anything about positions.
+What belongs here: the formulas themselves, per underlying unit, on NumPy arrays that broadcast, and what the inversion
+(``implied_volatility``) shares with them. What does not: which volatility, rate or price an option is given
+(``option_volatility``), and anything about positions (``position_greeks``).
 
 Units everywhere: prices in currency per underlying unit, `time` in years, `rate` and `dividend_yield`
 continuously compounded decimals, `volatility` annual decimal (0.2 is 20 %).
 
-Both functions work on the normalised out-of-the-money option (Jäckel, "Let's Be Rational", Wilmott 2015):
+Prices are of the normalised out-of-the-money option (Jäckel, "Let's Be Rational", Wilmott 2015):
 with the discounted spot S' = S exp(-qT) and strike K' = K exp(-rT), x = -abs(ln(S'/K')) and
 s = volatility sqrt(T),
 
@@ -19,60 +20,41 @@ element depends on its own inputs alone, to the bit, however many others share t
 
 from __future__ import annotations
 
-from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import erfcx, ndtr, ndtri
+from scipy.special import erfcx, ndtr
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-_SQRT_2 = float(np.sqrt(2.0))
-_SQRT_2_PI = float(np.sqrt(2.0 * np.pi))
+SQRT_2 = float(np.sqrt(2.0))
+SQRT_2_PI = float(np.sqrt(2.0 * np.pi))
 
-STEP_TOLERANCE = 1e-5
-"""A relative step this small ends the iteration: of fourth order, it leaves an error far below rounding."""
+DAYS_PER_YEAR = 365.0
+"""Calendar days of a year: the unit of `time`, and of theta."""
 
-BRACKET_TOLERANCE = 1e-15
-"""A bracket this narrow (relative where s > 1) ends it too: nothing lies between its ends but rounding."""
+POINTS = 100.0
+"""Percentage points of 1: vega is per volatility point, rho per percentage point of the rate."""
 
-ROUNDING = 4.0 * float(np.finfo(np.float64).eps)
-"""Relative error of an intrinsic value or upper bound: a smaller time value prices no volatility."""
-
-BLOCK = 8_192
-"""Options inverted at a time, so that the working arrays stay in the processor's cache."""
+BLOCK = 4_096
+"""Options computed at a time, so that the working arrays stay in the processor's cache."""
 
 
-class ImpliedVolatilityStatus(IntEnum):
-    """Outcome of inverting one price; every one but OK goes with a NaN volatility."""
+class Greeks(NamedTuple):
+    """Sensitivities of the price of one underlying unit of long options, in the broadcast shape of the arguments."""
 
-    OK = 0
-    BELOW_INTRINSIC = 1
-    """Price below the discounted intrinsic value: no volatility gives it."""
-    ABOVE_UPPER_BOUND = 2
-    """Price at or above what the option can ever be worth (S' for a call, K' for a put)."""
-    NO_TIME_VALUE = 3
-    """Price equal to the intrinsic value within rounding: any small volatility gives it."""
-    EXPIRED = 4
-    """Time to expiry zero or negative."""
-    BAD_INPUT = 5
-    """An input missing or not finite, spot or strike not positive, or price negative."""
-    NOT_CONVERGED = 6
-    """`max_iterations` used up."""
-
-    @property
-    def code(self) -> str:
-        """The status as stored in tables: `ok`, `below_intrinsic`, ..."""
-        return self.name.lower()
-
-
-class ImpliedVolatility(NamedTuple):
-    """Volatilities, NaN where there is none, and their ImpliedVolatilityStatus as int8."""
-
-    volatility: Floats
-    status: NDArray[np.int8]
+    delta: Floats
+    """Per 1.00 of the underlying."""
+    gamma: Floats
+    """Change of delta per 1.00 of the underlying."""
+    theta: Floats
+    """Per calendar day that passes."""
+    vega: Floats
+    """Per volatility point (0.01)."""
+    rho: Floats
+    """Per percentage point (0.01) of the continuously compounded rate."""
 
 
 def price(
@@ -90,15 +72,15 @@ def price(
     the discounted forward. NaN where an input is not finite, spot or strike is not positive, or time or
     volatility is negative. Source: Merton (1973); Hull, "Options, Futures, and Other Derivatives", ch. 17.
     """
-    is_call, (spots, strikes, years, rates, volatilities, yields), shape = _flattened(
+    is_call, (spots, strikes, years, rates, volatilities, yields), shape = flattened(
         is_call, spot, strike, time, rate, volatility, dividend_yield
     )
-    contracts = _Contracts(is_call, spots, strikes, years, rates, yields)
+    contracts = Contracts(is_call, spots, strikes, years, rates, yields)
     with np.errstate(all="ignore"):
-        bounds = _Bounds.of(contracts)
-        valid = contracts.valid() & np.isfinite(volatilities) & (years >= 0.0) & (volatilities >= 0.0)
+        bounds = Bounds.of(contracts)
+        valid = contracts.priced(volatilities)
         s = volatilities * np.sqrt(years)
-        terms = _Terms.of(bounds.x, np.where(s > 0.0, s, 1.0))
+        terms = Terms.of(bounds.x, np.where(s > 0.0, s, 1.0))
         density = 0.5 * bounds.scale * np.exp(terms.exponent)
         small = bounds.x * -2.0 >= s * s
         time_value = np.where(
@@ -111,40 +93,67 @@ def price(
     return value.reshape(shape)
 
 
-def implied_volatility(
+def greeks(
     is_call: ArrayLike,
-    price: ArrayLike,
     spot: ArrayLike,
     strike: ArrayLike,
     time: ArrayLike,
     rate: ArrayLike,
+    volatility: ArrayLike,
     dividend_yield: ArrayLike = 0.0,
-    *,
-    max_iterations: int = 100,
-) -> ImpliedVolatility:
-    """Volatility at which `price()` of the option is `price`, with a status per element (broadcast shape).
+) -> Greeks:
+    """Greeks of European options per underlying unit, in the broadcast shape of the arguments; units as mibian's.
 
-    Accurate to 1e-9, or to what the rounding of `price` itself allows where vega is tiny. Below the
-    inflection point s = sqrt(2 abs(x)) the equation is solved for ln b, above it for ln(exp(x/2) - b): both
-    are nearly straight close to the solution. The first guess inverts Bachelier's formula (below) or scales
-    the normal tail (above); Householder steps of third order follow, inside a bracket that is halved where a
-    step would leave it.
-    Two steps are the rule, so `max_iterations` is a safeguard only.
+    With phi = 1 for a call and -1 for a put, n and N the normal density and distribution:
+    delta = phi exp(-qT) N(phi d1), gamma = exp(-qT) n(d1) / (S volatility sqrt(T)),
+    vega = S exp(-qT) n(d1) sqrt(T) / 100, rho = phi T K exp(-rT) N(phi d2) / 100,
+    theta = (q S delta - phi r K exp(-rT) N(phi d2) - S exp(-qT) n(d1) volatility / (2 sqrt(T))) / 365.
+
+    Expired (zero time): all 0. Zero volatility: the limits, those of the discounted forward in the money and 0
+    out of it; gamma at the money forward has none and is infinite. NaN where `price` is NaN.
+    Source: Hull, "Options, Futures, and Other Derivatives", ch. 19; Haug, "The Complete Guide to Option Pricing
+    Formulas", ch. 2.
     """
-    is_call, (prices, spots, strikes, years, rates, yields), shape = _flattened(
-        is_call, price, spot, strike, time, rate, dividend_yield
+    is_call, (spots, strikes, years, rates, volatilities, yields), shape = flattened(
+        is_call, spot, strike, time, rate, volatility, dividend_yield
     )
-    contracts = _Contracts(is_call, spots, strikes, years, rates, yields)
-    volatility = np.empty(prices.size)
-    status = np.empty(prices.size, dtype=np.int8)
+    contracts = Contracts(is_call, spots, strikes, years, rates, yields)
+    result = np.empty((len(Greeks._fields), spots.size))
     with np.errstate(all="ignore"):
-        for start in range(0, prices.size, BLOCK):
+        for start in range(0, spots.size, BLOCK):
             part = slice(start, start + BLOCK)
-            volatility[part], status[part] = _invert(contracts.part(part), prices[part], max_iterations)
-    return ImpliedVolatility(volatility.reshape(shape), status.reshape(shape))
+            _differentiate(contracts.part(part), volatilities[part], result[:, part])
+    return Greeks(*(row.reshape(shape) for row in result))
 
 
-def _flattened(is_call: ArrayLike, *values: ArrayLike) -> tuple[Mask, list[Floats], tuple[int, ...]]:
+def _differentiate(contracts: Contracts, volatility: Floats, result: Floats) -> None:
+    """Write the Greeks of a block into the rows of `result`, (5, options)."""
+    is_call, spot, strike, time, rate, dividend_yield = contracts
+    sign = 2.0 * is_call - 1.0
+    root = np.sqrt(time)
+    s = volatility * root
+    carry = np.exp(-dividend_yield * time)
+    log_moneyness = np.log(spot / strike) + (rate - dividend_yield) * time
+    h = log_moneyness / s
+    h[(log_moneyness == 0.0) & (s == 0.0)] = 0.0
+    d1 = h + 0.5 * s
+    density = carry / SQRT_2_PI * np.exp(-0.5 * d1 * d1)
+    dollar_density = spot * density
+    delta = sign * carry * ndtr(sign * d1)
+    owed = sign * strike * np.exp(-rate * time) * ndtr(sign * (h - 0.5 * s))
+    gamma = density / (spot * s)
+    gamma[density == 0.0] = 0.0
+    decay = 0.5 * dollar_density * volatility / root
+    result[0] = delta
+    result[1] = gamma
+    result[2] = (dividend_yield * spot * delta - rate * owed - decay) / DAYS_PER_YEAR
+    result[3] = dollar_density * root / POINTS
+    result[4] = owed * time / POINTS
+    result[:, time == 0.0] = 0.0
+    result[:, ~contracts.priced(volatility)] = np.nan
+
+
+def flattened(is_call: ArrayLike, *values: ArrayLike) -> tuple[Mask, list[Floats], tuple[int, ...]]:
     """Flags and values broadcast together, each one-dimensional and contiguous, and the shape they had.
 
     Contiguous, because NumPy may take another code path, with another last bit, through a strided array.
@@ -156,7 +165,7 @@ def _flattened(is_call: ArrayLike, *values: ArrayLike) -> tuple[Mask, list[Float
     return flags, numbers, arrays[0].shape
 
 
-class _Contracts(NamedTuple):
+class Contracts(NamedTuple):
     """Options without their price and volatility, one-dimensional and contiguous."""
 
     is_call: Mask
@@ -166,10 +175,10 @@ class _Contracts(NamedTuple):
     rate: Floats
     dividend_yield: Floats
 
-    def part(self, rows: slice) -> _Contracts:
+    def part(self, rows: slice) -> Contracts:
         """The options of `rows`."""
         numbers = (self.spot, self.strike, self.time, self.rate, self.dividend_yield)
-        return _Contracts(self.is_call[rows], *(number[rows] for number in numbers))
+        return Contracts(self.is_call[rows], *(number[rows] for number in numbers))
 
     def valid(self) -> Mask:
         """Whether the numbers are finite, and spot and strike positive."""
@@ -177,8 +186,12 @@ class _Contracts(NamedTuple):
         finite: Mask = np.logical_and.reduce([np.isfinite(number) for number in numbers])
         return finite & (self.spot > 0.0) & (self.strike > 0.0)
 
+    def priced(self, volatility: Floats) -> Mask:
+        """Whether they have a price at `volatility`: valid, and neither time nor volatility negative or infinite."""
+        return self.valid() & np.isfinite(volatility) & (self.time >= 0.0) & (volatility >= 0.0)
 
-class _Bounds(NamedTuple):
+
+class Bounds(NamedTuple):
     """What is known of an option whatever its volatility."""
 
     x: Floats
@@ -191,7 +204,8 @@ class _Bounds(NamedTuple):
     """sqrt(S'K'), the unit of b."""
 
     @classmethod
-    def of(cls, contracts: _Contracts) -> _Bounds:
+    def of(cls, contracts: Contracts) -> Bounds:
+        """The bounds of each option."""
         is_call, spot, strike, time, rate, dividend_yield = contracts
         discounted_spot = spot * np.exp(-dividend_yield * time)
         discounted_strike = strike * np.exp(-rate * time)
@@ -204,7 +218,7 @@ class _Bounds(NamedTuple):
         )
 
 
-class _Terms(NamedTuple):
+class Terms(NamedTuple):
     """The parts of b(x, s), with h = x/s and t = s/2; none overflows or loses relative precision.
 
     b = exp(exponent) (near - far) / 2 where h + t <= 0, else exp(x/2) - b = exp(exponent) (near + far) / 2.
@@ -215,140 +229,12 @@ class _Terms(NamedTuple):
     exponent: Floats
 
     @classmethod
-    def of(cls, x: Floats, s: Floats) -> _Terms:
+    def of(cls, x: Floats, s: Floats) -> Terms:
+        """The terms at each x and s > 0."""
         h = x / s
         t = 0.5 * s
         return cls(
-            near=erfcx(np.abs(h + t) / _SQRT_2),
-            far=erfcx((t - h) / _SQRT_2),
+            near=erfcx(np.abs(h + t) / SQRT_2),
+            far=erfcx((t - h) / SQRT_2),
             exponent=-0.5 * (h * h + t * t),
         )
-
-
-def _invert(contracts: _Contracts, prices: Floats, max_iterations: int) -> tuple[Floats, NDArray[np.int8]]:
-    """The volatility (NaN where there is none) and the status of each option."""
-    bounds = _Bounds.of(contracts)
-    time_value = prices - bounds.intrinsic
-    room = bounds.upper - prices
-    # Only the intrinsic value carries rounding: out of the money the price is all time value.
-    noise = np.where(bounds.intrinsic > 0.0, ROUNDING * (bounds.intrinsic + bounds.upper), 0.0)
-    valid = contracts.valid() & np.isfinite(prices) & (prices >= 0.0)
-    valid &= np.isfinite(bounds.x) & np.isfinite(bounds.scale) & (bounds.scale > 0.0)
-    status = np.select(
-        [
-            ~valid,
-            contracts.time <= 0.0,
-            time_value < -noise,
-            time_value <= noise,
-            room <= ROUNDING * bounds.upper,
-        ],
-        [
-            ImpliedVolatilityStatus.BAD_INPUT,
-            ImpliedVolatilityStatus.EXPIRED,
-            ImpliedVolatilityStatus.BELOW_INTRINSIC,
-            ImpliedVolatilityStatus.NO_TIME_VALUE,
-            ImpliedVolatilityStatus.ABOVE_UPPER_BOUND,
-        ],
-        ImpliedVolatilityStatus.OK,
-    ).astype(np.int8)
-    solvable = np.flatnonzero(status == ImpliedVolatilityStatus.OK)
-    s = _total_volatility(
-        bounds.x[solvable],
-        np.log(time_value[solvable]) - np.log(bounds.scale[solvable]),
-        np.log(room[solvable]) - np.log(bounds.scale[solvable]),
-        max_iterations,
-    )
-    volatility = np.full(prices.size, np.nan)
-    volatility[solvable] = s / np.sqrt(contracts.time[solvable])
-    status[solvable[~np.isfinite(s)]] = ImpliedVolatilityStatus.NOT_CONVERGED
-    return volatility, status
-
-
-def _total_volatility(x: Floats, log_value: Floats, log_room: Floats, max_iterations: int) -> Floats:
-    """s with ln b(x, s) = `log_value` and ln(exp(x/2) - b(x, s)) = `log_room`; NaN where the steps ran out.
-
-    Every step works on the elements still moving; none of them sees another.
-    """
-    inflection = np.sqrt(-2.0 * x)
-    corner = erfcx(np.sqrt(-x))
-    log_corner_value = 0.5 * x + np.log(0.5 * (1.0 - corner))
-    log_corner_room = 0.5 * x + np.log(0.5 * (1.0 + corner))
-    below = log_value < log_corner_value
-    above = ~below
-    # b(x, s) <= b(0, s) <= s / sqrt(2 pi), which keeps the guess off zero for an option at the money.
-    least = _SQRT_2_PI * np.exp(log_value[above])
-    tail = np.exp(log_room[above] - log_corner_room[above]) * ndtr(-0.5 * inflection[above])
-    s = np.empty(x.size)
-    s[below] = np.minimum(_bachelier_guess(x[below], log_value[below]), inflection[below])
-    s[above] = np.maximum(-2.0 * ndtri(tail), least)
-    low = np.where(below, 0.0, np.minimum(inflection, s))
-    high = np.where(below, inflection, np.inf)
-    target = np.where(below, log_value, log_room)
-    side = np.where(below, -1.0, 1.0)
-
-    solution = np.full(x.size, np.nan)
-    moving = np.arange(x.size)
-    for _ in range(max_iterations):
-        excess, newton, factor = _householder_step(x, s, target, side)
-        low = np.where(excess < 0.0, s, low)
-        high = np.where(excess > 0.0, s, high)
-        proposed = s + newton * factor
-        inside = (proposed >= low) & (proposed <= high)
-        halved = np.where(np.isfinite(high), 0.5 * (low + high), 2.0 * s)
-        settled = inside & (np.abs(newton) <= STEP_TOLERANCE * s)
-        done = settled | (excess == 0.0) | (high - low <= BRACKET_TOLERANCE * np.maximum(s, 1.0))
-        solution[moving[done]] = np.where(settled, proposed, s)[done]
-        left = ~done
-        if not left.any():
-            break
-        s = np.where(inside, proposed, halved)
-        if done.any():
-            moving, x, s, target, side = moving[left], x[left], s[left], target[left], side[left]
-            low, high = low[left], high[left]
-    return solution
-
-
-def _householder_step(x: Floats, s: Floats, target: Floats, side: Floats) -> tuple[Floats, Floats, Floats]:
-    """How far ln b (side -1) or -ln(exp(x/2) - b) (side 1) exceeds its target at s, and the step to its zero: Newton's,
-    and the factor that makes it Householder's.
-
-    With v = (ln g)' of the solved function g, and q = b''/b' = x^2/s^3 - s/4: (ln g)''/v = q - v and
-    (ln g)'''/v = b'''/b' - 3 q v + 2 v^2.
-    """
-    terms = _Terms.of(x, s)
-    half = 0.5 * (terms.near + side * terms.far)
-    excess = -side * (terms.exponent + np.log(half) - target)
-    slope = 1.0 / (_SQRT_2_PI * half)
-    v = -side * slope
-    h_over_s_squared = (x / s / s) ** 2
-    q = h_over_s_squared * s - 0.25 * s
-    second = q - v
-    third = q * q - 3.0 * h_over_s_squared - 0.25 - 3.0 * q * v + 2.0 * v * v
-    newton = -excess / slope
-    # Close to the solution the factor is close to 1; far off, `third` is a difference of huge numbers, and a factor
-    # near 0 would pass for convergence.
-    factor = (1.0 + 0.5 * newton * second) / (1.0 + newton * (second + newton * third / 6.0))
-    return excess, newton, np.clip(factor, 0.25, 4.0)
-
-
-def _bachelier_table() -> tuple[Floats, Floats]:
-    """ln G and ln u for G(u) = n(u)/u - N(-u), both ascending in ln G.
-
-    For small s the normalised value is Bachelier's, b = abs(x) G(abs(x)/s).
-    """
-    log_u = np.linspace(np.log(60.0), np.log(1e-9), 2500)
-    u = np.exp(log_u)
-    ratio = 1.0 / u - np.sqrt(0.5 * np.pi) * erfcx(u / _SQRT_2)
-    return -0.5 * u * u + np.log(ratio / _SQRT_2_PI), log_u
-
-
-_LOG_BACHELIER, _LOG_DEPTH = _bachelier_table()
-
-
-def _bachelier_guess(x: Floats, log_value: Floats) -> Floats:
-    """s at which Bachelier's formula gives the normalised value, by table: some per cent off for usual x."""
-    wanted = log_value - np.log(-x)
-    upper = np.clip(np.searchsorted(_LOG_BACHELIER, wanted), 1, _LOG_BACHELIER.size - 1)
-    left, right = _LOG_BACHELIER[upper - 1], _LOG_BACHELIER[upper]
-    share = np.clip((wanted - left) / (right - left), 0.0, 1.0)
-    return -x / np.exp(_LOG_DEPTH[upper - 1] * (1.0 - share) + _LOG_DEPTH[upper] * share)

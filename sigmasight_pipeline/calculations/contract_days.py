@@ -15,7 +15,7 @@ import polars as pl
 
 from sigmasight_pipeline.calculations.contracts import Contract, listings, own_quotes
 from sigmasight_pipeline.calculations.holdings import window
-from sigmasight_pipeline.calculations.money import MILLIONTHS, PRICE, from_units
+from sigmasight_pipeline.calculations.money import PRICE, from_units
 from sigmasight_pipeline.calculations.prices import PriceBook, stock_observations, symbol_series
 from sigmasight_pipeline.calculations.timeline import to_dates
 
@@ -94,8 +94,7 @@ def contract_days(
         "expiration_date",
         pl.col("close").cast(pl.Float64),
         vendor_volatility="implied_volatility",
-        underlying_price=pl.when("known").then(
-            pl.col("underlying_price_exact").to_physical().cast(pl.Float64) / MILLIONTHS
-        ),
+        # a cast rounds once; a division by a constant would not give every frame the same last bit
+        underlying_price=pl.when("known").then(pl.col("underlying_price_exact").cast(pl.Float64)),
         underlying_price_exact=pl.when("known").then("underlying_price_exact"),
     )

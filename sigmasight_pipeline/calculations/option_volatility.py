@@ -1,8 +1,8 @@
 """Which volatility and rate each option contract is modelled with, and the model price that follows.
 
 What belongs here: the order implied, carried, vendor, historical, fallback; the Treasury rate for a time to
-expiry; the model price per underlying unit. What does not: the formulas (``black_scholes``), which contracts
-there are (``contracts``, ``contract_days``), and the order of prices a position is valued at (``valuation``).
+expiry; the model price per underlying unit. What does not: the formulas (``black_scholes``, ``implied_volatility``),
+which contracts there are (``contracts``, ``contract_days``), and the order of prices of a position (``valuation``).
 
 The result for session D reads the contract's rows of D and `max_carried_volatility_age` sessions before, the
 returns of `historical_lookback` and the yields of `yield_lookback` sessions ending with D. Given these, computing
@@ -19,14 +19,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from sigmasight_pipeline.calculations import black_scholes
-from sigmasight_pipeline.calculations.black_scholes import ImpliedVolatilityStatus
+from sigmasight_pipeline.calculations.black_scholes import DAYS_PER_YEAR, price
+from sigmasight_pipeline.calculations.implied_volatility import ImpliedVolatilityStatus, implied_volatility
 from sigmasight_pipeline.calculations.timeline import IntArray, day_numbers
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-DAYS_PER_YEAR = 365.0
 SESSIONS_PER_YEAR = 252
 
 TENOR_DAYS = {
@@ -173,9 +172,7 @@ def model_options(
 
     is_call = (days["option_kind"] == "C").to_numpy()
     strike, spot = _floats(days["strike_price"]), _floats(days["underlying_price"])
-    implied, status = black_scholes.implied_volatility(
-        is_call, _floats(days["close"]), spot, strike, time, rate, dividend_yield
-    )
+    implied, status = implied_volatility(is_call, _floats(days["close"]), spot, strike, time, rate, dividend_yield)
     expired = days_left == 0
     status = np.where(expired, ImpliedVolatilityStatus.EXPIRED, status)
     reported = expired | days["close"].is_not_null().to_numpy()
@@ -203,9 +200,7 @@ def model_options(
     )
     _take(volatility, source, len(candidates), historical)
     # At time 0 the price does not depend on volatility; any finite one gives the intrinsic value.
-    model_price = black_scholes.price(
-        is_call, spot, strike, time, rate, np.where(expired, 0.0, volatility), dividend_yield
-    )
+    model_price = price(is_call, spot, strike, time, rate, np.where(expired, 0.0, volatility), dividend_yield)
     return days.select("contract", "session_date").with_columns(
         pl.Series("time_to_expiry", time),
         pl.Series("risk_free_rate", rate),

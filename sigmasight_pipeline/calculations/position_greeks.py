@@ -1,21 +1,70 @@
-"""Volatility and model value of every held position: the engine behind ``position_greeks``.
+"""Greeks, volatility and delta-adjusted exposure of every position: the engine behind ``position_greeks``.
 
-What belongs here: laying the volatility engine's rows, one per contract, out to the positions that hold it.
-What does not: volatilities and model prices (``option_volatility``).
-
-Greeks and delta-adjusted exposure are not computed yet: NULL, with status `not_built`.
+What belongs here: laying the volatility engine's rows, one per contract, out to the positions that hold it, and what
+a position's Greeks are where no formula gives them (stocks, exits, fallback). What does not: the formulas
+(``black_scholes``), volatilities and model prices (``option_volatility``), and sums over positions (``exposures``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
+from enum import StrEnum
+from types import MappingProxyType
+from typing import NamedTuple
 
+import numpy as np
 import polars as pl
 
-from sigmasight_pipeline.calculations.exposures import GREEKS
-from sigmasight_pipeline.calculations.holdings import holdings
+from sigmasight_pipeline.calculations import black_scholes
+from sigmasight_pipeline.calculations.black_scholes import Floats, Greeks
+from sigmasight_pipeline.calculations.holdings import window
 from sigmasight_pipeline.calculations.money import MONEY, PRICE, from_units, nearest_units
+from sigmasight_pipeline.calculations.position_prices import EXIT_SOURCES
+
+
+class GreeksStatus(StrEnum):
+    """How the Greeks of a row came about."""
+
+    OK = "ok"
+    """Black-Scholes-Merton for an option; a delta of 1 per share for a stock."""
+    FALLBACK = "fallback"
+    """An option without usable volatility or underlying price: a flat table by type."""
+    EXPIRED = "expired"
+    """The exit session of an option that expired: zeros."""
+    EXIT = "exit"
+    """The exit session of any other position: zeros."""
+
+
+class FlatGreeks(NamedTuple):
+    """Greeks per underlying unit of an option held, already signed by its side; units as ``black_scholes.Greeks``."""
+
+    delta: float
+    gamma: float
+    theta: float
+    vega: float
+
+
+FALLBACK_GREEKS: Mapping[str, FlatGreeks] = MappingProxyType(
+    {
+        "LC": FlatGreeks(0.6, 0.02, -0.5, 0.3),
+        "SC": FlatGreeks(-0.4, -0.02, 0.5, -0.3),
+        "LP": FlatGreeks(-0.4, 0.02, -0.5, 0.3),
+        "SP": FlatGreeks(0.3, -0.02, 0.5, -0.3),
+    }
+)
+"""Flat Greeks by position type, a rough guess that is flagged and left out of totals. Source: calculations.md
+section 5. The sides do not mirror each other there, and do not here."""
+
+_KEYS = ["contract", "session_date"]
+_INPUTS = ("option_spot", "strike_price", "time_to_expiry", "risk_free_rate", "volatility")
+_MODELLED = (
+    "vol_status",
+    "implied_volatility",
+    "risk_free_rate",
+    "rate_source",
+    "time_to_expiry",
+)
 
 
 def position_greeks(
@@ -26,59 +75,171 @@ def position_greeks(
     positions: pl.DataFrame,
     actions: pl.DataFrame,
     instruments: pl.DataFrame,
+    position_values: pl.DataFrame,
     option_model: pl.DataFrame,
     contract_days: pl.DataFrame,
+    fallback: Mapping[str, FlatGreeks] = FALLBACK_GREEKS,
+    dividend_yield: float = 0.0,
 ) -> pl.DataFrame:
-    """One row per position still held at an open session of `sessions`, PRIVATE ones excepted.
+    """One row per row of `position_values` in `sessions` whose position is not PRIVATE, the exit session included.
 
-    Columns are those of ``position_greeks`` without provenance, ordered by session_date and position_id. The
-    exit session has no row. `option_model` is what ``option_volatility.model_options`` made of
-    `contract_days` (``contract_days.contract_days``), from which the underlying price is taken; options
-    without a row there have NULLs. Stocks have no volatility. The other frames are as for
-    ``valuation.position_values``. Raises NonWholeSplitRatioError and timeline.SessionWindowError.
+    Columns are those of ``position_greeks`` without provenance, ordered by session_date and position_id. Greeks per
+    share are those of one underlying unit held long, in mibian's units (``black_scholes.Greeks``); those of the
+    position are per share x quantity x multiplier, negative quantity for short. Source: calculations.md sections 5, 6.
+
+    - Stocks: delta 1 per share, the other Greeks 0; underlying_price is the price they are valued at,
+      delta_adjusted_exposure their exposure.
+    - Options: Black-Scholes-Merton on the session's volatility, rate, time, strike and underlying price;
+      delta_adjusted_exposure = delta x underlying price, rounded half-even to the cent.
+    - Options without a volatility or underlying price (vol_source `fallback`, or no row in `option_model`): the
+      `fallback` of their type, per share signed by the side, for the position x abs(quantity) x multiplier; rho,
+      volatility, model price and delta_adjusted_exposure NULL.
+    - The exit session: zeros, and nothing modelled (NULL).
+
+    `option_model` is what ``option_volatility.model_options`` made of `contract_days`
+    (``contract_days.contract_days``); `dividend_yield` the one it was made with. The other frames are rows of the
+    tables of those names, as for ``valuation.position_values``. Raises NonWholeSplitRatioError, AmountOverflowError
+    and timeline.SessionWindowError.
     """
-    held = holdings(
+    held = window(
         sessions=sessions,
         calendar=calendar,
         portfolios=portfolios,
         positions=positions,
         actions=actions,
         instruments=instruments,
-    ).filter(~pl.col("is_exit"))
-    public = positions.filter(pl.col("investment_class") != "PRIVATE").select("position_id")
-    keys = ["contract", "session_date"]
-    price = option_model.get_column("model_price")
-    units = nearest_units(price.fill_null(0.0), PRICE)
-    modelled = option_model.select(
-        *keys,
-        "volatility",
-        "vol_source",
-        "vol_status",
-        "implied_volatility",
-        "risk_free_rate",
-        "rate_source",
-        "time_to_expiry",
-        from_units(units, PRICE, "model_price").set(price.is_null(), None),
-    ).join(contract_days.select(*keys, underlying_price="underlying_price_exact"), on=keys, how="left")
+    )
+    contracts = held.lots.frame.select(
+        "position_id",
+        contract=pl.Series([contract and contract.contract for contract in held.lots.contracts], dtype=pl.String),
+    )
+    rows = _rows(sessions, position_values, positions, contracts, _modelled(option_model, contract_days), fallback)
+    spot, strike, time, rate, volatility = (_floats(rows[name]) for name in _INPUTS)
+    modelled = black_scholes.greeks(rows["is_call"].to_numpy(), spot, strike, time, rate, volatility, dividend_yield)
+    is_option, is_exit = rows["is_option"].to_numpy(), rows["is_exit"].to_numpy()
+    usable = is_option & np.logical_and.reduce([np.isfinite(values) for values in modelled])
+    falls_back = is_option & ~is_exit & ~usable
+    status = np.select(
+        [is_exit & rows["has_expired"].to_numpy(), is_exit, falls_back],
+        [GreeksStatus.EXPIRED.value, GreeksStatus.EXIT.value, GreeksStatus.FALLBACK.value],
+        GreeksStatus.OK.value,
+    )
+    per_share = Greeks(
+        *(
+            np.select([is_exit, ~is_option, usable], [0.0, stock, values], _floats(rows[f"fallback_{name}"]))
+            for name, values, stock in zip(Greeks._fields, modelled, (1.0, 0.0, 0.0, 0.0, 0.0), strict=True)
+        )
+    )
+    units = _floats(rows["quantity"]) * _floats(rows["multiplier"])
+    scale = np.where(falls_back, np.abs(units), units)
+    dollars = np.where(usable, modelled.delta * units * spot, 0.0)
+    known = pl.Series(~falls_back)
     return (
-        held.join(public, on="position_id", how="semi", maintain_order="left")
-        .join(modelled, on=keys, how="left", maintain_order="left")
+        rows.with_columns(
+            # adding 0 leaves no negative zeros
+            *(_nullable(name, values * scale + 0.0) for name, values in per_share._asdict().items()),
+            *(_nullable(f"{name}_per_share", values + 0.0) for name, values in per_share._asdict().items()),
+            status=pl.Series(status),
+            volatility=pl.when(known).then("volatility"),
+            model_price=pl.when(known).then("model_price"),
+            vol_source=pl.when(known).then("vol_source").otherwise(pl.lit("fallback")),
+            exposure=pl.when("is_exit").then(pl.lit(0, dtype=MONEY)).otherwise("exposure"),
+            modelled_exposure=_cents("delta_adjusted_exposure", dollars),
+        )
+        .with_columns(
+            delta_adjusted_exposure=pl.when(~pl.col("is_option") | pl.col("is_exit"))
+            .then("exposure")
+            .when(known)
+            .then("modelled_exposure")
+        )
         .select(
             "session_date",
             "position_id",
             "portfolio_id",
-            *(pl.lit(None, dtype=pl.Float64).alias(greek) for greek in GREEKS),
-            *(pl.lit(None, dtype=pl.Float64).alias(f"{greek}_per_share") for greek in GREEKS),
-            pl.lit("not_built").alias("status"),
+            *Greeks._fields,
+            *(f"{greek}_per_share" for greek in Greeks._fields),
+            "status",
             "volatility",
             "vol_source",
             "vol_status",
             "implied_volatility",
-            pl.col("underlying_price").cast(PRICE),
+            "underlying_price",
             "risk_free_rate",
             "rate_source",
             "time_to_expiry",
             "model_price",
-            pl.lit(None, dtype=MONEY).alias("delta_adjusted_exposure"),
+            "delta_adjusted_exposure",
         )
     )
+
+
+def _modelled(option_model: pl.DataFrame, contract_days: pl.DataFrame) -> pl.DataFrame:
+    """What a contract is modelled with at each session, by contract and session_date."""
+    price = option_model.get_column("model_price")
+    units = nearest_units(price.fill_null(0.0), PRICE)
+    terms = contract_days.select(
+        *_KEYS, "strike_price", option_spot="underlying_price", option_underlying="underlying_price_exact"
+    )
+    return option_model.select(
+        *_KEYS,
+        *_MODELLED,
+        "volatility",
+        "vol_source",
+        from_units(units, PRICE, "model_price").set(price.is_null(), None),
+    ).join(terms, on=_KEYS, how="left")
+
+
+def _rows(
+    sessions: Sequence[date],
+    position_values: pl.DataFrame,
+    positions: pl.DataFrame,
+    contracts: pl.DataFrame,
+    modelled: pl.DataFrame,
+    fallback: Mapping[str, FlatGreeks],
+) -> pl.DataFrame:
+    """The result's rows in its order, each with what its Greeks are made from."""
+    flat = pl.DataFrame(
+        [(kind, *greeks, None) for kind, greeks in fallback.items()],
+        schema={"position_type": pl.String} | {f"fallback_{name}": pl.Float64 for name in Greeks._fields},
+        orient="row",
+    )
+    public = positions.filter(pl.col("investment_class") != "PRIVATE").select(
+        "position_id",
+        "position_type",
+        "expiration_date",
+        "multiplier",
+        is_option=pl.col("investment_class") == "OPTIONS",
+        is_call=(pl.col("option_kind") == "C").fill_null(value=False),
+    )
+    is_exit = pl.col("price_source").is_in(EXIT_SOURCES)
+    underlying = pl.when("is_option").then("option_underlying").otherwise("price")
+    return (
+        position_values.filter(pl.col("session_date").is_in(list(sessions)))
+        .select("session_date", "position_id", "portfolio_id", "quantity", "price", "price_source", "exposure")
+        .join(public, on="position_id")
+        .join(contracts, on="position_id", how="left")
+        .with_columns(
+            is_exit=is_exit,
+            has_expired=pl.col("is_option")
+            & ((pl.col("price_source") != "exit") | (pl.col("session_date") >= pl.col("expiration_date"))),
+            contract=pl.when(~is_exit).then("contract"),
+        )
+        .join(modelled, on=_KEYS, how="left")
+        .join(flat, on="position_type", how="left")
+        .with_columns(underlying_price=pl.when(~pl.col("is_exit") & (underlying > 0)).then(underlying).cast(PRICE))
+        .sort("session_date", "position_id")
+    )
+
+
+def _floats(series: pl.Series) -> Floats:
+    """The numbers of a column; NaN where NULL."""
+    return series.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+
+def _nullable(name: str, values: Floats) -> pl.Series:
+    return pl.Series(name, values).fill_nan(None)
+
+
+def _cents(name: str, amounts: Floats) -> pl.Series:
+    """US dollars rounded half-even to the cent."""
+    return from_units(nearest_units(pl.Series(name, amounts), MONEY), MONEY, name)

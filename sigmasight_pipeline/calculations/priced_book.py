@@ -3,8 +3,9 @@
 What belongs here: feeding the option model with the sessions it needs and handing its result on. What does not: the
 model (``option_volatility``), values (``valuation``) and Greeks (``position_greeks``).
 
-Both engines model the options themselves instead of one reading the other's stored rows, so that a value never depends
-on whether an earlier session was computed, or when.
+Both engines model the options themselves instead of one reading the other's model, so that a value never depends on
+whether an earlier session was computed, or when. Greeks take quantities, prices and exits from the values of the same
+sessions.
 """
 
 from __future__ import annotations
@@ -123,13 +124,14 @@ def book_greeks(
     sessions: Sequence[date],
     returns: pl.DataFrame,
     yields: pl.DataFrame,
+    position_values: pl.DataFrame,
     volatility: VolatilityRules,
     **frames: Unpack[BookFrames],
 ) -> pl.DataFrame:
-    """Says for every position held what volatility its option is modelled with, where it came from, and its value.
+    """Greeks and delta-adjusted exposure of every position valued, and the volatility its option is modelled with.
 
-    Options are modelled first (`model_book`); frames, result and errors are those of
-    ``position_greeks.position_greeks``.
+    `position_values` are the rows of these sessions (others change nothing). Options are modelled first
+    (`model_book`); the other frames, result and errors are those of ``position_greeks.position_greeks``.
     """
     days, model = model_book(sessions=sessions, returns=returns, yields=yields, volatility=volatility, **frames)
     return position_greeks.position_greeks(
@@ -139,6 +141,7 @@ def book_greeks(
         positions=frames["positions"],
         actions=frames["actions"],
         instruments=frames["instruments"],
+        position_values=position_values,
         option_model=model,
         contract_days=days,
     )

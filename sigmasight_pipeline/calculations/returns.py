@@ -13,6 +13,7 @@ from datetime import date
 import polars as pl
 
 from sigmasight_pipeline.calculations.actions import SplitRatios
+from sigmasight_pipeline.calculations.division import ratio
 
 
 def add_gross(pairs: pl.DataFrame, actions: pl.DataFrame) -> pl.DataFrame:
@@ -28,7 +29,6 @@ def add_gross(pairs: pl.DataFrame, actions: pl.DataFrame) -> pl.DataFrame:
     batch.
     """
     splits = SplitRatios(actions)
-    ratio = pl.col("numerator").cast(pl.Float64) / pl.col("denominator").cast(pl.Float64)
     dividends = (
         actions.filter(pl.col("kind") == "dividend")
         .select("symbol", "ex_date", "cash_amount")
@@ -46,17 +46,23 @@ def add_gross(pairs: pl.DataFrame, actions: pl.DataFrame) -> pl.DataFrame:
         .with_columns(_day_before=pl.col("ex_date").dt.offset_by("-1d"))
     )
     received = (
-        splits.between(dividends, after="previous_date", through="_day_before")
+        _with_shares(splits.between(dividends, after="previous_date", through="_day_before"))
         .sort("symbol", "session_date", "ex_date")
         .group_by("symbol", "session_date")
-        .agg(dividends=(pl.col("cash_amount").cast(pl.Float64) * ratio).cum_sum().last())
+        .agg(dividends=(pl.col("cash_amount").cast(pl.Float64) * pl.col("shares")).cum_sum().last())
     )
     return (
-        splits.between(pairs, after="previous_date", through="session_date")
+        _with_shares(splits.between(pairs, after="previous_date", through="session_date"))
         .join(received, on=["symbol", "session_date"], how="left", maintain_order="left")
-        .with_columns(gross=pl.col("close").cast(pl.Float64) * ratio + pl.col("dividends").fill_null(0.0))
-        .drop("numerator", "denominator", "dividends")
+        .with_columns(gross=pl.col("close").cast(pl.Float64) * pl.col("shares") + pl.col("dividends").fill_null(0.0))
+        .drop("shares", "dividends")
     )
+
+
+def _with_shares(split: pl.DataFrame) -> pl.DataFrame:
+    """`split` with `shares`, what one old share has become, in place of numerator and denominator."""
+    shares = ratio(split["numerator"], split["denominator"]).alias("shares")
+    return split.drop("numerator", "denominator").with_columns(shares)
 
 
 def daily_returns(
@@ -97,9 +103,10 @@ def daily_returns(
         )
         .filter(pl.col("previous_date").is_not_null(), pl.col("session_date").is_in(list(sessions)))
     )
-    growth = pl.col("gross") / pl.col("previous_close")
+    found = add_gross(pairs, actions)
+    growth = pl.col("growth")
     return (
-        add_gross(pairs, actions)
+        found.with_columns(ratio(found["gross"], found["previous_close"]).alias("growth"))
         .select(
             "session_date",
             "symbol",

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from sigmasight_pipeline.calculations.division import ratio
 from sigmasight_pipeline.calculations.exposures import COUNTS, GREEKS, held
 from sigmasight_pipeline.calculations.holdings import BoolArray, brought_in
 from sigmasight_pipeline.calculations.money import (
@@ -197,8 +198,8 @@ class _Ledger:
             for name, cents in (state.amounts | {"base": base}).items():
                 amounts[name][at] = cents
             drawdown = growth / state.ratios["high_water_mark"] - 1.0
-            for name, ratio in (state.ratios | {"daily_return": daily_return, "drawdown": drawdown}).items():
-                ratios[name][at] = ratio
+            for name, figure in (state.ratios | {"daily_return": daily_return, "drawdown": drawdown}).items():
+                ratios[name][at] = figure
         return _Figures(amounts | daily, ratios)
 
     def _beginning(self, index: int) -> dict[str, bool]:
@@ -293,7 +294,6 @@ def _completed(frame: pl.DataFrame, exposures: pl.DataFrame, position_values: pl
     missing = rows.filter(pl.col("gross_exposure").is_null())
     if len(missing):
         raise MissingExposuresError(len(missing), missing["portfolio_id"][0], missing["session_date"][0])
-    nav = pl.col("net_asset_value")
     return rows.select(
         *_KEYS,
         "net_asset_value",
@@ -310,7 +310,7 @@ def _completed(frame: pl.DataFrame, exposures: pl.DataFrame, position_values: pl
         *(f"{period}_{figure}" for period in PERIODS for figure in ("pnl", "return")),
         "high_water_mark",
         "drawdown",
-        pl.when(nav > 0).then(_float(pl.col("gross_exposure")) / _float(nav)).alias("leverage"),
+        ratio(rows["gross_exposure"], rows["net_asset_value"]).alias("leverage"),
         "return_status",
         *COUNTS,
         *GREEKS,
@@ -321,11 +321,6 @@ def _completed(frame: pl.DataFrame, exposures: pl.DataFrame, position_values: pl
         ),
         "is_first",
     )
-
-
-def _float(money: pl.Expr) -> pl.Expr:
-    """Cents in double precision: a ratio of two needs no decimal point."""
-    return money.to_physical().cast(pl.Float64)
 
 
 def _opening_cash(ledger: _Ledger, positions: pl.DataFrame, position_values: pl.DataFrame) -> pl.DataFrame:

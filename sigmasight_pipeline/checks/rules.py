@@ -82,6 +82,10 @@ class Verdict:
         """Whether nothing was found."""
         return self.findings.is_empty()
 
+    def __add__(self, other: Verdict) -> Verdict:
+        """The verdict on the sessions of both."""
+        return Verdict(self.rule, (*self.sessions, *other.sessions), pl.concat([self.findings, other.findings]))
+
     @property
     def failing_sessions(self) -> list[date]:
         """Sessions something was found in, oldest first."""

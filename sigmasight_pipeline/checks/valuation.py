@@ -1,7 +1,8 @@
 """Domain rules of the valuation assets: rows that must be there, identities that must hold to the cent.
 
-What belongs here: rules on position values, Greeks, exposures and snapshots as written. What does not: rules on market
-data (``checks.market_data``), and schema rules, which stop a frame before it is written (``checks.schema``).
+What belongs here: rules on position values and snapshots as written. What does not: rules on Greeks
+(``checks.greeks``), exposures (``checks.exposures``) and market data (``checks.market_data``), and schema rules, which
+stop a frame before it is written (``checks.schema``).
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ LARGE_RETURN = 0.25
 _POSITION = "position {} ({})"
 
 
-def _held(judged: Judged, *, private: bool, exits: bool) -> pl.DataFrame:
+def held_positions(judged: Judged, *, private: bool) -> pl.DataFrame:
     """(session_date, position_id, portfolio_id, symbol) of positions held in the run's sessions by their own dates.
 
-    `private`: PRIVATE positions too; `exits`: the session of the exit too. Deliberately simpler than the engine's own
-    holdings, so that it can disagree with them.
+    The session of the exit is included; PRIVATE positions only with `private`. Deliberately simpler than the engine's
+    own holdings, so that it can disagree with them.
     """
     days = pl.DataFrame({"session_date": list(judged.sessions)}, schema={"session_date": pl.Date()})
     opened = judged.inputs["calendar"].filter(~pl.col("is_closed")).select("session_date").sort("session_date")
@@ -45,13 +46,14 @@ def _held(judged: Judged, *, private: bool, exits: bool) -> pl.DataFrame:
         until.join(days, how="cross")
         .filter(
             day >= pl.max_horizontal("entry_date", "inception_date"),
-            last.is_null() | (day < last) | (pl.lit(exits) & (day == last)),
+            last.is_null() | (day <= last),
         )
         .select("session_date", "position_id", "portfolio_id", "symbol")
     )
 
 
-def _missing_rows(expected: pl.DataFrame, present: pl.DataFrame) -> pl.DataFrame:
+def missing_rows(expected: pl.DataFrame, present: pl.DataFrame) -> pl.DataFrame:
+    """A finding for every (session_date, position_id) `expected` that is not `present`."""
     missing = expected.join(present, on=["session_date", "position_id"], how="anti")
     return findings(missing, pl.format(_POSITION + " has no row", "position_id", "symbol"))
 
@@ -62,11 +64,9 @@ ONE_ROW_PER_POSITION = Rule(
     "Every held position has a row for every session, and nothing else has.",
     lambda judged: pl.concat(
         [
-            _missing_rows(_held(judged, private=True, exits=True), judged.frame),
+            missing_rows(held_positions(judged, private=True), judged.frame),
             findings(
-                judged.frame.join(
-                    _held(judged, private=True, exits=True), on=["session_date", "position_id"], how="anti"
-                ),
+                judged.frame.join(held_positions(judged, private=True), on=["session_date", "position_id"], how="anti"),
                 pl.format(_POSITION + " has a row but is not held", "position_id", "symbol"),
             ),
         ]
@@ -191,33 +191,6 @@ POSITION_VALUES: Sequence[Rule] = (
     UNPRICED,
 )
 
-GREEKS_ROWS = Rule(
-    "one_row_per_held_position",
-    "ERROR",
-    "Every held position that is not PRIVATE has a row for every session.",
-    lambda judged: _missing_rows(_held(judged, private=False, exits=False), judged.frame),
-)
-
-FALLBACK_VOLATILITY = Rule(
-    "fallback_volatility",
-    "WARN",
-    "Every option has a volatility to be modelled with.",
-    lambda judged: findings(
-        judged.frame.filter(pl.col("vol_source") == "fallback"),
-        pl.format("position {} has no usable volatility or underlying price", "position_id"),
-    ),
-)
-
-DEFAULT_RATE = Rule(
-    "default_rate",
-    "WARN",
-    "Every option is modelled with an observed Treasury yield.",
-    lambda judged: findings(
-        judged.frame.filter(pl.col("rate_source") == "default"),
-        pl.format("position {} uses the default yield", "position_id"),
-    ),
-)
-
 
 def _portfolio_rows(judged: Judged) -> pl.DataFrame:
     """Active portfolios x sessions since inception that have no row."""
@@ -239,27 +212,6 @@ PORTFOLIO_ROWS = Rule(
     _portfolio_rows,
 )
 
-
-def _exposure_ties(judged: Judged) -> pl.DataFrame:
-    sides = judged.frame.filter(
-        (pl.col("gross_exposure") != pl.col("long_exposure") - pl.col("short_exposure"))
-        | (pl.col("net_exposure") != pl.col("long_exposure") + pl.col("short_exposure"))
-        | (
-            pl.col("gross_exposure")
-            != pl.col("stock_exposure") + pl.col("option_exposure") + pl.col("private_exposure")
-        )
-    )
-    return findings(sides, pl.format("portfolio {}: sides and kinds do not add up to gross and net", "portfolio_id"))
-
-
-EXPOSURES_TIE = Rule(
-    "exposures_tie",
-    "ERROR",
-    "Gross is long less short, net is long plus short, and the kinds add up to gross, to the cent.",
-    _exposure_ties,
-)
-
-EXPOSURES: Sequence[Rule] = (PORTFOLIO_ROWS, EXPOSURES_TIE)
 
 _CHAIN_SQL = """
 WITH chain AS (

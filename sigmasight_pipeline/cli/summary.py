@@ -21,10 +21,44 @@ SELECT p.portfolio_id, p.code, p.name, p.inception_date, s.session_date, s.net_a
        s.cumulative_pnl::text AS cumulative_pnl, s.cumulative_return, s.gross_exposure::text AS gross_exposure,
        s.net_exposure::text AS net_exposure, s.leverage, s.drawdown, s.position_count, s.option_count,
        s.stale_positions, s.unpriced_positions, s.model_priced_positions,
-       (SELECT count(*) FROM sigmasight.portfolio_snapshots c WHERE c.portfolio_id = p.portfolio_id) AS sessions
+       (SELECT count(*) FROM sigmasight.portfolio_snapshots c WHERE c.portfolio_id = p.portfolio_id) AS sessions,
+       e.delta_adjusted_net::text AS delta_adjusted_net, e.greeks_status, e.vega, e.theta,
+       e.effective_positions, e.top_3_weight, m.beta AS market_beta, m.coverage AS market_coverage,
+       m.status AS market_status, r.exposure_dollar * 0.0001 AS basis_point, r.status AS rate_status,
+       f.factor AS largest_factor, f.beta AS largest_beta, g.implied,
+       k.volatility, k.factor_var_95, k.status AS metrics_status, k.factor_var_status,
+       c.overall_correlation, c.status AS correlation_status,
+       w.scenario_id AS worst_scenario, w.total_pnl::text AS worst_pnl, w.impact_pct AS worst_impact,
+       a.market::text AS market_pnl, a.rest::text AS rest_pnl
 FROM sigmasight.portfolios p
 LEFT JOIN LATERAL (SELECT * FROM sigmasight.portfolio_snapshots s WHERE s.portfolio_id = p.portfolio_id
                    ORDER BY session_date DESC LIMIT 1) s ON true
+LEFT JOIN sigmasight.portfolio_exposures e
+  ON (e.session_date, e.portfolio_id) = (s.session_date, p.portfolio_id)
+LEFT JOIN sigmasight.portfolio_factor_exposures m
+  ON (m.session_date, m.portfolio_id, m.factor) = (s.session_date, p.portfolio_id, 'Market')
+LEFT JOIN sigmasight.portfolio_factor_exposures r
+  ON (r.session_date, r.portfolio_id, r.factor) = (s.session_date, p.portfolio_id, 'Interest_Rate')
+LEFT JOIN LATERAL (SELECT x.factor, x.beta FROM sigmasight.portfolio_factor_exposures x
+                   JOIN sigmasight.factor_definitions d USING (factor)
+                   WHERE (x.session_date, x.portfolio_id) = (s.session_date, p.portfolio_id) AND d.kind = 'style'
+                     AND x.factor <> 'Market' AND x.beta IS NOT NULL
+                   ORDER BY abs(x.beta) DESC, x.factor LIMIT 1) f ON true
+LEFT JOIN LATERAL (SELECT count(*) FILTER (WHERE vol_source = 'implied') AS implied
+                   FROM sigmasight.position_greeks x
+                   WHERE (x.session_date, x.portfolio_id) = (s.session_date, p.portfolio_id)) g ON true
+LEFT JOIN sigmasight.portfolio_risk_metrics k
+  ON (k.session_date, k.portfolio_id, k.window_sessions) = (s.session_date, p.portfolio_id, 63)
+LEFT JOIN sigmasight.correlation_calculations c
+  ON (c.session_date, c.portfolio_id) = (s.session_date, p.portfolio_id)
+LEFT JOIN LATERAL (SELECT x.scenario_id, x.total_pnl, x.impact_pct FROM sigmasight.stress_test_results x
+                   WHERE (x.session_date, x.portfolio_id) = (s.session_date, p.portfolio_id)
+                     AND x.total_pnl IS NOT NULL
+                   ORDER BY x.total_pnl, x.scenario_id LIMIT 1) w ON true
+LEFT JOIN LATERAL (SELECT sum(x.pnl) FILTER (WHERE component = 'market') AS market,
+                          sum(x.pnl) FILTER (WHERE component IN ('specific', 'unexplained')) AS rest
+                   FROM sigmasight.pnl_attribution x
+                   WHERE (x.session_date, x.portfolio_id) = (s.session_date, p.portfolio_id)) a ON true
 WHERE p.active ORDER BY p.code
 """
 
@@ -102,19 +136,68 @@ def _table(row: dict[str, object], worst: str, seconds: float | None) -> Table:
     table.add_row("cash", _money(row["cash_balance"]), "drawdown", _percent(row["drawdown"]))
     table.add_row(
         "positions",
-        f"{row['position_count']} ({row['option_count']} options)",
+        f"{row['position_count']}, {row['option_count']} options",
         "sessions",
-        f"{row['sessions']} since {row['inception_date']}",
+        f"{row['sessions']}",
     )
+    _add_exposures(table, row)
     if seconds is not None:
-        table.add_row("seconds taken (all)", f"{seconds:.1f}", "", "")
-    table.caption = f"worst data-quality finding: {worst}"
+        table.add_row("seconds taken", f"{seconds:.1f}", "", "")
+    table.caption = f"{_worst_scenario(row)}worst data-quality finding: {worst}"
     table.caption_justify = "left"
     return table
 
 
-def _money(text: object) -> str:
-    return "-" if text is None else f"{Decimal(str(text)):,.2f}"
+def _add_exposures(table: Table, row: dict[str, object]) -> None:
+    """Rows on options, factors and risk; a figure that could not be computed shows its reason."""
+    table.add_section()
+    table.add_row(
+        "delta-adjusted net",
+        _money(row["delta_adjusted_net"], row["greeks_status"]),
+        "implied volatilities",
+        f"{row['implied']} of {row['option_count']}" if row["option_count"] else "no options",
+    )
+    table.add_row("theta, a day", _number(row["theta"], ",.0f"), "vega, a point", _number(row["vega"], ",.0f"))
+    table.add_row(
+        "market beta",
+        _number(row["market_beta"], "+.2f", row["market_status"]),
+        f"{row['largest_factor'] or 'other'} beta",
+        _number(row["largest_beta"], "+.2f"),
+    )
+    table.add_row(
+        "yields up 1 bp",
+        _money(row["basis_point"], row["rate_status"]),
+        "factor coverage",
+        _number(row["market_coverage"], ".0%", row["market_status"]),
+    )
+    table.add_row(
+        "effective positions",
+        _number(row["effective_positions"], ".1f"),
+        "average correlation",
+        _number(row["overall_correlation"], ".2f", row["correlation_status"]),
+    )
+    table.add_row(
+        "volatility, 63 days",
+        _number(row["volatility"], ".1%", row["metrics_status"]),
+        "factor VaR 95 %",
+        _number(row["factor_var_95"], ".2%", row["factor_var_status"]),
+    )
+    table.add_row("P&L day, market", _money(row["market_pnl"]), "P&L day, unexplained", _money(row["rest_pnl"]))
+
+
+def _worst_scenario(row: dict[str, object]) -> str:
+    if row["worst_scenario"] is None:
+        return ""
+    share = _number(row["worst_impact"], ".1%", "no net asset value")
+    return f"worst scenario: {row['worst_scenario']} {_money(row['worst_pnl'])} ({share})\n"
+
+
+def _number(value: object, form: str, reason: object = None) -> str:
+    return format(value, form) if isinstance(value, int | float) else str(reason or "-")
+
+
+def _money(text: object, reason: object = None) -> str:
+    return str(reason or "-") if text is None else f"{Decimal(str(text)):,.2f}"
 
 
 def _percent(value: object) -> str:

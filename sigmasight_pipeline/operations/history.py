@@ -17,9 +17,7 @@ from sigmasight_pipeline.operations.launcher import Chunk, plan_range
 from sigmasight_pipeline.sessions import SessionCalendar, newest_complete_session
 from sigmasight_pipeline.settings import Settings
 from sigmasight_pipeline.storage.database import Database
-
-LOOK_BACK_SESSIONS = 253
-"""Sessions of prices before the first result: a window of 252 returns needs 253 closes."""
+from sigmasight_pipeline.storage.upkeep import priced_sessions
 
 
 class NothingToRunError(ValueError):
@@ -113,11 +111,7 @@ def restated_since(database: Database, moment: datetime, first: date) -> date | 
 def _unpriced_sessions(database: Database, days: Sequence[date]) -> list[date]:
     if not days:
         return []
-    stored = database.query(
-        "SELECT DISTINCT session_date FROM sigmasight.daily_prices WHERE session_date BETWEEN %s AND %s",
-        (days[0], days[-1]),
-    )
-    have = set(stored["session_date"])
+    have = priced_sessions(database, days[0], days[-1])
     return [day for day in days if day not in have]
 
 
@@ -137,7 +131,8 @@ def plan_history(
     """The runs that make `first` to `last` right: the price look-back first, then the chain, in order.
 
     The look-back covers the sessions before `first` that have no prices yet (from `prices_from`, where given, else as
-    many as the longest window needs); with `look_back` all of them, because new symbols need prices there too.
+    many as the longest window of returns needs, and one close more); with `look_back` all of them, because new
+    symbols need prices there too.
     NothingToRunError where no session remains.
     """
     bounds = available(settings, source, calendar)
@@ -148,7 +143,7 @@ def plan_history(
             f"no session {span} can be run: prices are available for {bounds.first} to {bounds.last} "
             "(by SIGMASIGHT_FIRST_SESSION and what the price source has)"
         )
-    earliest = max(bounds.first, prices_from or calendar.offset(days[0], -LOOK_BACK_SESSIONS))
+    earliest = max(bounds.first, prices_from or calendar.offset(days[0], -(settings.regression_window + 1)))
     before = [day for day in calendar.between(earliest, days[0]) if day < days[0]]
     wanted = before if look_back else _unpriced_sessions(database, before)
     size = settings.max_sessions_per_run

@@ -28,9 +28,10 @@ market_data = dg.define_asset_job(
 
 daily = dg.define_asset_job(
     "daily",
-    selection=dg.AssetSelection.groups("market_data", "valuation"),
+    selection=dg.AssetSelection.groups("market_data", "valuation", "factors", "risk"),
     partitions_def=catalog.partitions(),
-    description="Everything of a range of sessions: market data, values, exposures, snapshots.",
+    description="Everything of a range of sessions: market data, values, Greeks, exposures, snapshots, "
+    "betas, factor exposures, scenarios, correlations, risk metrics, attribution.",
     tags={"dagster/max_runtime": str(MAX_RUNTIME_SECONDS), "dagster/max_retries": "1"},
 )
 

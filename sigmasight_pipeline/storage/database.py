@@ -172,6 +172,10 @@ class Database:
             ]
         )
 
+    def count(self, table: Table) -> int:
+        """How many rows `table` has."""
+        return int(self.query(f"SELECT count(*) AS rows FROM {table.fullname}")["rows"][0])
+
     def _fetch(self, statement: str) -> pl.DataFrame:
         with self._reading:
             if self._kept:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
+from importlib import import_module
 from itertools import permutations
+from pkgutil import iter_modules
 
 import dagster as dg
 import pytest
 
-from sigmasight_pipeline.assets import catalog, market_data, reference, valuation
+from sigmasight_pipeline import checks
+from sigmasight_pipeline.assets import catalog, factors, market_data, reference, risk, valuation
 from sigmasight_pipeline.assets.session_asset import SessionAsset
 from sigmasight_pipeline.checks import market_data as market_data_rules
 from sigmasight_pipeline.checks import reference as reference_rules
@@ -26,7 +29,8 @@ SPECS = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_spec
 NAMES = sorted(SPECS)
 SESSION_ASSETS = [name for name in NAMES if SPECS[name].partitions_def is not None]
 REGISTRY = {str(table.name): table for table in tables.metadata.tables.values()}
-DECLARED = (valuation.GREEKS, valuation.VALUES, valuation.EXPOSURES, market_data.RETURNS)
+GROUPS = (reference, market_data, valuation, factors, risk)
+DECLARED = [value for module in GROUPS for value in vars(module).values() if isinstance(value, SessionAsset)]
 
 NOT_BY_ASSETS = {"data_quality_results", "portfolio_imports"}
 """What the pipeline keeps about itself: verdicts of checks, and accepted files that wait to be applied."""
@@ -48,7 +52,7 @@ def told(rules: Sequence[Rule]) -> set[tuple[str, str | None, bool]]:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_asset_says_what_it_is(name: str) -> None:
     spec, table = SPECS[name], REGISTRY[name]
-    assert spec.group_name in {reference.GROUP, market_data.GROUP, valuation.GROUP}
+    assert spec.group_name in {module.GROUP for module in GROUPS}
     assert spec.owners
     assert {"postgres", "polars"} <= spec.kinds
     assert spec.code_version
@@ -177,22 +181,15 @@ def test_snapshots_depend_on_their_own_previous_session() -> None:
     assert [name for name in NAMES if GRAPH.get(node(name)).has_self_dependency] == ["portfolio_snapshots"]
 
 
-RULES = {
+RULES: dict[str, Sequence[Rule]] = {
     "trading_sessions": [reference_rules.HORIZON],
     "portfolios": [reference_rules.EQUITY_POSITIVE],
     "positions": reference_rules.POSITION_RULES,
     "daily_prices": market_data_rules.DAILY_PRICES,
     "corporate_actions": [market_data_rules.SPLITS_CONTINUOUS],
     "treasury_yields": [market_data_rules.YIELDS_COMPLETE],
-    "daily_returns": [market_data_rules.RETURNS_COMPLETE],
-    "position_greeks": [
-        valuation_rules.GREEKS_ROWS,
-        valuation_rules.FALLBACK_VOLATILITY,
-        valuation_rules.DEFAULT_RATE,
-    ],
-    "position_values": valuation_rules.POSITION_VALUES,
-    "portfolio_exposures": valuation_rules.EXPOSURES,
     "portfolio_snapshots": valuation_rules.SNAPSHOTS,
+    **{declared.name: declared.rules for declared in DECLARED},
 }
 
 
@@ -201,9 +198,14 @@ def test_every_rule_of_an_asset_is_a_check(name: str) -> None:
     assert checks_of(name) == told(RULES.get(name, []))
 
 
+RULE_MODULES = [
+    import_module(f"{checks.__name__}.{found.name}") for found in iter_modules(checks.__path__) if found.name != "rules"
+]
+
+
 def test_every_rule_belongs_to_an_asset() -> None:
     attached = {id(rule) for rules in RULES.values() for rule in rules}
-    for module in (reference_rules, market_data_rules, valuation_rules):
+    for module in RULE_MODULES:
         listed = [value for value in vars(module).values() if isinstance(value, (list, tuple))]
         for rule in [*vars(module).values(), *(item for values in listed for item in values)]:
             assert not isinstance(rule, Rule) or id(rule) in attached, rule.name

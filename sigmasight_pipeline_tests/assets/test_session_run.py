@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pytest
+from sqlalchemy import Table
 
 from sigmasight_pipeline.assets import progress
 from sigmasight_pipeline.assets.resources import PostgresResource, SettingsResource, _database
@@ -55,12 +56,14 @@ class Engine:
         """Rows of every portfolio."""
         assert calendar.height == len(CALENDAR)
         self.asked.append(list(sessions))
-        made = rows(TABLE, sessions, 2, seed=self.seed).drop(tables.PROVENANCE)
+        # of a seed per session, so that a session's rows do not depend on the others asked for
+        days = [rows(TABLE, [day], 2, seed=self.seed + day.toordinal()) for day in sessions]
+        made = pl.concat(days).drop(tables.PROVENANCE)
         made = made.with_columns(portfolio_id=pl.col("portfolio_id") + 1)
         return made.filter(pl.col("portfolio_id") <= self.portfolios).with_columns(**self.fault)
 
 
-def asset(engine: Engine) -> dg.AssetsDefinition:
+def asset(engine: Engine, grain: Sequence[Table] = ()) -> dg.AssetsDefinition:
     return session_asset(
         SessionAsset(
             table=TABLE,
@@ -70,17 +73,23 @@ def asset(engine: Engine) -> dg.AssetsDefinition:
             code_version="7",
             rules=[ODD],
             figures={"gross": pl.col("gross_exposure").sum()},
+            grain=grain,
         )
     )
 
 
 def run(
-    database: Database, engine: Engine, first: date = D1, last: date = D3, portfolios: Sequence[str] = ()
+    database: Database,
+    engine: Engine,
+    first: date = D1,
+    last: date = D3,
+    portfolios: Sequence[str] = (),
+    grain: Sequence[Table] = (),
 ) -> dg.ExecuteInProcessResult:
     """One run over a range, as the launcher makes it."""
     ends = {"start": first, "end": last}
     return dg.materialize(
-        [asset(engine)],
+        [asset(engine, grain)],
         resources={"postgres": PostgresResource(database_url=database.url), "settings": SettingsResource()},
         tags={f"dagster/asset_partition_range_{end}": day.isoformat() for end, day in ends.items()},
         run_config={"ops": {TABLE.name: {"config": {"portfolios": list(portfolios)}}}},
@@ -151,6 +160,25 @@ def test_a_range_is_computed_checked_written_and_told(stored: Database) -> None:
     assert told[CLOSED.isoformat()]["dagster/row_count"] == 0
     assert str(told[CLOSED.isoformat()]["status"]).startswith("closed: ")
     assert [(step.asset, step.first, step.last, step.rows) for step in heard] == [(TABLE.name, D1, D3, 6)]
+
+
+def test_a_run_too_large_for_one_part_is_told_as_one(stored: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    versions, verdicts, figures = set[str](), list[object](), list[object]()
+    for grain, asked in (((), [[D1, D2, D3]]), ((tables.portfolios,), [[D1], [D2], [D3]])):
+        # two portfolios are two rows a session: two rows at a time are one session, the closure among them
+        monkeypatch.setattr("sigmasight_pipeline.assets.session_asset.ROWS_AT_A_TIME", 2 if grain else 1_000)
+        engine = Engine()
+        result = run(stored, engine, grain=grain)
+        assert engine.asked == asked
+        versions |= {(event.tags or {})["dagster/data_version"] for event in materialized(result)}
+        (evaluation,) = result.get_asset_check_evaluations()
+        verdicts.append((evaluation.passed, evaluation.description, evaluation.metadata))
+        figures.append({day: told["gross"] for day, told in metadata(result).items() if "gross" in told})
+        assert {told["rows_written"] for told in metadata(result).values()} == {kept(stored).height}
+        assert set(metadata(result)) == {day.isoformat() for day in CALENDAR}
+    assert len(versions) == 1
+    assert verdicts[0] == verdicts[1]
+    assert figures[0] == figures[1]
 
 
 def test_a_run_of_nothing_but_a_closure_empties_it(stored: Database) -> None:

@@ -1,12 +1,12 @@
-"""Option pricing and implied volatility against loops over the libraries one would otherwise call.
+"""Option pricing, Greeks and implied volatility against loops over the libraries one would otherwise call.
 
-What belongs here: timings of ``black_scholes`` on 10,000 options. What does not: correctness, beyond making sure that
-both sides found the same values.
+What belongs here: timings of ``black_scholes`` and ``implied_volatility`` on 10,000 options, of Greeks on 1,000,000
+too. What does not: correctness, beyond making sure that both sides found the same values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import erfc, exp, log, sqrt
 from typing import NamedTuple
 
@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from sigmasight_pipeline.calculations import black_scholes
+from sigmasight_pipeline.calculations.implied_volatility import implied_volatility
 from sigmasight_pipeline_tests.benchmarks.measurement import Measurement, fastest
 
 OPTIONS = 10_000
+MANY_OPTIONS = 1_000_000
 BRENTQ_OPTIONS = 500
 MIBIAN_PRICES = 200
+MIBIAN_GREEKS = 300
 MIBIAN_INVERSIONS = 10
 
 BRENTQ_BUDGET = 1 / 20
@@ -28,6 +31,7 @@ BRENTQ_BUDGET = 1 / 20
 no dependency."""
 
 MIBIAN_BUDGET = 1 / 3_000
+GREEKS_BUDGET = 1 / 5_000
 
 Floats = NDArray[np.float64]
 Option = tuple[bool, float, float, float, float]
@@ -47,9 +51,13 @@ class Options(NamedTuple):
         """What they are worth."""
         return black_scholes.price(self.is_call, self.spot, self.strike, self.time, self.rate, self.volatility)
 
+    def greeks(self) -> black_scholes.Greeks:
+        """Their Greeks."""
+        return black_scholes.greeks(self.is_call, self.spot, self.strike, self.time, self.rate, self.volatility)
+
     def inverted(self, prices: Floats) -> Floats:
         """The volatilities back from the prices."""
-        found = black_scholes.implied_volatility(self.is_call, prices, self.spot, self.strike, self.time, self.rate)
+        found = implied_volatility(self.is_call, prices, self.spot, self.strike, self.time, self.rate)
         return found.volatility
 
     def first(self, count: int) -> list[Option]:
@@ -59,45 +67,51 @@ class Options(NamedTuple):
 
 
 def run() -> list[Measurement]:
-    """Seconds for 10,000 options; ratios compare the time per option, as the peers are given fewer."""
-    options = _options()
+    """Seconds for all options; ratios compare the time per option, as the peers are given fewer."""
+    options = _options(OPTIONS)
     prices = options.price()
-
-    def compared(
-        stage: str,
-        ours: Callable[[], Floats],
-        peer: str,
-        theirs: Callable[[], list[float]],
-        budget: float | None = None,
-    ) -> Measurement:
-        """Alternating, so that a busy machine slows both. Raises AssertionError where the results differ."""
-        found = theirs()
-        np.testing.assert_allclose(found, ours()[: len(found)], rtol=0, atol=1e-6)
-        rounds = [(fastest(ours, 3), fastest(theirs, 1)) for _ in range(5)]
-        seconds, peer_seconds = (min(taken) for taken in zip(*rounds, strict=True))
-        return Measurement(stage, seconds, OPTIONS, seconds / OPTIONS / (peer_seconds / len(found)), peer, budget)
 
     def inverted() -> Floats:
         return options.inverted(prices)
 
     stage, with_brentq, with_mibian = "implied volatility", _brentq(options, prices), _mibian(options, prices)
     return [
-        compared("option price", options.price, "mibian.BS loop", _mibian_prices(options)),
-        compared(stage, inverted, "scipy.optimize.brentq loop", with_brentq, BRENTQ_BUDGET),
-        compared(stage, inverted, "mibian.BS loop", with_mibian, MIBIAN_BUDGET),
+        _compared("option price", options.price, "mibian.BS loop", _mibian_prices(options)),
+        *(
+            _compared("Greeks", some.greeks, "mibian.BS loop", _mibian_greeks(some), GREEKS_BUDGET)
+            for some in (options, _options(MANY_OPTIONS))
+        ),
+        _compared(stage, inverted, "scipy.optimize.brentq loop", with_brentq, BRENTQ_BUDGET),
+        _compared(stage, inverted, "mibian.BS loop", with_mibian, MIBIAN_BUDGET),
     ]
 
 
-def _options() -> Options:
+def _compared(
+    stage: str,
+    ours: Callable[[], Floats | black_scholes.Greeks],
+    peer: str,
+    theirs: Callable[[], Sequence[float] | Sequence[Sequence[float]]],
+    budget: float | None = None,
+) -> Measurement:
+    """Alternating, so that a busy machine slows both. Raises AssertionError where the results differ."""
+    found, computed = theirs(), np.asarray(ours()).T
+    np.testing.assert_allclose(found, computed[: len(found)], rtol=0, atol=1e-6)
+    rounds = [(fastest(ours, 3), fastest(theirs, 1)) for _ in range(5)]
+    seconds, peer_seconds = (min(taken) for taken in zip(*rounds, strict=True))
+    count = len(computed)
+    return Measurement(stage, seconds, count, seconds / count / (peer_seconds / len(found)), peer, budget)
+
+
+def _options(count: int) -> Options:
     """Listed options as they are: a week to two years, most strikes within 30 % of the spot."""
     random = np.random.default_rng(20240102)
-    spot = random.uniform(20, 500, OPTIONS)
-    strike = spot * np.exp(random.normal(0, 0.15, OPTIONS))
-    time = random.integers(7, 700, OPTIONS) / 365
+    spot = random.uniform(20, 500, count)
+    strike = spot * np.exp(random.normal(0, 0.15, count))
+    time = random.integers(7, 700, count) / 365
     # Deep options get the volatility that leaves them worth something: nobody inverts the others.
-    volatility = random.uniform(0.12, 0.8, OPTIONS) + np.abs(np.log(strike / spot)) / np.sqrt(time) / 3
-    rate = random.uniform(0.01, 0.05, OPTIONS)
-    return Options(random.random(OPTIONS) < 0.5, spot, strike, time, rate, volatility)
+    volatility = random.uniform(0.12, 0.8, count) + np.abs(np.log(strike / spot)) / np.sqrt(time) / 3
+    rate = random.uniform(0.01, 0.05, count)
+    return Options(random.random(count) < 0.5, spot, strike, time, rate, volatility)
 
 
 def _brentq(options: Options, prices: Floats) -> Callable[[], list[float]]:
@@ -137,6 +151,28 @@ def _mibian_prices(options: Options) -> Callable[[], list[float]]:
         getattr(mibian.BS(arguments, volatility=volatility, performance=True), side)
         for side, arguments, volatility in rows
     ]
+
+
+def _mibian_greeks(options: Options) -> Callable[[], list[list[float]]]:
+    """A loop over mibian's Greeks, which come with everything else it knows of an option."""
+    rows = [
+        (_greeks_names(option[0]), _mibian_arguments(option), volatility * 100)
+        for volatility, option in zip(options.volatility.tolist(), options.first(MIBIAN_GREEKS), strict=False)
+    ]
+
+    def loop() -> list[list[float]]:
+        found = []
+        for names, arguments, volatility in rows:
+            peer = mibian.BS(arguments, volatility=volatility)
+            found.append([getattr(peer, name) for name in names])
+        return found
+
+    return loop
+
+
+def _greeks_names(is_call: bool) -> list[str]:
+    side = "call" if is_call else "put"
+    return [f"{side}Delta", "gamma", f"{side}Theta", "vega", f"{side}Rho"]
 
 
 def _mibian_arguments(option: Option) -> list[float]:

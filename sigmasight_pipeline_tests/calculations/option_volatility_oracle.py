@@ -1,6 +1,7 @@
 """Random, gappy option data, and the rules of option volatility as a plain loop: the oracle of the engine's tests.
 
-The loop takes single prices and single inverted volatilities from ``black_scholes``, which has oracles of its own.
+The loop takes single prices and single inverted volatilities from ``black_scholes`` and ``implied_volatility``,
+which have oracles of their own.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from sigmasight_pipeline.calculations.black_scholes import ImpliedVolatilityStatus, implied_volatility, price
+from sigmasight_pipeline.calculations.black_scholes import price
+from sigmasight_pipeline.calculations.implied_volatility import ImpliedVolatilityStatus, implied_volatility
 from sigmasight_pipeline.calculations.option_volatility import TENOR_DAYS
 
 # Weekdays without every 17th, so that sessions and calendar days count differently.

@@ -1,10 +1,11 @@
-"""Prices and implied volatilities against published values, mibian, 150-digit arithmetic and their own laws."""
+"""Prices against published values, mibian, 150-digit arithmetic and their own laws."""
 
 from __future__ import annotations
 
 import itertools
 from decimal import Decimal, localcontext
 from functools import cache
+from typing import Any
 
 import mibian
 import numpy as np
@@ -13,17 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from sigmasight_pipeline.calculations import black_scholes
-from sigmasight_pipeline.calculations.black_scholes import (
-    ImpliedVolatilityStatus,
-    implied_volatility,
-    price,
-)
+from sigmasight_pipeline.calculations.black_scholes import price
 
 EPSILON = float(np.finfo(np.float64).eps)
 
 HULL = "Hull, Options, Futures, and Other Derivatives, 9th ed., "
 HAUG = "Haug, The Complete Guide to Option Pricing Formulas, 1998, "
+
+Options = dict[str, Any]
+"""An option, or arrays of them, by the arguments of `price`."""
 
 # source, kind, spot, strike, time, rate, volatility, dividend yield, value, tolerance. Half a unit of the last
 # digit; Haug's tables (pp. 24, 27) are computed with a polynomial for N(x): a whole unit, as QuantLib takes them.
@@ -52,25 +51,20 @@ PUBLISHED = [
     ("source", "kind", "spot", "strike", "time", "rate", "volatility", "dividend_yield", "value", "tolerance"),
     PUBLISHED,
 )
-def test_published_prices(source, kind, spot, strike, time, rate, volatility, dividend_yield, value, tolerance):
+def test_published_prices(
+    source: str,
+    kind: str,
+    spot: float,
+    strike: float,
+    time: float,
+    rate: float,
+    volatility: float,
+    dividend_yield: float,
+    value: float,
+    tolerance: float,
+) -> None:
     computed = price(kind == "C", spot, strike, time, rate, volatility, dividend_yield)
     assert computed == pytest.approx(value, abs=tolerance, rel=0), source
-
-
-# source, kind, price, spot, strike, time, rate, implied volatility, tolerance
-PUBLISHED_IMPLIED = [
-    (HULL + "section 15.11", "C", 1.875, 21.0, 20.0, 0.25, 0.10, 0.235, 5e-4),
-    (HAUG + "p. 2 inverted (vega 11)", "C", 2.1334, 60.0, 65.0, 0.25, 0.08, 0.30, 5e-6),
-]
-
-
-@pytest.mark.parametrize(
-    ("source", "kind", "value", "spot", "strike", "time", "rate", "volatility", "tolerance"), PUBLISHED_IMPLIED
-)
-def test_published_implied_volatilities(source, kind, value, spot, strike, time, rate, volatility, tolerance):
-    computed, status = implied_volatility(kind == "C", value, spot, strike, time, rate)
-    assert status == ImpliedVolatilityStatus.OK, source
-    assert computed == pytest.approx(volatility, abs=tolerance, rel=0), source
 
 
 DIGITS = 150
@@ -101,12 +95,14 @@ def _normal_cdf(x: Decimal) -> Decimal:
     return Decimal("0.5") + total * (-x * x / 2).exp() / (2 * _pi()).sqrt()
 
 
-def _exact_price(is_call, spot, strike, time, rate, volatility, dividend_yield) -> Decimal:
-    """The textbook formula on the exact values of the given floats, to far more digits than cancel."""
+def exact_price(
+    is_call: bool, spot: Any, strike: Any, time: Any, rate: Any, volatility: Any, dividend_yield: Any
+) -> Decimal:
+    """The textbook formula on the exact values of the given numbers, to far more digits than cancel."""
     with localcontext() as context:
         context.prec = DIGITS
         numbers = (spot, strike, time, rate, volatility, dividend_yield)
-        s, k, t, r, v, q = (Decimal(float(number)) for number in numbers)
+        s, k, t, r, v, q = (Decimal(number) for number in numbers)
         d1 = ((s / k).ln() + (r - q + v * v / 2) * t) / (v * t.sqrt())
         d2 = d1 - v * t.sqrt()
         call = s * (-q * t).exp() * _normal_cdf(d1) - k * (-r * t).exp() * _normal_cdf(d2)
@@ -133,38 +129,31 @@ EXACT_GRID = [
 ]
 
 
-@pytest.mark.parametrize("option", EXACT_GRID, ids=lambda option: " ".join(map(str, option.values())))
-def test_price_and_its_inverse_against_150_digits(option):
-    exact = _exact_price(**option)
-    assert exact > 0
+def option_id(option: Options) -> str:
+    """A short name of an option of the grid."""
+    return " ".join(map(str, option.values()))
+
+
+def is_out_of_the_money(option: Options) -> bool:
+    """By the forward."""
     forward = option["spot"] * np.exp((option["rate"] - option["dividend_yield"]) * option["time"])
-    out_of_the_money = option["is_call"] == (forward < option["strike"])
-    # Out of the money every digit counts; in the money the discounted spot and strike are rounded.
-    rounding = 2e-12 * float(exact) if out_of_the_money else 2 * EPSILON * (option["spot"] + option["strike"])
-    assert abs(Decimal(float(price(**option))) - exact) <= rounding
-
-    inverted, status = implied_volatility(price=float(exact), **_without_volatility(option))
-    if status == ImpliedVolatilityStatus.NO_TIME_VALUE:
-        assert not out_of_the_money
-    else:
-        assert status == ImpliedVolatilityStatus.OK
-        # Rounding the price itself costs relative precision only, which out of the money is all there is.
-        allowed = 1e-9 if out_of_the_money else _allowed_error(value=float(exact), **option)
-        assert abs(inverted - option["volatility"]) <= allowed
+    return bool(option["is_call"] == (forward < option["strike"]))
 
 
-def _allowed_error(*, is_call, spot, strike, time, rate, volatility, dividend_yield, value):
-    """1e-9, or what the rounding of the price and of the discounted spot and strike does to the volatility."""
-    del is_call
-    total = volatility * np.sqrt(time)
-    d1 = (np.log(spot / strike) + (rate - dividend_yield) * time) / total + total / 2
-    vega = spot * np.exp(-dividend_yield * time - d1 * d1 / 2) * np.sqrt(time / (2 * np.pi))
-    with np.errstate(divide="ignore", over="ignore"):
-        return np.maximum(1e-9, EPSILON * (value + spot + strike) / vega)
+def rounding_of(option: Options, exact: Decimal) -> float:
+    """Out of the money every digit counts; in the money the discounted spot and strike are rounded."""
+    return 2e-12 * float(exact) if is_out_of_the_money(option) else 2 * EPSILON * (option["spot"] + option["strike"])
+
+
+@pytest.mark.parametrize("option", EXACT_GRID, ids=option_id)
+def test_price_against_150_digits(option: Options) -> None:
+    exact = exact_price(**option)
+    assert exact > 0
+    assert abs(Decimal(float(price(**option))) - exact) <= rounding_of(option, exact)
 
 
 @pytest.mark.parametrize("dividend_yield", [0.0, 0.03])
-def test_mibian_agrees(dividend_yield):
+def test_mibian_agrees(dividend_yield: float) -> None:
     """mibian takes rate and volatility in percent and whole days; a yield reaches it as S e^(-qT)."""
     random = np.random.default_rng(7)
     for _ in range(100):
@@ -201,58 +190,14 @@ def test_mibian_agrees(dividend_yield):
         (True, 100.0, 100.0, 1.0, np.nan, np.nan),
     ],
 )
-def test_limits_and_bad_input_of_price(is_call, spot, strike, time, volatility, expected):
+def test_limits_and_bad_input_of_price(
+    is_call: bool, spot: float, strike: float, time: float, volatility: float, expected: float
+) -> None:
     computed = price(is_call, spot, strike, time, 0.05, volatility, 0.02)
     assert computed == pytest.approx(expected, rel=1e-14, nan_ok=True)
 
 
-STATUSES = [
-    ("ok", {"price": 10.0}),
-    ("ok", {"price": 5e-324}),
-    ("ok", {"price": 89.999}),
-    ("ok", {"spot": 150.0, "price": 60.0}),
-    ("below_intrinsic", {"spot": 150.0, "price": 49.0}),
-    ("below_intrinsic", {"is_call": False, "spot": 50.0, "price": 40.0}),
-    ("no_time_value", {"price": 0.0}),
-    ("no_time_value", {"rate": 0.0, "spot": 150.0, "price": 50.0}),
-    ("no_time_value", {"rate": 0.0, "spot": 150.0, "price": np.nextafter(50.0, 51.0)}),
-    ("no_time_value", {"rate": 0.0, "spot": 150.0, "price": np.nextafter(50.0, 49.0)}),
-    ("above_upper_bound", {"price": 90.0}),
-    ("above_upper_bound", {"price": np.nextafter(90.0, 89.0)}),
-    ("above_upper_bound", {"price": 1e9}),
-    ("above_upper_bound", {"is_call": False, "rate": 0.0, "price": 100.0}),
-    ("expired", {"time": 0.0}),
-    ("expired", {"time": -1.0}),
-    ("bad_input", {"price": -0.01}),
-    ("bad_input", {"price": np.nan}),
-    ("bad_input", {"price": np.inf}),
-    ("bad_input", {"spot": 0.0}),
-    ("bad_input", {"spot": np.nan}),
-    ("bad_input", {"strike": -100.0}),
-    ("bad_input", {"strike": np.inf}),
-    ("bad_input", {"time": np.nan}),
-    ("bad_input", {"time": 0.0, "price": np.nan}),
-    ("bad_input", {"rate": np.nan}),
-    ("bad_input", {"rate": -1e6}),
-    ("bad_input", {"dividend_yield": np.nan}),
-    ("not_converged", {"price": 10.0, "max_iterations": 1}),
-]
-
-
-@pytest.mark.parametrize(("expected", "changes"), STATUSES)
-def test_statuses(expected, changes):
-    option = {"is_call": True, "price": 10.0, "spot": 90.0, "strike": 100.0, "time": 1.0, "rate": 0.02}
-    volatility, status = implied_volatility(**(option | changes))
-    assert ImpliedVolatilityStatus(int(status)).code == expected
-    assert np.isfinite(volatility) == (expected == "ok")
-    assert expected != "ok" or volatility > 0
-
-
-def test_every_status_has_a_row():
-    assert {status.code for status in ImpliedVolatilityStatus} == {code for code, _ in STATUSES}
-
-
-def _options(count, seed):
+def random_options(count: int, seed: int) -> Options:
     """Options over moneyness 0.3-3, one day to ten years, volatilities 1-300 %."""
     random = np.random.default_rng(seed)
     spot = random.uniform(1, 1000, count)
@@ -267,73 +212,25 @@ def _options(count, seed):
     }
 
 
-def _without_volatility(options):
-    return {name: values for name, values in options.items() if name != "volatility"}
-
-
-def test_round_trip_over_a_wide_grid():
-    options = _options(100_000, seed=11)
-    value = price(**options)
-    inverted, status = implied_volatility(price=value, **_without_volatility(options))
-    # A volatility is out of reach only where the price, rounded to a double, has no time value left.
-    assert set(status) <= {ImpliedVolatilityStatus.OK, ImpliedVolatilityStatus.NO_TIME_VALUE}
-    time_value = value - price(**(options | {"volatility": 0.0}))
-    error = np.abs(inverted - options["volatility"])
-    usual = time_value > 1e-4 * options["spot"]
-    assert usual.mean() > 0.35
-    assert error[usual].max() < 1e-9
-    normal = (status == ImpliedVolatilityStatus.OK) & (value > np.finfo(np.float64).tiny)
-    wrong = np.flatnonzero(normal & (error > _allowed_error(value=value, **options)))
-    assert not len(wrong), {name: values[wrong[0]] for name, values in options.items()}
-
-
-@pytest.mark.parametrize("count", [1_000, 1_000_000])
-def test_an_option_never_depends_on_its_batch(count):
-    options = _options(count, seed=5)
-    value = price(**options)
-    quoted = _without_volatility(options) | {"price": np.where(np.arange(count) % 7 == 0, np.nan, value)}
-    batch = implied_volatility(**quoted)
-    assert len(set(batch.status)) >= 3
-    for row in (*range(150), count - 1):
-        assert_array_equal(price(**_rows(options, row)), value[row])
-        alone = implied_volatility(**_rows(quoted, row))
-        assert_array_equal(alone.volatility, batch.volatility[row])
-        assert alone.status == batch.status[row]
-        # Every length and every alignment a vector unit could treat differently, and a strided view.
-        for some in (slice(row, row + row % 19 + 1), slice(row % 5, row + 40, 3)):
-            part = implied_volatility(**_rows(quoted, some))
-            assert_array_equal(price(**_rows(options, some)), value[some])
-            assert_array_equal(part.volatility, batch.volatility[some])
-            assert_array_equal(part.status, batch.status[some])
-
-
-def _rows(options, rows):
+def rows_of(options: Options, rows: Any) -> Options:
     return {name: values[rows] for name, values in options.items()}
 
 
-@pytest.mark.parametrize("factor", [1e-3, 0.2, 0.5, 3.0, 100.0])
-def test_the_bracket_saves_a_bad_first_guess(monkeypatch, factor):
-    options = _options(20_000, seed=3)
-    quoted = _without_volatility(options) | {"price": price(**options)}
-    expected = implied_volatility(**quoted)
-    good_guess = black_scholes._bachelier_guess
-    monkeypatch.setattr(black_scholes, "_bachelier_guess", lambda x, value: factor * good_guess(x, value))
-    found = implied_volatility(**quoted)
-    assert_array_equal(found.status, expected.status)
-    np.testing.assert_allclose(found.volatility, expected.volatility, rtol=1e-9, atol=1e-12)
-    slow = implied_volatility(**quoted, max_iterations=2)
-    assert (slow.status == ImpliedVolatilityStatus.NOT_CONVERGED).any()
+@pytest.mark.parametrize("count", [1_000, 1_000_000])
+def test_an_option_never_depends_on_its_batch(count: int) -> None:
+    options = random_options(count, seed=5)
+    value = price(**options)
+    for row in (*range(150), count - 1):
+        assert_array_equal(price(**rows_of(options, row)), value[row])
+        # Every length and every alignment a vector unit could treat differently, and a strided view.
+        for some in (slice(row, row + row % 19 + 1), slice(row % 5, row + 40, 3)):
+            assert_array_equal(price(**rows_of(options, some)), value[some])
 
 
-def test_arguments_broadcast():
-    strikes = np.array([[90.0], [100.0], [110.0]])
-    times = np.array([0.1, 0.5, 1.0, 2.0])
-    values = price(True, 100.0, strikes, times, 0.02, 0.3)
-    volatilities, statuses = implied_volatility(True, values, 100.0, strikes, times, 0.02)
-    assert values.shape == volatilities.shape == statuses.shape == (3, 4)
-    assert volatilities == pytest.approx(np.full((3, 4), 0.3), abs=1e-12)
+def test_arguments_broadcast() -> None:
+    assert price(True, 100.0, [[90.0], [100.0]], [0.1, 0.5, 1.0], 0.02, 0.3).shape == (2, 3)
     assert price(True, 100.0, 90.0, 1.0, 0.02, 0.3).shape == ()
-    assert implied_volatility(True, [], 100.0, 90.0, 1.0, 0.02).volatility.shape == (0,)
+    assert price(True, [], 90.0, 1.0, 0.02, 0.3).shape == (0,)
 
 
 OPTION = {
@@ -348,7 +245,7 @@ OPTION = {
 
 @settings(max_examples=300, deadline=None)
 @given(**OPTION)
-def test_put_call_parity_and_bounds(**option):
+def test_put_call_parity_and_bounds(**option: float) -> None:
     call, put = price(True, **option), price(False, **option)
     spot = option["spot"] * np.exp(-option["dividend_yield"] * option["time"])
     strike = option["strike"] * np.exp(-option["rate"] * option["time"])
@@ -359,28 +256,10 @@ def test_put_call_parity_and_bounds(**option):
 
 @settings(max_examples=300, deadline=None)
 @given(is_call=st.booleans(), step=st.floats(1e-6, 1), **OPTION)
-def test_monotone_in_volatility_spot_and_strike(is_call, step, **option):
+def test_monotone_in_volatility_spot_and_strike(is_call: bool, step: float, **option: float) -> None:
     value = price(is_call, **option)
     rounding = 8 * EPSILON * (option["spot"] + option["strike"]) * np.exp(0.05 * option["time"])
     towards_the_money = 1 if is_call else -1
     for name, direction in (("volatility", 1), ("spot", towards_the_money), ("strike", -towards_the_money)):
         moved = price(is_call, **(option | {name: option[name] * (1 + step)}))
         assert direction * (moved - value) >= -rounding, name
-
-
-@settings(max_examples=300, deadline=None)
-@given(is_call=st.booleans(), share=st.floats(1e-200, 1, exclude_max=True), **OPTION)
-def test_any_price_within_its_bounds_is_matched_by_its_volatility(is_call, share, volatility, **option):
-    del volatility
-    floor, ceiling = price(is_call, volatility=0.0, **option), price(is_call, volatility=1e9, **option)
-    value = floor + share * (ceiling - floor)
-    inverted, status = implied_volatility(is_call, value, **option)
-    if status == ImpliedVolatilityStatus.OK:
-        matched = price(is_call, volatility=inverted, **option)
-        assert matched == pytest.approx(value, abs=8 * EPSILON * (floor + ceiling), rel=1e-11)
-    else:
-        limits = {
-            ImpliedVolatilityStatus.NO_TIME_VALUE: value - floor,
-            ImpliedVolatilityStatus.ABOVE_UPPER_BOUND: ceiling - value,
-        }
-        assert limits[ImpliedVolatilityStatus(int(status))] <= 16 * EPSILON * (floor + ceiling)

@@ -1,17 +1,21 @@
-"""Exposures against the reference on generated books, and the rules of empty portfolios and concentration."""
+"""Exposures against the reference on generated books, delta-adjusted totals and Greeks, and concentration."""
 
 from __future__ import annotations
 
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
+from functools import reduce
+from operator import add
+from random import Random
 from typing import Any
 
 import polars as pl
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from sigmasight_pipeline.calculations.exposures import portfolio_exposures
+from sigmasight_pipeline.calculations.exposures import GREEKS, MissingGreeksError, portfolio_exposures
 from sigmasight_pipeline.calculations.money import AmountOverflowError
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.frames import polars_schema
@@ -25,14 +29,30 @@ from sigmasight_pipeline_tests.calculations.table_rows import (
     sessions_frame,
     stock,
 )
-from sigmasight_pipeline_tests.properties.books import Book, books, exposures_of, values_of
+from sigmasight_pipeline_tests.properties.books import Book, books, exposures_of, greeks_of, made, values_of
 
 MON, TUE, WED = (date(2024, 3, day) for day in (4, 5, 6))
 CALL = "AAA240315C00100000"
 
 
-def rows_of(positions: list[dict[str, Any]], exposures: dict[int, Any], **fields: Any) -> dict[str, Any]:
-    """The row of Tuesday of portfolio 1 holding `positions` with these exposures."""
+DELTAS = [f"delta_adjusted_{side}" for side in ("long", "short", "gross", "net")]
+
+
+def greeks_row(position_id: int, adjusted: Any, **fields: Any) -> dict[str, Any]:
+    """The row of ``position_greeks`` of Tuesday: Greeks 1.0, 2.0, ... unless told, a fallback without `adjusted`."""
+    row = {"session_date": TUE, "position_id": position_id, "portfolio_id": 1, "delta_adjusted_exposure": adjusted}
+    row["status"] = "fallback" if adjusted is None else "ok"
+    return row | {greek: float(at) for at, greek in enumerate(GREEKS, start=1)} | fields
+
+
+def rows_of(
+    positions: list[dict[str, Any]],
+    exposures: dict[int, Any],
+    greeks: list[dict[str, Any]] | None = None,
+    min_coverage: float = 0.8,
+    **fields: Any,
+) -> dict[str, Any]:
+    """The row of Tuesday of portfolio 1 holding `positions` with these exposures, delta-adjusted alike unless told."""
     values = [
         {
             "session_date": TUE,
@@ -45,12 +65,17 @@ def rows_of(positions: list[dict[str, Any]], exposures: dict[int, Any], **fields
         }
         for row in positions
     ]
+    if greeks is None:
+        public = [row["position_id"] for row in positions if row["investment_class"] != "PRIVATE"]
+        greeks = [greeks_row(key, exposures[key]) for key in public]
     result = portfolio_exposures(
         sessions=[TUE],
         calendar=sessions_frame([MON, TUE]),
         portfolios=frame(tables.portfolios, [portfolio(1, MON)]),
         positions=frame(tables.positions, positions),
         position_values=frame(tables.position_values, values),
+        position_greeks=frame(tables.position_greeks, greeks),
+        min_coverage=min_coverage,
     )
     expected = {
         name: dtype for name, dtype in polars_schema(tables.portfolio_exposures).items() if name not in PROVENANCE
@@ -63,7 +88,12 @@ def rows_of(positions: list[dict[str, Any]], exposures: dict[int, Any], **fields
 @given(books())
 def test_every_column_equals_the_reference(book: Book) -> None:
     """Money and counts exactly; ratios of the exact sums to the last bit but one."""
-    values = values_of(book, book.sessions)
+    check_every_column(book, values_of(book, book.sessions), set())
+
+
+def check_every_column(book: Book, values: pl.DataFrame, seen: set[str]) -> None:
+    """Compare the book's exposures with the references; `seen` gathers the statuses of its Greeks."""
+    greeks = greeks_of(book, values)
     positions = {row["position_id"]: row for row in book.frames["positions"].iter_rows(named=True)}
     for row in exposures_of(book, book.sessions, values).iter_rows(named=True):
         own = values.filter(session_date=row["session_date"], portfolio_id=row["portfolio_id"])
@@ -72,8 +102,140 @@ def test_every_column_equals_the_reference(book: Book) -> None:
                 assert row[name] == pytest.approx(float(want), rel=5e-16, abs=0), (name, row)
             else:
                 assert row[name] == want, (name, row)
-        assert row["greeks_status"] == "not_built"
-        assert [row[name] for name in ("delta", "gamma", "theta", "vega", "rho", "delta_adjusted_net")] == [None] * 6
+        want_greeks = greeks_reference(own, greeks.filter(session_date=row["session_date"]), positions)
+        for name, want in want_greeks.items():
+            exact = not isinstance(row[name], float)
+            assert row[name] == (want if exact else pytest.approx(float(want), rel=1e-13, abs=1e-9)), (name, row)
+        seen.add(row["greeks_status"])
+
+
+def greeks_reference(values: pl.DataFrame, greeks: pl.DataFrame, positions: dict[int, Any]) -> dict[str, Any]:
+    """The delta-adjusted columns and Greeks of one portfolio and session, one position after the other."""
+    by_position = {row["position_id"]: row for row in greeks.iter_rows(named=True)}
+    sums = dict.fromkeys(("long", "short", "gross", "known", *GREEKS), Fraction(0))
+    unknown = 0
+    for row in values.iter_rows(named=True):
+        own = by_position.get(row["position_id"])
+        private = positions[row["position_id"]]["investment_class"] == "PRIVATE"
+        assert private == (own is None)
+        if row["price_source"] in reference.EXITS:
+            continue
+        adjusted = row["exposure"] if own is None else own["delta_adjusted_exposure"]
+        size = Fraction(0) if own is None else abs(Fraction(row["exposure"]))
+        sums["gross"] += size
+        if adjusted is None:
+            unknown += 1
+            continue
+        sums["known"] += size
+        sums["long" if adjusted > 0 else "short"] += Fraction(adjusted)
+        for greek in GREEKS:
+            sums[greek] += 0 if own is None else Fraction(own[greek])
+    coverage = sums["known"] / sums["gross"] if sums["gross"] else None
+    enough = coverage is not None and coverage >= Fraction(8, 10)
+    status = "ok" if not unknown else "partial" if enough else "low_coverage"
+    totals = {
+        "delta_adjusted_long": sums["long"],
+        "delta_adjusted_short": sums["short"],
+        "delta_adjusted_gross": sums["long"] - sums["short"],
+        "delta_adjusted_net": sums["long"] + sums["short"],
+        **{greek: sums[greek] for greek in GREEKS},
+    }
+    return (dict.fromkeys(totals) if status == "low_coverage" else totals) | {
+        "delta_adjusted_coverage": coverage,
+        "greeks_status": status,
+    }
+
+
+def test_generated_books_reach_every_status() -> None:
+    seen: set[str] = set()
+    for seed in range(25):
+        book = made(seed, 9, 1)
+        check_every_column(book, values_of(book, book.sessions), seen)
+    assert seen == {"ok", "partial", "low_coverage"}
+
+
+@pytest.mark.parametrize(
+    ("case", "fallback", "min_coverage", "status", "net"),
+    [
+        ("all known", 0, 0.8, "ok", 200),
+        ("coverage 0.81", 19, 0.8, "partial", 162),
+        ("coverage 0.80, the minimum itself", 20, 0.8, "partial", 160),
+        ("coverage 0.79", 21, 0.8, "low_coverage", None),
+        ("another minimum", 21, 0.79, "partial", 158),
+        ("none known", 100, 0.8, "low_coverage", None),
+    ],
+)
+def test_coverage_is_of_the_gross_of_public_and_option_positions(
+    case: str, fallback: int, min_coverage: float, status: str, net: int | None
+) -> None:
+    """A short option without Greeks weighs with its size; a PRIVATE holding weighs nothing."""
+    positions = [stock(1, "AAA", 1, 1, MON), option(2, CALL, -1, 1, MON), private(3, "FUND", 1, 1, MON)]
+    known = 100 - fallback
+    greeks = [greeks_row(1, 2 * known), *([greeks_row(2, None)] if fallback else [greeks_row(2, 0)])]
+    row = rows_of(positions, {1: known, 2: -fallback, 3: 900}, greeks, min_coverage)
+    assert (row["greeks_status"], row["delta_adjusted_coverage"]) == (status, known / 100), case
+    assert row["delta_adjusted_net"] == (None if net is None else net + 900), case
+    assert (row["vega"], row["gross_exposure"]) == (None if net is None else 4.0 * (1 + (not fallback)), 1000), case
+    assert [row[name] is None for name in (*DELTAS, *GREEKS)] == [net is None] * 9, case
+
+
+def test_delta_adjusted_sides_are_by_their_own_sign() -> None:
+    """A long put is short; a short put is long; PRIVATE counts with its exposure on its side."""
+    put = "AAA240315P00100000"
+    positions = [
+        option(1, put, 2, 1, MON),
+        option(2, put, -1, 1, MON),
+        stock(3, "AAA", -1, 1, MON),
+        private(4, "F", -1, 1, MON),
+    ]
+    greeks = [
+        greeks_row(1, "-4000.01", delta=-40.0),
+        greeks_row(2, "2000.00", delta=20.0),
+        greeks_row(3, -100, delta=-1.0),
+    ]
+    row = rows_of(positions, {1: 10, 2: -5, 3: -100, 4: -7}, greeks)
+    assert [row[name] for name in DELTAS] == [Decimal(text) for text in ("2000.00", "-4107.01", "6107.01", "-2107.01")]
+    assert (row["delta"], row["gamma"], row["greeks_status"], row["delta_adjusted_coverage"]) == (-21.0, 6.0, "ok", 1.0)
+    assert (row["long_exposure"], row["short_exposure"]) == (10, -112)
+
+
+def test_a_worthless_position_without_greeks_leaves_nothing_known() -> None:
+    """There is no gross exposure to take a share of, and nothing that could stand for the portfolio's Greeks."""
+    row = rows_of([option(1, CALL, 1, 1, MON)], {1: 0}, [greeks_row(1, None)])
+    assert (row["greeks_status"], row["delta_adjusted_coverage"], row["delta_adjusted_net"]) == (
+        "low_coverage",
+        None,
+        None,
+    )
+
+
+def test_private_positions_alone_have_zero_greeks() -> None:
+    row = rows_of([private(1, "FUND", 1, 1, MON)], {1: 50})
+    assert [row[name] for name in GREEKS] == [0.0] * 5
+    assert (row["greeks_status"], row["delta_adjusted_coverage"], row["delta_adjusted_net"]) == ("ok", None, 50)
+
+
+def test_a_held_position_without_a_row_of_greeks_is_an_error() -> None:
+    positions = [stock(1, "AAA", 1, 1, MON), stock(2, "BBB", 1, 1, MON)]
+    with pytest.raises(MissingGreeksError, match=r"position 2 has no Greeks at 2024-03-05 \(1 such rows missing\)"):
+        rows_of(positions, {1: 1, 2: 1}, [greeks_row(1, 1)])
+    # a position that exits has none to give
+    assert rows_of(positions[:1], {1: 0}, [], source="exit")["greeks_status"] == "ok"
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.floats(-1e9, 1e9), min_size=2, max_size=12), st.randoms(use_true_random=False))
+def test_sums_of_greeks_do_not_depend_on_the_order_of_rows(greeks: list[float], random: Random) -> None:
+    """Doubles added in order of position_id, whatever comes first in the frames."""
+    positions = [stock(number, f"S{number}", 1, 1, MON) for number in range(len(greeks))]
+    rows = [greeks_row(number, 1, **dict.fromkeys(GREEKS, value)) for number, value in enumerate(greeks)]
+    exposures = dict.fromkeys(range(len(greeks)), 1)
+    expected = reduce(add, greeks)
+    for _ in range(2):
+        row = rows_of(positions, exposures, rows)
+        assert [row[name] for name in GREEKS] == [expected] * 5, (greeks, rows)
+        random.shuffle(positions)
+        random.shuffle(rows)
 
 
 def test_concentration_is_by_symbol() -> None:
@@ -111,6 +273,8 @@ def test_an_empty_portfolio_has_a_row_of_zeros(
     row = rows_of(positions, exposure, **fields)
     zeros = [value for name, value in row.items() if name.endswith(("exposure", "count")) or name == "notional"]
     assert zeros == [0] * 14, case
+    assert [row[name] for name in (*DELTAS, *GREEKS)] == [0] * 9, case
+    assert (row["greeks_status"], row["delta_adjusted_coverage"]) == ("ok", None), case
     assert (row["hhi"], row["top_1_weight"], row["concentration_status"]) == (None, None, "no_exposure"), case
 
 
@@ -127,6 +291,7 @@ def test_rows_since_inception_of_active_portfolios_at_open_sessions() -> None:
         portfolios=frame(tables.portfolios, [portfolio(3, MON), portfolio(1, WED), portfolio(2, MON, active=False)]),
         positions=frame(tables.positions, []),
         position_values=frame(tables.position_values, []),
+        position_greeks=frame(tables.position_greeks, []),
     )
     assert result.select("session_date", "portfolio_id").rows() == [(MON, 3), (WED, 1), (WED, 3)]
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from sigmasight_pipeline.calculations.black_scholes import implied_volatility
+from sigmasight_pipeline.calculations.implied_volatility import implied_volatility
 from sigmasight_pipeline.calculations.option_volatility import (
     MODEL,
     OptionInputError,

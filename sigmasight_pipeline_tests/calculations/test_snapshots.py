@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 
+from sigmasight_pipeline.calculations.exposures import GREEKS
 from sigmasight_pipeline.calculations.snapshots import (
     MissingExposuresError,
     MissingPreviousSnapshotError,
@@ -32,7 +33,7 @@ DAYS = [THU, FRI, TUE, WED, THU2]
 FEB1, FEB2 = date(2024, 2, 1), date(2024, 2, 2)
 
 COPIED = ("gross_exposure", "net_exposure", "long_exposure", "short_exposure", "position_count", "long_count",
-          "short_count", "option_count", "stock_count", "private_count", "greeks_status", "delta")  # fmt: skip
+          "short_count", "option_count", "stock_count", "private_count", "greeks_status", *GREEKS)  # fmt: skip
 
 
 @settings(max_examples=40, deadline=None)
@@ -97,8 +98,7 @@ def rolled(
     opened = [day for day, closed in calendar.select("session_date", "is_closed").iter_rows() if not closed]
     inception = fields.pop("inception", THU)
     exposures = [
-        {"session_date": day, "portfolio_id": 1, "greeks_status": "not_built"}
-        | dict.fromkeys((*COPIED[:4], *COPIED[4:10]), 0)
+        {"session_date": day, "portfolio_id": 1, "greeks_status": "ok"} | dict.fromkeys((*COPIED[:4], *COPIED[4:10]), 0)
         for day in opened
         if day >= inception
     ]

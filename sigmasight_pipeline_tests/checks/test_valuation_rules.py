@@ -1,7 +1,8 @@
-"""Rules on position values, Greeks and exposures: each finds its planted fault, and only that."""
+"""Rules on position values, and the rows of portfolios: each finds its planted fault, and only that."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
@@ -65,31 +66,13 @@ def values(*days: date) -> pl.DataFrame:
     )
 
 
-GREEKS = values(*OPEN).filter(pl.col("position_id") != 13).select("session_date", "position_id", "portfolio_id")
-GREEKS = GREEKS.with_columns(vol_source=pl.lit("implied"), rate_source=pl.lit("observed"))
-
-EXPOSURES = frame(
-    tables.portfolio_exposures,
-    [
-        {
-            "session_date": day,
-            "portfolio_id": portfolio_id,
-            "long_exposure": "1500.10",
-            "short_exposure": "-500.05",
-            "gross_exposure": "2000.15",
-            "net_exposure": "1000.05",
-            "stock_exposure": "1000.00",
-            "option_exposure": "600.15",
-            "private_exposure": "400.00",
-        }
-        for day in OPEN
-        for portfolio_id in (1, 2)
-    ],
+SNAPSHOTS = frame(
+    tables.portfolio_snapshots,
+    [{"session_date": day, "portfolio_id": portfolio_id} for day in OPEN for portfolio_id in (1, 2)],
 )
 
 AT = {"session_date": D2, "position_id": 11}
 SHORT = {"session_date": D3, "position_id": 12}
-TIES = "sides and kinds do not add up to gross and net"
 
 Planted = tuple[Rule, pl.DataFrame, dict[str, Any], dict[str, Any], list[Finding]]
 PLANTED: list[Planted] = [
@@ -139,33 +122,7 @@ PLANTED: list[Planted] = [
         [(D2, 1, f"position 11 (AAA): price of {D3}")],
     ),
     (rules.NO_LATER_PRICE, values(*OPEN), AT, {"price_date": None}, []),
-    (
-        rules.FALLBACK_VOLATILITY,
-        GREEKS,
-        SHORT,
-        {"vol_source": "fallback"},
-        [(D3, 1, "position 12 has no usable volatility or underlying price")],
-    ),
-    (
-        rules.DEFAULT_RATE,
-        GREEKS,
-        SHORT,
-        {"rate_source": "default"},
-        [(D3, 1, "position 12 uses the default yield")],
-    ),
 ]
-
-for column, value in {
-    "gross_exposure": "2000.16",
-    "net_exposure": "1000.04",
-    "long_exposure": "1500.11",
-    "short_exposure": "-500.06",
-    "stock_exposure": "1000.01",
-    "option_exposure": "600.14",
-    "private_exposure": "0",
-}.items():
-    where = {"session_date": D2, "portfolio_id": 2}
-    PLANTED.append((rules.EXPOSURES_TIE, EXPOSURES, where, {column: value}, [(D2, 2, f"portfolio 2: {TIES}")]))
 
 
 @pytest.mark.parametrize(
@@ -180,23 +137,23 @@ def test_one_wrong_row(
     assert found(rule, judged(OPEN, changed(good, where, **fault))) == findings
 
 
-ROWS: list[tuple[str, dict[str, Any], dict[str, Any], list[date], list[date]]] = [
-    ("open since before", stock(1, "AAA", 10, 100, CALENDAR[0]), {}, OPEN, OPEN),
-    ("entered later", stock(1, "AAA", 10, 100, D2), {}, [D2, D3, D4], [D2, D3, D4]),
-    ("entered on the closure", stock(1, "AAA", 10, 100, CLOSED), {}, [D3, D4], [D3, D4]),
-    ("exit", stock(1, "AAA", 10, 100, D1, exit_date=D3), {}, [D1, D2, D3], [D1, D2]),
-    ("exit on the closure", stock(1, "AAA", 10, 100, D1, exit_date=CLOSED), {}, [D1, D2, D3], [D1, D2]),
-    ("exit on a Saturday", stock(1, "AAA", 10, 100, D1, exit_date=date(2024, 1, 6)), {}, OPEN, [D1, D2, D3]),
-    ("in and out on one session", stock(1, "AAA", 10, 100, D2, exit_date=D2), {}, [D2], []),
-    ("expiry", option(1, "AAA240105P00100000", 1, 5, D1), {}, [D1, D2, D3], [D1, D2]),
-    ("expiry on the closure", option(1, "AAA240104P00100000", 1, 5, D1), {}, [D1, D2], [D1]),
-    ("expiry on a Saturday", option(1, "AAA240106P00100000", 1, 5, D1), {}, [D1, D2, D3], [D1, D2]),
-    ("expiry beyond the calendar", option(1, "AAA260116P00100000", 1, 5, D1), {}, OPEN, OPEN),
-    ("sold before expiry", option(1, "AAA240108P00100000", 1, 5, D1, exit_date=D2), {}, [D1, D2], [D1]),
-    ("private", private(1, "FUND", 1, 1000, D1), {}, OPEN, []),
-    ("inactive portfolio", stock(1, "AAA", 10, 100, D1), {"active": False}, [], []),
-    ("entered before inception", stock(1, "AAA", 10, 100, D1), {"inception_date": D3}, [D3, D4], [D3, D4]),
-    ("gone before inception", stock(1, "AAA", 10, 100, D1, exit_date=D2), {"inception_date": D3}, [], []),
+ROWS: list[tuple[str, dict[str, Any], dict[str, Any], list[date]]] = [
+    ("open since before", stock(1, "AAA", 10, 100, CALENDAR[0]), {}, OPEN),
+    ("entered later", stock(1, "AAA", 10, 100, D2), {}, [D2, D3, D4]),
+    ("entered on the closure", stock(1, "AAA", 10, 100, CLOSED), {}, [D3, D4]),
+    ("exit", stock(1, "AAA", 10, 100, D1, exit_date=D3), {}, [D1, D2, D3]),
+    ("exit on the closure", stock(1, "AAA", 10, 100, D1, exit_date=CLOSED), {}, [D1, D2, D3]),
+    ("exit on a Saturday", stock(1, "AAA", 10, 100, D1, exit_date=date(2024, 1, 6)), {}, OPEN),
+    ("in and out on one session", stock(1, "AAA", 10, 100, D2, exit_date=D2), {}, [D2]),
+    ("expiry", option(1, "AAA240105P00100000", 1, 5, D1), {}, [D1, D2, D3]),
+    ("expiry on the closure", option(1, "AAA240104P00100000", 1, 5, D1), {}, [D1, D2]),
+    ("expiry on a Saturday", option(1, "AAA240106P00100000", 1, 5, D1), {}, [D1, D2, D3]),
+    ("expiry beyond the calendar", option(1, "AAA260116P00100000", 1, 5, D1), {}, OPEN),
+    ("sold before expiry", option(1, "AAA240108P00100000", 1, 5, D1, exit_date=D2), {}, [D1, D2]),
+    ("private", private(1, "FUND", 1, 1000, D1), {}, OPEN),
+    ("inactive portfolio", stock(1, "AAA", 10, 100, D1), {"active": False}, []),
+    ("entered before inception", stock(1, "AAA", 10, 100, D1), {"inception_date": D3}, [D3, D4]),
+    ("gone before inception", stock(1, "AAA", 10, 100, D1, exit_date=D2), {"inception_date": D3}, []),
 ]
 
 
@@ -207,24 +164,24 @@ def row_frame(days: list[date]) -> pl.DataFrame:
     )
 
 
-@pytest.mark.parametrize(
-    ("position", "owner", "held", "modelled"), [case[1:] for case in ROWS], ids=[c[0] for c in ROWS]
-)
-def test_rows_a_position_must_have(
-    position: dict[str, Any], owner: dict[str, Any], held: list[date], modelled: list[date]
-) -> None:
+def missing_rows_are_found(rule: Rule, book: Mapping[str, pl.DataFrame], days: list[date], name: str) -> None:
+    """The rule wants a row on each of `days`, and misses each that is gone."""
+    assert found(rule, judged(OPEN, row_frame(days), book)) == []
+    missing = [(day, 1, f"{name} has no row") for day in days]
+    assert found(rule, judged(OPEN, row_frame([]), book)) == missing
+    for gone in days:
+        assert found(rule, judged(OPEN, row_frame([day for day in days if day != gone]), book)) == [
+            (gone, 1, f"{name} has no row")
+        ]
+
+
+@pytest.mark.parametrize(("position", "owner", "held"), [case[1:] for case in ROWS], ids=[c[0] for c in ROWS])
+def test_rows_a_position_must_have(position: dict[str, Any], owner: dict[str, Any], held: list[date]) -> None:
     portfolios = frame(tables.portfolios, [{**portfolio(1, D1), **owner}])
     positions = frame(tables.positions, [position])
     book = {**BOOK, "portfolios": portfolios, "positions": positions}
     name = f"position 1 ({position['symbol']})"
-    for rule, days in ((rules.ONE_ROW_PER_POSITION, held), (rules.GREEKS_ROWS, modelled)):
-        assert found(rule, judged(OPEN, row_frame(days), book)) == []
-        missing = [(day, 1, f"{name} has no row") for day in days]
-        assert found(rule, judged(OPEN, row_frame([]), book)) == missing
-        for gone in days:
-            assert found(rule, judged(OPEN, row_frame([day for day in days if day != gone]), book)) == [
-                (gone, 1, f"{name} has no row")
-            ]
+    missing_rows_are_found(rules.ONE_ROW_PER_POSITION, book, held, name)
     extra = [(day, 1, "position 1 (AAA) has a row but is not held") for day in OPEN if day not in held]
     assert found(rules.ONE_ROW_PER_POSITION, judged(OPEN, row_frame(OPEN), book)) == extra
     # the engine, which the rule is deliberately simpler than, agrees
@@ -243,7 +200,6 @@ def test_rows_a_position_must_have(
 def test_a_whole_book_without_faults() -> None:
     book = judged(OPEN, values(*OPEN), BOOK)
     assert found(rules.ONE_ROW_PER_POSITION, book) == []
-    assert found(rules.GREEKS_ROWS, judged(OPEN, GREEKS, BOOK)) == []
     missing = values(*OPEN).filter((pl.col("position_id") != 13) | (pl.col("session_date") != D3))
     assert found(rules.ONE_ROW_PER_POSITION, judged(OPEN, missing, BOOK)) == [(D3, 2, "position 13 (FUND) has no row")]
 
@@ -264,12 +220,12 @@ def test_rows_a_portfolio_must_have(
 ) -> None:
     portfolios = changed(BOOK["portfolios"], {"portfolio_id": 2}, **owner)
     gone = pl.DataFrame(dropped, schema={"session_date": pl.Date(), "portfolio_id": pl.Int64()}, orient="row")
-    kept = EXPOSURES.join(gone, on=["session_date", "portfolio_id"], how="anti")
+    kept = SNAPSHOTS.join(gone, on=["session_date", "portfolio_id"], how="anti")
     assert found(rules.PORTFOLIO_ROWS, judged(OPEN, kept, {"portfolios": portfolios})) == findings
 
 
 def test_every_rule_has_a_case() -> None:
-    elsewhere = [rules.ONE_ROW_PER_POSITION, rules.GREEKS_ROWS, rules.PORTFOLIO_ROWS, *test_snapshot_rules.TESTED]
+    elsewhere = [rules.ONE_ROW_PER_POSITION, rules.PORTFOLIO_ROWS, *test_snapshot_rules.TESTED]
     tested = cases.names_of(rules, [*(case[0] for case in PLANTED), *elsewhere])
     assert tested == cases.rules_of(rules)
 
@@ -286,6 +242,4 @@ def test_nothing_but_closures_is_nothing_to_find(name: str) -> None:
 def _table(rule: Rule) -> Any:
     if rule in rules.POSITION_VALUES:
         return tables.position_values
-    if rule in rules.EXPOSURES:
-        return tables.portfolio_exposures
-    return tables.portfolio_snapshots if rule in rules.SNAPSHOTS else tables.position_greeks
+    return tables.portfolio_snapshots

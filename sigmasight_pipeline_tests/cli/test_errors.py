@@ -128,7 +128,7 @@ def test_what_fails_inside_a_run_is_one_sentence(cli: CommandLine) -> None:
 
     write_prices(cli.folder, factors={("AAA", day): Decimal("0.67") for day in SESSIONS if day >= date(2024, 1, 11)})
     said = cli.fails("backfill", "--to", "2024-01-12")
-    assert "position_greeks, position_values: " in said
+    assert ": position_values: " in said
     assert said.count("AAA240315C00100000") == 1
 
     write_prices(cli.folder)

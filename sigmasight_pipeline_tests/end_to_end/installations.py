@@ -1,7 +1,7 @@
 """Installations for tests: fresh databases on the test server, opened in this process as the command line opens them.
 
 What belongs here: opening an installation, running ranges on it, and reading its tables without provenance. What does
-not: assertions.
+not: assertions, but that two states are the same.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import polars as pl
 import psycopg
+from polars.testing import assert_frame_equal
 from sqlalchemy import Table
 
 from sigmasight_pipeline import sessions
@@ -31,13 +32,10 @@ from sigmasight_pipeline.storage.tables import PROVENANCE
 CALENDAR = sessions.calendar()
 
 MARKET_TABLES = (tables.daily_prices, tables.corporate_actions, tables.option_prices, tables.treasury_yields)
-RESULT_TABLES = (
-    tables.daily_returns,
-    tables.position_greeks,
-    tables.position_values,
-    tables.portfolio_exposures,
-    tables.portfolio_snapshots,
+RESULT_TABLES = tuple(
+    table for table in tables.metadata.sorted_tables if set(PROVENANCE) <= {column.name for column in table.columns}
 )
+"""Every table an engine fills."""
 
 
 @contextmanager
@@ -114,6 +112,15 @@ def rows(opened: Installation, table: Table, days: Sequence[date] | None = None)
     frame = opened.database.read(table, where=where, params=params)
     dropped = [name for name in (*PROVENANCE, "fetched_at") if name in frame.columns]
     return frame.drop(dropped).sort([column.name for column in table.primary_key.columns])
+
+
+def assert_same(opened: Installation, before: dict[str, pl.DataFrame], days: Sequence[date] | None = None) -> None:
+    """Every table (of the sessions `days`) is as it was, to the last bit."""
+    for name, frame in everything(opened).items():
+        kept = pl.lit(value=True)
+        if days is not None:
+            kept = pl.col("ex_date" if "ex_date" in frame.columns else "session_date").is_in(list(days))
+        assert_frame_equal(frame.filter(kept), before[name].filter(kept), check_exact=True)
 
 
 def everything(opened: Installation) -> dict[str, pl.DataFrame]:

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from polars.testing import assert_frame_equal
 
+from sigmasight_pipeline.assets import factors, reference, risk, valuation
 from sigmasight_pipeline.cli.installation import Installation
 from sigmasight_pipeline.operations.instance import project_folder
 from sigmasight_pipeline.storage import tables
@@ -36,8 +37,8 @@ BY_NAME = CALENDAR.between(date(2024, 1, 26), date(2024, 1, 31))
 BY_SELECTION = CALENDAR.between(date(2024, 2, 1), LAST)
 
 MARKET_DATA = ["daily_prices", "corporate_actions", "option_prices", "treasury_yields", "daily_returns"]
-VALUATION = ["position_greeks", "position_values", "portfolio_exposures", "portfolio_snapshots"]
-REFERENCE = ["trading_sessions", "factor_definitions", "portfolios", "positions", "instruments"]
+COMPUTED = [str(asset.key.path[0]) for module in (valuation, factors, risk) for asset in module.ASSETS]
+REFERENCE = [str(asset.key.path[0]) for asset in reference.ASSETS]
 
 
 Expected = Callable[[], dict[str, pl.DataFrame]]
@@ -119,7 +120,7 @@ def test_backfills_launched_in_the_ui_end_with_right_data(
             (spoiled,),
         )
     launched = {
-        "backfill of all assets": ui.launch_backfill([*MARKET_DATA, *VALUATION], BY_NAME),
+        "backfill of all assets": ui.launch_backfill([*MARKET_DATA, *COMPUTED], BY_NAME),
         "backfill of one asset": ui.launch_backfill([tables.position_values.name], [spoiled]),
     }
     expected()
@@ -136,7 +137,7 @@ def test_a_backfill_of_every_asset_and_one_of_the_snapshots_alone(
     opened: Installation, expected: Expected, ui: Webserver
 ) -> None:
     """Reference assets included, as "Materialize all" has it; then the chain from a spoiled session on."""
-    ui.finished_backfill(ui.launch_backfill([*REFERENCE, *MARKET_DATA, *VALUATION], BY_SELECTION))
+    ui.finished_backfill(ui.launch_backfill([*REFERENCE, *MARKET_DATA, *COMPUTED], BY_SELECTION))
     assert_right_through(opened, expected, LAST)
     spoiled = CALENDAR.between(FIRST, LOADED)[3]
     with opened.database.connect() as connection:
@@ -162,15 +163,21 @@ PLOTTED = {
     "portfolio_snapshots": {"net_asset_value", "daily_pnl"},
     "portfolio_exposures": {"gross_exposure", "net_exposure"},
     "position_values": {"market_value", "daily_pnl"},
+    "portfolio_factor_exposures": {"market_exposure", "lowest_coverage"},
+    "symbol_factor_betas": {"share_with_beta"},
+    "stress_test_results": {"worst_impact"},
+    "correlation_calculations": {"average_correlation"},
+    "portfolio_risk_metrics": {"highest_factor_var_95"},
+    "pnl_attribution": {"specific", "unexplained"},
 }
 
 
 def test_the_ui_tells_what_every_asset_is(ui: Webserver) -> None:
     nodes = {node["assetKey"]["path"][0]: node for node in ui.ask(ASSETS, days=[str(LOADED)])["assetNodes"]}
-    assert sorted(nodes) == sorted([*REFERENCE, *MARKET_DATA, *VALUATION])
+    assert sorted(nodes) == sorted([*REFERENCE, *MARKET_DATA, *COMPUTED])
     for name, node in nodes.items():
         table = tables.metadata.tables[f"{tables.SCHEMA}.{name}"]
-        assert node["groupName"] in ("reference", "market_data", "valuation"), name
+        assert node["groupName"] in ("reference", "market_data", "valuation", "factors", "risk"), name
         assert node["isPartitioned"] == (name not in REFERENCE), name
         assert [owner["team"] for owner in node["owners"]] == ["portfolio-analytics"], name
         assert set(node["kinds"]) == {"postgres", "polars"}, name
@@ -195,7 +202,7 @@ CHECKS = """query Checks($asset: AssetKeyInput!) { assetNodeOrError(assetKey: $a
 def test_check_results_are_in_the_ui_and_in_the_table(opened: Installation, ui: Webserver) -> None:
     verdicts = opened.database.read(tables.data_quality_results)
     seen = 0
-    for asset in (*MARKET_DATA, *VALUATION):
+    for asset in (*MARKET_DATA, *COMPUTED):
         node = ui.ask(CHECKS, asset={"path": [asset]})["assetNodeOrError"]
         for check in node["assetChecksOrError"].get("checks", []):
             evaluation = check["executionForLatestMaterialization"]["evaluation"]

@@ -17,6 +17,7 @@ from sigmasight_pipeline.storage.embedded import EmbeddedServer
 from sigmasight_pipeline_tests.conftest import temporary_home
 from sigmasight_pipeline_tests.end_to_end.installations import (
     CALENDAR,
+    assert_same,
     everything,
     expect,
     import_demo,
@@ -180,6 +181,48 @@ def test_prices_of_every_kind_occur(values: pl.DataFrame) -> None:
     assert gap.select("price_source", "stale_sessions", "stale").row(0) == ("carried", 5, False)
 
 
+def test_every_option_has_greeks_and_its_side_of_exposure(demo: Installation) -> None:
+    positions = rows(demo, tables.positions).filter(pl.col("investment_class") == "OPTIONS")
+    greeks = rows(demo, tables.position_greeks).join(positions, on="position_id", suffix="_held")
+    held = greeks.filter(pl.col("status") != "exit")
+    assert set(held["status"]) == {"ok"}
+    assert set(held["vol_source"]) <= {"implied", "carried", "historical"}
+    assert (held["vol_source"] == "implied").mean() > 0.9
+    # a long call or a short put gains when the underlying rises
+    side = held["quantity"].cast(pl.Float64).sign() * held["option_kind"].replace_strict({"C": 1.0, "P": -1.0})
+    assert (held["delta_adjusted_exposure"].cast(pl.Float64).sign() * side >= 0).all()
+    assert (held["theta"] * held["quantity"].cast(pl.Float64).sign() < 0).mean() > 0.99, "time costs the holder"
+
+
+def test_factor_exposures_add_up_to_the_portfolios(demo: Installation) -> None:
+    keys = ["session_date", "portfolio_id", "factor"]
+    of_positions = rows(demo, tables.position_factor_exposures).group_by(keys).agg(pl.col("exposure_dollar").sum())
+    both = rows(demo, tables.portfolio_factor_exposures).filter(pl.col("status") == "ok")
+    joined = both.join(of_positions, on=keys, suffix="_of_positions")
+    assert joined.height == both.height > 3 * 374 * 16
+    assert (joined["exposure_dollar"] == joined["exposure_dollar_of_positions"].cast(MONEY)).all()
+    assert (both["coverage"] >= 0.8).all()
+    missing = rows(demo, tables.portfolio_factor_exposures).filter(pl.col("status") != "ok")
+    assert set(missing["factor"]) == {"Short_Interest"}, "there is no source of short interest"
+    assert set(missing["status"]) == {"factor_without_data", "no_positions"}
+
+
+def test_what_is_known_of_the_simulated_market_is_found(demo: Installation) -> None:
+    betas = rows(demo, tables.symbol_factor_betas, [LAST])
+    assert set(betas["quality"]) == {"ok"}
+    proxies = dict(rows(demo, tables.factor_definitions).select("factor", "proxy_symbol").drop_nulls().iter_rows())
+    for factor, symbol in proxies.items():
+        own = betas.filter((pl.col("factor") == factor) & (pl.col("symbol") == symbol)).row(0, named=True)
+        assert (own["beta"], own["r_squared"]) == (pytest.approx(1, abs=1e-9), pytest.approx(1, abs=1e-9)), factor
+    durations = rows(demo, tables.instruments).filter(pl.col("duration").is_not_null()).select("symbol", "duration")
+    rates = betas.filter(pl.col("factor") == "Interest_Rate").join(durations, on="symbol")
+    assert rates.height == durations.height == 5
+    for symbol, duration, beta in rates.select("symbol", "duration", "beta").iter_rows():
+        assert beta == pytest.approx(-duration, rel=0.25), symbol
+    held = rows(demo, tables.position_interest_rate_betas, [LAST]).filter(pl.col("symbol").is_in(["BND", "FXNAX"]))
+    assert held["ir_beta"].max() < -4
+
+
 def test_no_error_was_found(demo: Installation) -> None:
     failed = demo.database.query(
         "SELECT asset, check_name, severity, session_date, description FROM sigmasight.data_quality_results "
@@ -197,8 +240,7 @@ def test_single_sessions_in_any_order_change_nothing(demo: Installation) -> None
     before = everything(demo)
     days = random.Random(7).sample(CALENDAR.between(FIRST, LAST), SAMPLE)
     runs = {day: expect(run_sessions(demo, day)).run_id for day in days}
-    for name, frame in everything(demo).items():
-        assert_frame_equal(frame, before[name])
+    assert_same(demo, before)
     for table in (tables.position_values, tables.position_greeks, tables.portfolio_snapshots):
         written = demo.database.query(
             f"SELECT DISTINCT session_date, run_id FROM sigmasight.{table.name} WHERE session_date = ANY(%s)", (days,)
@@ -209,6 +251,5 @@ def test_single_sessions_in_any_order_change_nothing(demo: Installation) -> None
 def test_smaller_chunks_change_nothing(demo: Installation) -> None:
     before = everything(demo)
     run_history(demo, date(2024, 5, 20), date(2024, 7, 12), size=13)
-    for name, frame in everything(demo).items():
-        assert_frame_equal(frame, before[name])
+    assert_same(demo, before)
     assert rows(demo, tables.daily_price_revisions).is_empty()

@@ -26,6 +26,7 @@ from sigmasight_pipeline_tests.conftest import temporary_home
 from sigmasight_pipeline_tests.end_to_end.installations import (
     CALENDAR,
     RESULT_TABLES,
+    assert_same,
     everything,
     expect,
     import_demo,
@@ -78,8 +79,7 @@ def test_a_run_killed_in_the_middle_leaves_whole_sessions_and_the_next_completes
         statuses = {run.status for run in fresh.instance.get_runs()}
         assert statuses <= {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE}
         run_history(opened, FIRST, LAST)
-        for name, frame in everything(opened).items():
-            assert_frame_equal(frame, expected[name])
+        assert_same(opened, expected)
 
 
 def _kill_while_writing(opened: Installation, process: subprocess.Popen[bytes]) -> float:

@@ -22,7 +22,10 @@ import polars as pl
 from hypothesis import strategies as st
 
 from sigmasight_pipeline.calculations.contract_days import contract_days
-from sigmasight_pipeline.calculations.exposures import portfolio_exposures
+from sigmasight_pipeline.calculations.exposures import GREEKS, portfolio_exposures
+from sigmasight_pipeline.calculations.group_exposures import group_exposures
+from sigmasight_pipeline.calculations.money import MONEY
+from sigmasight_pipeline.calculations.position_prices import EXIT_SOURCES
 from sigmasight_pipeline.calculations.snapshots import Snapshots, portfolio_snapshots
 from sigmasight_pipeline.calculations.valuation import position_values
 from sigmasight_pipeline.storage import tables
@@ -114,11 +117,65 @@ def values_of(book: Book, sessions: Sequence[date]) -> pl.DataFrame:
     return position_values(sessions=sessions, max_stale_sessions=MAX_STALE_SESSIONS, max_mark_age=MAX_MARK_AGE, **known)
 
 
+def greeks_of(book: Book, values: pl.DataFrame) -> pl.DataFrame:
+    """Made-up rows of ``position_greeks`` beside `values`: about one option in four is a fallback.
+
+    What is made up depends on the position's number in the book and on the session, so that lots of one position have
+    the same delta and the mirror image has the negative one.
+    """
+    number = pl.col("position_id") % 1000 * 37 + pl.col("session_date").to_physical() * 11
+    is_option, is_exit = pl.col("investment_class") == "OPTIONS", pl.col("price_source").is_in(EXIT_SOURCES)
+    fallback = is_option & ~is_exit & (number % 4 == 0)
+    leverage = pl.when(is_option).then(number % 19 + 1).otherwise(1)
+    adjusted = pl.when(~fallback).then((pl.col("exposure") * leverage).cast(MONEY))
+    return (
+        values.join(book.frames["positions"].select("position_id", "investment_class"), on="position_id")
+        .filter(pl.col("investment_class") != "PRIVATE")
+        .select(
+            "session_date",
+            "position_id",
+            "portfolio_id",
+            *(
+                (pl.col("quantity").cast(pl.Float64) * (number % (13 + at) + 1) * 0.37).alias(greek)
+                for at, greek in enumerate(GREEKS)
+            ),
+            status=pl.when(fallback)
+            .then(pl.lit("fallback"))
+            .when(is_exit)
+            .then(pl.lit("exit"))
+            .otherwise(pl.lit("ok")),
+            delta_adjusted_exposure=adjusted,
+        )
+    )
+
+
 def exposures_of(book: Book, sessions: Sequence[date], values: pl.DataFrame) -> pl.DataFrame:
-    """``portfolio_exposures`` of a run of sessions."""
-    names = ("calendar", "portfolios", "positions")
-    reference = {name: book.frames[name] for name in names}
-    return portfolio_exposures(sessions=sessions, position_values=values, **reference)
+    """``portfolio_exposures`` of a run of sessions, with Greeks of `greeks_of`."""
+    return portfolio_exposures(
+        sessions=sessions,
+        calendar=book.frames["calendar"],
+        portfolios=book.frames["portfolios"],
+        positions=book.frames["positions"],
+        position_values=values,
+        position_greeks=greeks_of(book, values),
+    )
+
+
+def groups_of(book: Book, sessions: Sequence[date], values: pl.DataFrame) -> pl.DataFrame:
+    """``group_exposures`` of a run of sessions, with Greeks of `greeks_of`; every third position has both tags."""
+    own = book.frames["positions"]["position_id"].to_list()
+    tagged = [{"position_id": key, "tag_id": tag} for key in own for tag in (1, 2) if key % 1000 % 3 < 3 - tag]
+    return group_exposures(
+        sessions=sessions,
+        calendar=book.frames["calendar"],
+        portfolios=book.frames["portfolios"],
+        positions=book.frames["positions"],
+        position_values=values,
+        position_greeks=greeks_of(book, values),
+        instruments=book.frames["instruments"],
+        tags=frame(tables.tags, [{"tag_id": 1, "name": "core"}, {"tag_id": 2, "name": "hedge"}]),
+        position_tags=frame(tables.position_tags, tagged),
+    )
 
 
 def snapshots_of(book: Book, sessions: Sequence[date], previous: pl.DataFrame | None = None) -> Snapshots:

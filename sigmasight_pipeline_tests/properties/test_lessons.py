@@ -15,10 +15,11 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from sigmasight_pipeline.calculations.exposures import GREEKS
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.frames import polars_schema
 from sigmasight_pipeline_tests.calculations.table_rows import dividend, frame, split, stock
-from sigmasight_pipeline_tests.properties.books import Book, books, exposures_of, snapshots_of, values_of
+from sigmasight_pipeline_tests.properties.books import Book, books, exposures_of, groups_of, snapshots_of, values_of
 
 CENT = Decimal("0.01")
 EXITS = ("exit", "settlement", "settlement_unpriced")
@@ -109,8 +110,10 @@ def test_4_one_range_equals_single_sessions_and_any_chunks(book: Book, data: st.
     whole = values_of(book, book.sessions)
     singles = pl.concat([values_of(book, [day]) for day in data.draw(st.permutations(book.sessions))])
     _same(whole, singles.sort("session_date", "position_id"))
-    exposures = exposures_of(book, book.sessions, whole)
-    _same(exposures, pl.concat([exposures_of(book, [day], whole) for day in book.sessions]))
+    for engine in (exposures_of, groups_of):
+        at_once = engine(book, book.sessions, whole)
+        _same(at_once, pl.concat([engine(book, [day], whole) for day in book.sessions]))
+        _same(at_once, engine(book, book.sessions, whole.sample(fraction=1, shuffle=True, seed=book.seed)))
 
     cuts = data.draw(st.sets(st.sampled_from(range(1, len(book.sessions)))))
     bounds = [0, *sorted(cuts), len(book.sessions)]
@@ -120,9 +123,9 @@ def test_4_one_range_equals_single_sessions_and_any_chunks(book: Book, data: st.
         part = snapshots_of(book, book.sessions[first:last], previous=stored)
         stored = pl.concat([stored, part.frame])
         opening_cash.append(part.opening_cash)
-    at_once = snapshots_of(book, book.sessions)
-    _same(at_once.frame, stored)
-    _same(at_once.opening_cash, pl.concat(opening_cash).sort("portfolio_id"))
+    chain = snapshots_of(book, book.sessions)
+    _same(chain.frame, stored)
+    _same(chain.opening_cash, pl.concat(opening_cash).sort("portfolio_id"))
 
 
 @slow
@@ -156,7 +159,9 @@ def test_5_what_comes_later_changes_nothing(book: Book, data: st.DataObject) -> 
         pl.col("last_session").fill_null(tomorrow),
     )
     changed_book = Book(frames=frames, flows=book.flows.filter(day <= last), seed=book.seed)
-    _same(values_of(book, past), values_of(changed_book, past))
+    values, later_values = values_of(book, past), values_of(changed_book, past)
+    _same(values, later_values)
+    _same(groups_of(book, past, values), groups_of(changed_book, past, later_values))
     _same(snapshots_of(book, past).frame, snapshots_of(changed_book, past).frame)
 
 
@@ -182,10 +187,42 @@ def test_7_flipping_every_sign_flips_every_figure(book: Book) -> None:
     values, mirror = values_of(book, book.sessions), values_of(mirrored, book.sessions)
     _same(values.with_columns(-pl.col(name) + 0 for name in SIGNED).select(_typed(values)), mirror)
 
-    mine, other = (exposures_of(book, book.sessions, rows) for rows in (values, mirror))
-    swapped = mine.with_columns(other["long_exposure"], other["short_exposure"])
-    assert (-mine["long_exposure"]).to_list() == other["short_exposure"].to_list(), swapped
-    for name in ("gross_exposure", "notional", "hhi", "effective_positions", "top_1_weight", "position_count"):
+    mine, other = (exposures_of(home, book.sessions, rows) for home, rows in ((book, values), (mirrored, mirror)))
+    _mirrored(
+        mine,
+        other,
+        sides=["{}_exposure", "delta_adjusted_{}"],
+        flipped=[*GREEKS, "net_exposure", "delta_adjusted_net"],
+        kept=[
+            "gross_exposure",
+            "notional",
+            "hhi",
+            "effective_positions",
+            "top_1_weight",
+            "position_count",
+            "delta_adjusted_gross",
+            "delta_adjusted_coverage",
+            "greeks_status",
+        ],
+    )
+    mine, other = (groups_of(home, book.sessions, rows) for home, rows in ((book, values), (mirrored, mirror)))
+    _mirrored(
+        mine,
+        other,
+        sides=["{}_exposure"],
+        flipped=["net_exposure", "delta_adjusted_net", "daily_pnl"],
+        kept=["session_date", "group_name", "gross_exposure", "greeks_status", "position_count"],
+    )
+
+
+def _mirrored(
+    mine: pl.DataFrame, other: pl.DataFrame, *, sides: list[str], flipped: list[str], kept: list[str]
+) -> None:
+    """Long becomes short, `flipped` change sign and `kept` stay, row by row."""
+    pairs = [(side.format("long"), side.format("short")) for side in sides]
+    for left, right in [*pairs, *(pair[::-1] for pair in pairs), *((name, name) for name in flipped)]:
+        assert (-mine[left]).to_list() == other[right].to_list(), (left, right)
+    for name in kept:
         assert mine[name].to_list() == other[name].to_list(), name
 
 
@@ -226,6 +263,25 @@ def test_8_splitting_a_lot_changes_no_total(book: Book, share: int) -> None:
         ):
             difference = abs((row[name] or 0) - row[f"{name}_of_lots"])
             assert difference <= amounts * CENT, (name, row)
+    _same_totals(book, divided, extra_lots=lots.height)
+
+
+def _same_totals(book: Book, divided: Book, extra_lots: int) -> None:
+    """Exposures of portfolios and groups; made-up deltas are up to 19 times the exposure."""
+    for engine, keys in (
+        (exposures_of, ["session_date", "portfolio_id"]),
+        (groups_of, ["session_date", "portfolio_id", "group_kind", "group_name"]),
+    ):
+        mine, other = (engine(home, home.sessions, values_of(home, home.sessions)) for home in (book, divided))
+        for row in mine.join(other, on=keys, suffix="_of_lots", how="full").iter_rows(named=True):
+            assert row["greeks_status"] == row["greeks_status_of_lots"], row
+            for name, size in (
+                *((f"{side}_exposure", 1) for side in ("long", "short", "gross", "net")),
+                ("delta_adjusted_net", 19),
+            ):
+                left, right = row[name], row[f"{name}_of_lots"]
+                assert (left is None) == (right is None), (name, row)
+                assert left is None or abs(left - right) <= size * extra_lots * CENT, (name, row)
 
 
 def test_generated_books_reach_every_rule() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import stat
 import subprocess
 import sys
 import threading
@@ -13,19 +12,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-import adbc_driver_postgresql.dbapi
 import psycopg
-import psycopg2
 import pytest
-import sqlalchemy
-from dagster_postgres.utils import create_pg_engine
 
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
 from sigmasight_pipeline.storage.embedded_cluster import data_major, postmaster_pid
 from sigmasight_pipeline.storage.embedded_placement import Placement, load
 from sigmasight_pipeline.storage.errors import EmbeddedServerError
-
-pandas = pytest.importorskip("pandas")  # no dependency of ours: a client like psql
+from sigmasight_pipeline_tests.storage.test_embedded_clients import libpq
 
 PATIENCE = 60.0
 """Seconds after which something that should happen at once is taken not to happen."""
@@ -101,81 +95,6 @@ def test_how_it_is_set_up(server: EmbeddedServer, query: str, expected: object) 
     with psycopg.connect(server.url()) as connection:
         row = connection.execute(query.encode()).fetchone()
     assert row == (expected,)
-
-
-def _libpq(url: str) -> object:
-    with psycopg.connect(url) as connection:
-        return connection.execute("SELECT 41 + 1").fetchone()
-
-
-def _psycopg2(url: str) -> object:
-    connection = psycopg2.connect(url)
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 41 + 1")
-            return cursor.fetchone()
-    finally:
-        connection.close()
-
-
-def _sqlalchemy(driver: str) -> Callable[[str], object]:
-    def ask(url: str) -> object:
-        engine = sqlalchemy.create_engine(url.replace("postgresql:", f"postgresql+{driver}:", 1))
-        with engine.connect() as connection:
-            return tuple(connection.execute(sqlalchemy.text("SELECT 41 + 1")).one())
-
-    return ask
-
-
-def _adbc(url: str) -> object:
-    with adbc_driver_postgresql.dbapi.connect(url) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT 41 + 1")
-        return cursor.fetchone()
-
-
-def _pandas(url: str) -> object:
-    return tuple(pandas.read_sql("SELECT 41 + 1", url).iloc[0])
-
-
-def _dagster(url: str) -> object:
-    with create_pg_engine(url.replace("postgresql:", "postgresql+psycopg2:", 1)).connect() as connection:
-        return tuple(connection.execute(sqlalchemy.text("SELECT 41 + 1")).one())
-
-
-@pytest.mark.parametrize("database", ["sigmasight", "dagster"])
-@pytest.mark.parametrize(
-    "ask",
-    [_libpq, _psycopg2, _adbc, _pandas, _dagster, _sqlalchemy("psycopg2"), _sqlalchemy("psycopg")],
-    ids=["psycopg", "psycopg2", "adbc", "pandas", "dagster", "sqlalchemy-psycopg2", "sqlalchemy-psycopg"],
-)
-def test_every_client_takes_the_url(server: EmbeddedServer, ask: Callable[[str], object], database: str) -> None:
-    assert ask(server.url(database)) == (42,)
-
-
-@pytest.mark.parametrize("with_password", [True, False])
-def test_psql_takes_the_url(server: EmbeddedServer, with_password: bool) -> None:
-    """Without the password in its arguments, where every user could read it, it takes it from the passfile."""
-    answer = subprocess.run(
-        [server.psql_path, server.address().url(with_password=with_password), "-XAtc", "SELECT 41 + 1"],
-        env={"PATH": os.defpath} | ({} if with_password else {"PGPASSFILE": str(server.password_file)}),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (answer.stdout.strip(), answer.stderr) == ("42", "")
-
-
-def test_nothing_is_open_to_others(server: EmbeddedServer) -> None:
-    """No file for group or others; the folders above the private ones may at most be passed through."""
-    control = server.home / "postgres"
-    paths = [control, *control.rglob("*")]
-    for path in paths:
-        mode = stat.S_IMODE(path.lstat().st_mode)
-        passage = path == control and os.geteuid() == 0
-        assert mode & 0o077 & ~(0o011 if passage else 0) == 0, f"{path} is {mode:o}"
-    assert stat.S_IMODE((control / "socket").stat().st_mode) == 0o700
-    assert stat.S_IMODE(server.password_file.stat().st_mode) == 0o600
-    assert repr(server.address()).find(server.address().password) == -1
 
 
 def test_second_start_joins_and_stop_stops(home: Path) -> None:
@@ -360,7 +279,7 @@ def test_killed_in_the_middle_of_the_first_start(home: Path) -> None:
         server = EmbeddedServer(home)
         server.start()
         for database in ("sigmasight", "dagster"):
-            assert _libpq(server.url(database)) == (42,)
+            assert libpq(server.url(database)) == (42,)
         server.remove()
 
 
@@ -392,7 +311,7 @@ def test_the_folder_may_be_moved_while_it_rests(home: Path) -> None:
     server = EmbeddedServer(after)
     try:
         server.start()
-        assert _libpq(server.url()) == (42,)
+        assert libpq(server.url()) == (42,)
     finally:
         server.remove()
 

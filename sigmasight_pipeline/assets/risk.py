@@ -1,0 +1,263 @@
+"""Risk assets: scenarios, correlations and clusters, risk metrics, accuracy of predictions, attribution of P&L.
+
+What belongs here: declarations of what each reads, the engine it calls and its rules. What does not: formulas, and the
+scenarios themselves (``stress_scenarios.yaml``).
+"""
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from sigmasight_pipeline.assets.session_asset import SessionAsset, session_asset
+from sigmasight_pipeline.calculations import (
+    attribution,
+    correlation_clusters,
+    correlations,
+    risk_metrics,
+    scenario_accuracy,
+    stress,
+)
+from sigmasight_pipeline.checks import attribution as attribution_rules
+from sigmasight_pipeline.checks import correlations as correlation_rules
+from sigmasight_pipeline.checks import risk_metrics as metric_rules
+from sigmasight_pipeline.checks import stress as stress_rules
+from sigmasight_pipeline.settings import Settings, get_settings
+from sigmasight_pipeline.storage import tables
+from sigmasight_pipeline.storage.windows import Read, as_of, look_back, on_sessions
+
+GROUP = "risk"
+
+_SETTINGS = get_settings()
+"""Look-backs become partition mappings, so they are those of the settings the code location was loaded with."""
+
+_WINDOW = _SETTINGS.regression_window
+
+_BOOK: dict[str, Read] = {
+    "calendar": as_of(tables.trading_sessions),
+    "portfolios": as_of(tables.portfolios),
+    "positions": as_of(tables.positions),
+    "instruments": as_of(tables.instruments),
+}
+
+_HELD: dict[str, Read] = {
+    "position_values": on_sessions(tables.position_values),
+    "position_greeks": on_sessions(tables.position_greeks),
+}
+
+_FACTORS: dict[str, Read] = {"factors": as_of(tables.factor_definitions)}
+
+_RETURNS: dict[str, Read] = {
+    "returns": look_back(tables.daily_returns, sessions=_WINDOW - 1),
+    # a change of the first session of the window needs the yield of the session before
+    "yields": look_back(tables.treasury_yields, sessions=_WINDOW),
+}
+
+_ESTIMATES: dict[str, Read] = {
+    "symbol_factor_betas": on_sessions(tables.symbol_factor_betas),
+    "portfolio_snapshots": on_sessions(tables.portfolio_snapshots),
+}
+
+
+def _window(settings: Settings) -> Mapping[str, object]:
+    return {"regression_window": settings.regression_window, "min_observations": settings.min_observations}
+
+
+def _filter(settings: Settings) -> Mapping[str, object]:
+    return {
+        "min_position_value": settings.min_position_value,
+        "min_portfolio_weight": settings.min_portfolio_weight,
+        "filter_mode": settings.filter_mode,
+    }
+
+
+MARKET_RISK_SCENARIOS = SessionAsset(
+    table=tables.market_risk_scenarios,
+    reads={**_BOOK, **_FACTORS, **_HELD, **_ESTIMATES},
+    engine=stress.market_risk_scenarios,
+    group=GROUP,
+    priced=True,
+    code_version="1",
+    rules=stress_rules.MARKET_RISK_SCENARIOS,
+    parameters=lambda settings: {"min_coverage": settings.min_coverage},
+    figures={
+        "market_down_20": pl.col("pnl").filter(pl.col("scenario") == "market_down_20").sum(),
+        "rates_up_100bp": pl.col("pnl").filter(pl.col("scenario") == "rates_up_100bp").sum(),
+    },
+)
+
+STRESS_TEST_RESULTS = SessionAsset(
+    table=tables.stress_test_results,
+    also=(tables.stress_position_results,),
+    reads={
+        **_BOOK,
+        **_FACTORS,
+        **_HELD,
+        **_ESTIMATES,
+        **_RETURNS,
+        "scenarios": as_of(tables.stress_test_scenarios),
+        "factor_correlations": on_sessions(tables.factor_correlations),
+    },
+    engine=stress.stress_results,
+    group=GROUP,
+    priced=True,
+    code_version="1",
+    rules=stress_rules.STRESS_TEST_RESULTS,
+    parameters=lambda settings: {
+        **_window(settings),
+        "weighting": settings.stress_weighting,
+        "min_coverage": settings.min_coverage,
+    },
+    figures={
+        "worst_impact": pl.col("impact_pct").min(),
+        "worst_pnl": pl.col("total_pnl").min(),
+        "share_with_figure": (pl.col("status") == "ok").mean(),
+    },
+    grain=(tables.positions, tables.stress_test_scenarios),
+    description="Written together with `stress_position_results`. Univariate betas overlap, so they are not added up: "
+    "the market is honoured exactly, other shocks are noisy views (conditional expectation).",
+)
+
+PAIRWISE_CORRELATIONS = SessionAsset(
+    table=tables.pairwise_correlations,
+    reads={
+        **_BOOK,
+        **_HELD,
+        "returns": look_back(tables.daily_returns, sessions=_SETTINGS.correlation_window - 1),
+    },
+    engine=correlations.pairwise_correlations,
+    group=GROUP,
+    priced=True,
+    code_version="1",
+    rules=correlation_rules.PAIRWISE_CORRELATIONS,
+    parameters=lambda settings: {
+        **_filter(settings),
+        "correlation_window": settings.correlation_window,
+        "min_common_observations": settings.min_common_observations,
+    },
+    figures={"share_of_pairs": (pl.col("status") == "ok").mean()},
+)
+
+CORRELATION_CALCULATIONS = SessionAsset(
+    table=tables.correlation_calculations,
+    reads={
+        **{name: read for name, read in _BOOK.items() if name != "instruments"},
+        **_HELD,
+        "pairwise_correlations": on_sessions(tables.pairwise_correlations),
+    },
+    engine=correlations.correlation_calculations,
+    group=GROUP,
+    priced=True,
+    code_version="1",
+    rules=correlation_rules.CORRELATION_CALCULATIONS,
+    parameters=lambda settings: {**_filter(settings), "correlation_window": settings.correlation_window},
+    figures={
+        "average_correlation": pl.col("overall_correlation").mean(),
+        "fewest_effective_positions": pl.col("effective_positions").min(),
+    },
+)
+
+CORRELATION_CLUSTERS = SessionAsset(
+    table=tables.correlation_clusters,
+    also=(tables.correlation_cluster_positions,),
+    reads={
+        **_BOOK,
+        **_HELD,
+        "tags": as_of(tables.tags),
+        "position_tags": as_of(tables.position_tags),
+        "pairwise_correlations": on_sessions(tables.pairwise_correlations),
+    },
+    engine=correlation_clusters.clusters,
+    group=GROUP,
+    priced=True,
+    code_version="1",
+    rules=correlation_rules.CORRELATION_CLUSTERS,
+    parameters=_filter,
+    figures={"largest_weight": pl.col("portfolio_weight").max()},
+    description="Written together with `correlation_cluster_positions`.",
+)
+
+PORTFOLIO_RISK_METRICS = SessionAsset(
+    table=tables.portfolio_risk_metrics,
+    reads={
+        **_BOOK,
+        **_FACTORS,
+        **_HELD,
+        "portfolio_snapshots": look_back(tables.portfolio_snapshots, sessions=max(risk_metrics.WINDOWS) - 1),
+        "returns": look_back(tables.daily_returns, sessions=max(_WINDOW, *risk_metrics.WINDOWS) - 1),
+        "yields": look_back(tables.treasury_yields, sessions=max(_WINDOW, *risk_metrics.WINDOWS)),
+        "factor_correlations": on_sessions(tables.factor_correlations),
+    },
+    engine=risk_metrics.portfolio_risk_metrics,
+    group=GROUP,
+    priced=True,
+    code_version="1",
+    rules=metric_rules.PORTFOLIO_RISK_METRICS,
+    parameters=lambda settings: {**_window(settings), "min_coverage": settings.min_coverage},
+    figures={
+        "highest_volatility": pl.col("volatility").filter(pl.col("window_sessions") == 63).max(),
+        "highest_factor_var_95": pl.col("factor_var_95").max(),
+        "deepest_drawdown": pl.col("max_drawdown").filter(pl.col("window_sessions") == 252).min(),
+    },
+)
+
+SCENARIO_ACCURACY = SessionAsset(
+    table=tables.scenario_accuracy,
+    reads={
+        "calendar": as_of(tables.trading_sessions),
+        "portfolios": as_of(tables.portfolios),
+        **_FACTORS,
+        "portfolio_snapshots": look_back(tables.portfolio_snapshots, sessions=_SETTINGS.accuracy_window),
+        "portfolio_factor_exposures": look_back(tables.portfolio_factor_exposures, sessions=_SETTINGS.accuracy_window),
+        "returns": look_back(tables.daily_returns, sessions=_SETTINGS.accuracy_window),
+    },
+    engine=scenario_accuracy.scenario_accuracy,
+    group=GROUP,
+    priced=True,
+    code_version="1",
+    rules=metric_rules.SCENARIO_ACCURACY,
+    parameters=lambda settings: {
+        "accuracy_window": settings.accuracy_window,
+        "min_pairs": settings.accuracy_min_pairs,
+    },
+    figures={"mean_correlation": pl.col("correlation").mean()},
+    description="Rows only on the last session of an ISO week.",
+)
+
+PNL_ATTRIBUTION = SessionAsset(
+    table=tables.pnl_attribution,
+    reads={
+        **_BOOK,
+        **_FACTORS,
+        "position_values": look_back(tables.position_values, sessions=1),
+        "position_greeks": look_back(tables.position_greeks, sessions=1),
+        "symbol_factor_betas": look_back(tables.symbol_factor_betas, sessions=1),
+        # the betas are those of the session before the first
+        "returns": look_back(tables.daily_returns, sessions=_WINDOW),
+        "yields": look_back(tables.treasury_yields, sessions=_WINDOW + 1),
+    },
+    engine=attribution.pnl_attribution,
+    group=GROUP,
+    priced=True,
+    code_version="1",
+    rules=attribution_rules.PNL_ATTRIBUTION,
+    parameters=_window,
+    figures={
+        component: pl.col("pnl").filter(pl.col("component") == component).sum()
+        for component in ("market", "other_factors", "specific", "unexplained")
+    },
+    description="The components of every position add up to its daily P&L to the cent.",
+)
+
+ASSETS = [
+    session_asset(declared)
+    for declared in (
+        MARKET_RISK_SCENARIOS,
+        STRESS_TEST_RESULTS,
+        PAIRWISE_CORRELATIONS,
+        CORRELATION_CALCULATIONS,
+        CORRELATION_CLUSTERS,
+        PORTFOLIO_RISK_METRICS,
+        SCENARIO_ACCURACY,
+        PNL_ATTRIBUTION,
+    )
+]

@@ -1,0 +1,220 @@
+"""What a stress result is shown with: joint betas, the naive sum, P&L by factor, effective shocks, diagnostics.
+
+What belongs here: the figures of ``stress_test_results`` beside its P&L. What does not: that P&L (``stress_totals``)
+and the formulas of implied returns (``stress_returns``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from math import isfinite
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from sigmasight_pipeline.calculations.joint_betas import joint_betas
+from sigmasight_pipeline.calculations.money import CENTS, IntArray
+from sigmasight_pipeline.calculations.stress_book import Book, Day, Outcome, cents
+from sigmasight_pipeline.calculations.stress_factors import Scenario, ScenarioFactors
+from sigmasight_pipeline.calculations.stress_returns import (
+    NO_DIAGNOSTICS,
+    Diagnostics,
+    Implied,
+    Propagation,
+    effective_shocks,
+)
+from sigmasight_pipeline.calculations.stress_totals import Totals, laid_out, money_column, number_column, repeated
+
+Floats = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+FLOOR_EFFECT = "floor_effect"
+
+SHOWN_DIGITS = 12
+"""Significant digits of an effective shock in its JSON document."""
+
+_ENCODER = json.JSONEncoder(allow_nan=False)
+
+
+class Details(NamedTuple):
+    """One session's figures beside the P&L; money in cents, arrays (scenarios, portfolios)."""
+
+    direct: IntArray
+    direct_given: BoolArray
+    single: IntArray
+    factor_impacts: list[list[str | None]]
+    """By portfolio, then scenario: JSON, US dollars."""
+    effective_shocks: list[str | None]
+    """By scenario: JSON."""
+    diagnostics: list[Diagnostics]
+    """By scenario."""
+
+
+def summed_shocks(symbols: int, betas: Sequence[Floats], shocks: Sequence[Sequence[float]]) -> Floats:
+    """Sum of beta x shock, (scenarios, symbols), of betas (symbols, factors) and shocks given by scenario."""
+    result = np.zeros((len(betas), symbols))
+    for row, (beta, own) in enumerate(zip(betas, shocks, strict=True)):
+        # added factor by factor, so that a symbol's bits do not depend on the other symbols
+        for slope, shock in zip(beta.T, own, strict=True):
+            result[row] += slope * shock
+    return result
+
+
+def direct_returns(
+    factor_window: Floats,
+    symbol_window: Floats,
+    scenarios: Sequence[dict[int, float] | None],
+    style: Sequence[int],
+    *,
+    min_observations: int,
+    penalty: float,
+) -> Floats:
+    """Ceteris-paribus returns (scenarios, symbols): joint betas x shocks, unshocked factors held still.
+
+    Windows as for ``joint_betas.joint_betas``; the regressors are the factors `style` and the scenario's others. NaN
+    where a beta is missing, and for a scenario without numbers.
+    """
+    sets = [tuple(sorted({*style, *(shocks or {})})) for shocks in scenarios]
+    distinct = sorted(set(sets))
+    found = dict(
+        zip(
+            distinct,
+            joint_betas(factor_window, symbol_window, distinct, min_observations=min_observations, penalty=penalty),
+            strict=True,
+        )
+    )
+    result = summed_shocks(
+        symbol_window.shape[1],
+        [found[columns].beta for columns in sets],
+        [
+            [(shocks or {}).get(column, 0.0) for column in columns]
+            for columns, shocks in zip(sets, scenarios, strict=True)
+        ],
+    )
+    result[[shocks is None for shocks in scenarios]] = np.nan
+    return result
+
+
+def naive_returns(beta: Floats, scenarios: Sequence[dict[int, float] | None]) -> Floats:
+    """The sum of univariate betas x shocks, (scenarios, symbols): overlapping effects are counted several times."""
+    chosen = [list(shocks or {}) for shocks in scenarios]
+    slopes = [beta[:, columns] for columns in chosen]
+    return summed_shocks(len(beta), slopes, [list((shocks or {}).values()) for shocks in scenarios])
+
+
+def details(
+    day: Day,
+    outcome: Outcome,
+    totals: Totals,
+    *,
+    scenarios: Sequence[Scenario],
+    factors: ScenarioFactors,
+    solved: Sequence[Propagation | None],
+    implied: Implied,
+    covariance: Floats,
+    direct: Floats,
+    naive: Floats,
+) -> Details:
+    """The details of one session; `direct` and `naive` are returns (scenarios, symbols)."""
+
+    def added(by_symbol: Floats) -> tuple[IntArray, BoolArray]:
+        """Sums over portfolios of exposure x return where a position has a figure, and whether none is missing."""
+        dollars = day.exposure * by_symbol[:, day.symbol]
+        missing = outcome.known & np.isnan(dollars)
+        complete = day.summed(missing.astype(np.int64)) == 0
+        return day.summed(cents(dollars, outcome.known & ~missing)), complete
+
+    direct_pnl, complete = added(direct)
+    single_pnl, _ = added(naive)
+    solvable = [one for one in solved if one is not None]
+    shocks = iter(effective_shocks(solvable, covariance, market=factors.market))
+    return Details(
+        direct_pnl,
+        complete & totals.given,
+        single_pnl,
+        list(map(list, zip(*_impacts(day, outcome, totals, scenarios, factors, solved, implied), strict=True))),
+        [None if one is None else _shocks_json(factors.names, next(shocks)) for one in solved],
+        [NO_DIAGNOSTICS if one is None else one.diagnostics for one in solved],
+    )
+
+
+def _impacts(
+    day: Day,
+    outcome: Outcome,
+    totals: Totals,
+    scenarios: Sequence[Scenario],
+    factors: ScenarioFactors,
+    solved: Sequence[Propagation | None],
+    implied: Implied,
+) -> Iterator[list[str | None]]:
+    """factor_impacts of every portfolio, scenario by scenario."""
+    counts = [0 if one is None else len(one.factors) for one in solved]
+    of_scenario = np.repeat(np.arange(len(solved)), counts)
+    known = outcome.known[of_scenario]
+    by_factor = day.summed(cents(day.exposure * implied.parts[:, day.symbol], known))
+    lifted = outcome.implied - implied.raw[:, day.symbol]
+    by_floor = day.summed(cents(day.exposure * lifted, outcome.known & outcome.floored))
+    given = totals.given
+    first = 0
+    for number, (scenario, one, count) in enumerate(zip(scenarios, solved, counts, strict=True)):
+        if one is None:
+            yield [None] * given.shape[1]
+            continue
+        impacts = by_factor[first : first + count].copy()
+        # rounding leaves a few cents; the largest impact takes them
+        rest = totals.correlated[number] - impacts.sum(axis=0) - by_floor[number]
+        impacts[np.abs(impacts).argmax(axis=0), np.arange(impacts.shape[1])] += rest
+        keys = sorted([*scenario.shocks, FLOOR_EFFECT])
+        rows = {factors.names[factor]: row.tolist() for factor, row in zip(one.factors, impacts, strict=True)}
+        rows[FLOOR_EFFECT] = by_floor[number].tolist()
+        zeros = [0] * given.shape[1]
+        # a factor the market explains entirely adds nothing of its own
+        columns = zip(*(rows.get(key, zeros) for key in keys), strict=True)
+        yield [
+            _ENCODER.encode({key: value / CENTS for key, value in zip(keys, column, strict=True)}) if show else None
+            for column, show in zip(columns, given[number].tolist(), strict=True)
+        ]
+        first += count
+
+
+def _shocks_json(names: Sequence[str], shocks: Floats) -> str:
+    return _ENCODER.encode(
+        {
+            name: float(f"{shock:.{SHOWN_DIGITS}g}") if isfinite(shock) else None
+            for name, shock in zip(names, shocks.tolist(), strict=True)
+        }
+    )
+
+
+def with_details(frame: pl.DataFrame, book: Book, totals: Sequence[Totals], found: Sequence[Details]) -> pl.DataFrame:
+    """Rows of ``stress_totals.portfolio_frame`` with the columns of ``stress_test_results``."""
+    given = laid_out([one.given for one in totals])
+    direct_given = laid_out([one.direct_given for one in found])
+    correlated, total = laid_out([one.correlated for one in totals]), laid_out([one.total for one in totals])
+    direct = laid_out([one.direct for one in found])
+    impacts = [text for one in found for portfolio in one.factor_impacts for text in portfolio]
+
+    def by_scenario(name: str, dtype: type[pl.DataType]) -> pl.Series:
+        return repeated(book, name, [[getattr(row, name) for row in one.diagnostics] for one in found], dtype)
+
+    return frame.select(
+        "session_date",
+        "portfolio_id",
+        "scenario_id",
+        money_column("direct_pnl", direct, direct_given),
+        "correlated_pnl",
+        money_column("correlation_effect", correlated - direct, direct_given),
+        money_column("sum_of_single_factor_pnl", laid_out([one.single for one in found]), given),
+        money_column("revaluation_effect", total - correlated, given),
+        "total_pnl",
+        "impact_pct",
+        pl.Series("factor_impacts", impacts, dtype=pl.String),
+        repeated(book, "effective_shocks", [one.effective_shocks for one in found], pl.String),
+        *(number_column(name, by_scenario(name, pl.Float64).to_numpy()) for name in Diagnostics._fields),
+        by_scenario("implausible", pl.Boolean),
+        "coverage",
+        "status",
+    )

@@ -1,0 +1,197 @@
+"""Scenario P&L of portfolios: sums over their positions, coverage, status, and the frames made of them.
+
+What belongs here: turning what scenarios do to positions (``stress_book.Outcome``) into rows by portfolio and by
+position. What does not: where those P&Ls come from, and the diagnostics beside them (``stress_details``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from sigmasight_pipeline.calculations.money import CENTS, MONEY, IntArray, from_units
+from sigmasight_pipeline.calculations.stress_book import Book, Day, Outcome
+
+Floats = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+AnyArray = npt.NDArray[Any]
+
+
+class StressStatus(StrEnum):
+    """How a scenario came out for a portfolio; of several reasons the first in this list is told."""
+
+    FACTOR_WITHOUT_DATA = "factor_without_data"
+    """The scenario names a factor without moments (market and rate shocks: without betas); every figure is NULL."""
+    NO_POSITIONS = "no_positions"
+    """Nothing PUBLIC or OPTIONS is held: the P&L is 0."""
+    LOW_COVERAGE = "low_coverage"
+    """Too little of the exposure has a figure: every one is NULL."""
+    NO_NET_ASSET_VALUE = "no_net_asset_value"
+    """Only the share of net asset value is NULL."""
+    OK = "ok"
+
+
+class PositionStatus(StrEnum):
+    """Why a position has no figure in a scenario; of several reasons the first in this list is told."""
+
+    FACTOR_WITHOUT_DATA = "factor_without_data"
+    NO_DELTA_ADJUSTED_EXPOSURE = "no_delta_adjusted_exposure"
+    NO_BETA = "no_beta"
+    OK = "ok"
+
+
+STATUSES = tuple(StressStatus)
+_POSITION_STATUSES = tuple(PositionStatus)
+_CODES = {status: code for code, status in enumerate(STATUSES)}
+
+
+class Totals(NamedTuple):
+    """Scenarios of one session by portfolio, arrays (scenarios, portfolios); money in cents."""
+
+    correlated: IntArray
+    total: IntArray
+    net_asset_value: Floats
+    coverage: Floats
+    """NaN where there is no exposure."""
+    status: IntArray
+    """Places in STATUSES."""
+
+    @property
+    def given(self) -> BoolArray:
+        """Whether the figures are shown."""
+        hidden = [_CODES[StressStatus.FACTOR_WITHOUT_DATA], _CODES[StressStatus.LOW_COVERAGE]]
+        return np.isin(self.status, hidden, invert=True)
+
+
+def totals(day: Day, outcome: Outcome, solved: BoolArray, *, min_coverage: float) -> Totals:
+    """Sums over each portfolio's positions; `solved` (scenarios,): every factor a scenario names has data."""
+    linear = day.summed(outcome.linear)
+    gross = day.summed(day.size[None, :])
+    covered = day.summed(np.where(outcome.known, day.size, 0))
+    coverage = np.divide(covered, gross, out=np.full(linear.shape, np.nan), where=gross > 0)
+    complete = day.summed((~outcome.known).astype(np.int64)) == 0
+    status = np.select(
+        [
+            np.broadcast_to(~solved[:, None], linear.shape),
+            np.broadcast_to(~day.has_positions, linear.shape),
+            ~complete & ~(coverage >= min_coverage),
+            np.broadcast_to(~(day.net_asset_value > 0.0), linear.shape),
+        ],
+        list(range(len(STATUSES) - 1)),
+        _CODES[StressStatus.OK],
+    )
+    value = np.broadcast_to(np.where(day.net_asset_value > 0.0, day.net_asset_value, np.nan), linear.shape)
+    return Totals(linear, day.summed(outcome.pnl), value, coverage, status)
+
+
+def stacked(parts: Sequence[AnyArray]) -> AnyArray:
+    """Arrays of the sessions laid end to end, row by row."""
+    return np.concatenate([part.ravel() for part in parts]) if parts else np.empty(0)
+
+
+def laid_out(parts: Sequence[AnyArray]) -> AnyArray:
+    """Arrays (scenarios, portfolios) of the sessions, laid out to the rows of `portfolio_frame`."""
+    return stacked([part.T for part in parts])
+
+
+def money_column(name: str, amounts: AnyArray, given: AnyArray) -> pl.Series:
+    """Cents as US dollars; NULL where not `given`."""
+    dollars = from_units(amounts.astype(np.int64), MONEY)
+    shown = pl.Series(given, dtype=pl.Boolean)
+    return pl.select(pl.when(shown).then(dollars).cast(MONEY).alias(name)).to_series()
+
+
+def number_column(name: str, numbers: AnyArray) -> pl.Series:
+    """Numbers; NULL where NaN or infinite."""
+    found = numbers.astype(np.float64)
+    return pl.Series(name, np.where(np.isfinite(found), found, np.nan), dtype=pl.Float64).fill_nan(None)
+
+
+def repeated(book: Book, name: str, values: Sequence[Sequence[object]], dtype: type[pl.DataType]) -> pl.Series:
+    """Values by session and scenario, the same for every portfolio, laid out to the rows of `portfolio_frame`."""
+    flat = pl.Series(name, [value for day in values for value in day], dtype=dtype)
+    places, first = [], 0
+    for day, own in zip(book.days, values, strict=True):
+        places.append(np.tile(np.arange(first, first + len(own)), len(day.portfolio_ids)))
+        first += len(own)
+    return flat.gather(stacked(places).astype(np.int64))
+
+
+def portfolio_frame(book: Book, key: str, scenario_ids: Sequence[str], found: Sequence[Totals]) -> pl.DataFrame:
+    """Rows by session, portfolio and scenario: keys, correlated_pnl, total_pnl, impact_pct, coverage, status."""
+    days = pl.Series([day.session for day in book.days], dtype=pl.Date)
+    per_day = [len(day.portfolio_ids) * len(scenario_ids) for day in book.days]
+    owners = [np.repeat(day.portfolio_ids, len(scenario_ids)) for day in book.days]
+    given, total = laid_out([one.given for one in found]), laid_out([one.total for one in found])
+    impact = total / CENTS / laid_out([one.net_asset_value for one in found])
+    return pl.DataFrame(
+        [
+            days.gather(np.repeat(np.arange(len(days)), per_day)).alias("session_date"),
+            pl.Series("portfolio_id", stacked(owners).astype(np.int64)),
+            repeated(book, key, [scenario_ids] * len(days), pl.String),
+            money_column("correlated_pnl", laid_out([one.correlated for one in found]), given),
+            money_column("total_pnl", total, given),
+            number_column("impact_pct", np.where(given.astype(bool), impact, np.nan)),
+            number_column("coverage", laid_out([one.coverage for one in found])),
+            pl.Series([str(one) for one in STATUSES])
+            .gather(laid_out([one.status for one in found]).astype(np.int64))
+            .alias("status"),
+        ]
+    )
+
+
+def position_frame(
+    book: Book, scenario_ids: Sequence[str], outcomes: Sequence[Outcome], solved: Sequence[BoolArray]
+) -> pl.DataFrame:
+    """Rows of ``stress_position_results`` without provenance, by session, scenario and position."""
+    days = pl.Series([day.session for day in book.days], dtype=pl.Date)
+    orders = [np.argsort(day.position_id, kind="stable") for day in book.days]
+    counts = [len(order) for order in orders]
+
+    def laid(arrays: Sequence[AnyArray]) -> AnyArray:
+        """Arrays (scenarios, positions) in the order of the frame."""
+        return stacked([array[:, order] for array, order in zip(arrays, orders, strict=True)])
+
+    def tiled(arrays: Sequence[IntArray]) -> AnyArray:
+        """Arrays (positions,), the same in every scenario."""
+        return laid([np.broadcast_to(array, (len(scenario_ids), len(array))) for array in arrays])
+
+    statuses = [_position_status(*one) for one in zip(book.days, outcomes, solved, strict=True)]
+    known = laid([one.known for one in outcomes])
+    owners = [day.portfolio_ids[day.portfolio] for day in book.days]
+    scenarios = [np.repeat(np.arange(len(scenario_ids)), count) for count in counts]
+    return pl.DataFrame(
+        [
+            days.gather(np.repeat(np.arange(len(days)), np.array(counts, np.int64) * len(scenario_ids))).alias(
+                "session_date"
+            ),
+            pl.Series(scenario_ids, dtype=pl.String).gather(stacked(scenarios).astype(np.int64)).alias("scenario_id"),
+            pl.Series("position_id", tiled([day.position_id for day in book.days]).astype(np.int64)),
+            pl.Series("portfolio_id", tiled(owners).astype(np.int64)),
+            number_column("implied_return", laid([one.implied for one in outcomes])),
+            money_column("pnl", laid([one.pnl for one in outcomes]), known),
+            money_column("pnl_linear", laid([one.linear for one in outcomes]), known),
+            pl.Series("floored", laid([one.floored for one in outcomes]), dtype=pl.Boolean),
+            pl.Series([str(one) for one in _POSITION_STATUSES]).gather(laid(statuses).astype(np.int64)).alias("status"),
+        ]
+    )
+
+
+def _position_status(day: Day, outcome: Outcome, solved: BoolArray) -> IntArray:
+    """Places in _POSITION_STATUSES, (scenarios, positions)."""
+    shape = outcome.implied.shape
+    codes: IntArray = np.select(
+        [
+            np.broadcast_to(~solved[:, None], shape),
+            np.broadcast_to(np.isnan(day.exposure), shape),
+            np.isnan(outcome.implied),
+        ],
+        list(range(len(_POSITION_STATUSES) - 1)),
+        len(_POSITION_STATUSES) - 1,
+    ).astype(np.int64)
+    return codes

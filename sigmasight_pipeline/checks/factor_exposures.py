@@ -1,0 +1,159 @@
+"""Domain rules of factor exposures: rows that must be there, sums that must tie to the cent, coverage.
+
+What belongs here: rules on ``position_factor_exposures`` and ``portfolio_factor_exposures`` as written, and the rows
+``position_interest_rate_betas`` must have. What does not: rules on betas themselves, and on the exposures they are
+multiplied with (``checks.exposures``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from sigmasight_pipeline.calculations.position_prices import EXIT_SOURCES
+from sigmasight_pipeline.checks.rules import Judged, Rule, findings
+
+WITHOUT_EXPOSURE = ("factor_without_data", "low_coverage")
+"""Statuses of a portfolio whose factor exposure is NULL."""
+
+_POSITION = ["session_date", "position_id"]
+
+
+def _held(judged: Judged) -> pl.DataFrame:
+    """(session_date, position_id, portfolio_id, symbol) of the values of positions still held at their session."""
+    return (
+        judged.inputs["position_values"]
+        .filter(~pl.col("price_source").is_in(EXIT_SOURCES), pl.col("session_date").is_in(list(judged.sessions)))
+        .select(*_POSITION, "portfolio_id", "symbol")
+    )
+
+
+def _active_factors(judged: Judged) -> pl.DataFrame:
+    return judged.inputs["factors"].filter("active").select("factor")
+
+
+def _position_factor_rows(judged: Judged) -> pl.DataFrame:
+    keys = [*_POSITION, "factor"]
+    expected = _held(judged).join(_active_factors(judged), how="cross")
+    missing = (
+        expected.join(judged.frame, on=keys, how="anti")
+        .group_by(*_POSITION, "portfolio_id", "symbol")
+        .agg(missing=pl.col("factor").sort().str.join(", "))
+    )
+    extra = (
+        judged.frame.join(expected, on=keys, how="anti")
+        .group_by(*_POSITION, "portfolio_id")
+        .agg(extra=pl.col("factor").sort().str.join(", "))
+    )
+    return pl.concat(
+        [
+            findings(missing, pl.format("position {} ({}) has no row of {}", "position_id", "symbol", "missing")),
+            findings(extra, pl.format("position {} has rows it should not have: {}", "position_id", "extra")),
+        ]
+    )
+
+
+POSITION_FACTOR_ROWS = Rule(
+    "one_row_per_position_and_factor",
+    "ERROR",
+    "Every held position has a row for every active factor and session, and nothing else has.",
+    _position_factor_rows,
+)
+
+POSITION_FACTOR_EXPOSURES: Sequence[Rule] = (POSITION_FACTOR_ROWS,)
+
+
+def _portfolio_factor_rows(judged: Judged) -> pl.DataFrame:
+    days = pl.DataFrame({"session_date": list(judged.sessions)}, schema={"session_date": pl.Date()})
+    expected = (
+        judged.inputs["portfolios"]
+        .filter("active")
+        .join(days, how="cross")
+        .filter(pl.col("session_date") >= pl.col("inception_date"))
+        .join(_active_factors(judged), how="cross")
+    )
+    missing = (
+        expected.join(judged.frame, on=["session_date", "portfolio_id", "factor"], how="anti")
+        .group_by("session_date", "portfolio_id", "code")
+        .agg(missing=pl.col("factor").sort().str.join(", "))
+    )
+    return findings(missing, pl.format("{} has no row of {}", "code", "missing"))
+
+
+PORTFOLIO_FACTOR_ROWS = Rule(
+    "expected_rows",
+    "ERROR",
+    "Every active portfolio has a row for every active factor and session since its inception.",
+    _portfolio_factor_rows,
+)
+
+
+def _factor_ties(judged: Judged) -> pl.DataFrame:
+    keys = ["session_date", "portfolio_id", "factor"]
+    sums = judged.inputs["position_factor_exposures"].group_by(keys).agg(expected=pl.col("exposure_dollar").sum())
+    given = ~pl.col("status").is_in(WITHOUT_EXPOSURE)
+    wrong = (
+        judged.frame.join(sums, on=keys, how="left")
+        .with_columns(pl.when(given).then(pl.col("expected").fill_null(0)))
+        .filter(pl.col("exposure_dollar").ne_missing(pl.col("expected")))
+    )
+    return findings(
+        wrong,
+        pl.format(
+            "portfolio {}: exposure to {} is {}, of its positions {}",
+            "portfolio_id",
+            "factor",
+            pl.col("exposure_dollar").cast(pl.String).fill_null("none"),
+            pl.col("expected").cast(pl.String).fill_null("none"),
+        ),
+    )
+
+
+FACTOR_EXPOSURES_TIE = Rule(
+    "factor_exposures_tie",
+    "ERROR",
+    "The factor exposure of a portfolio is the sum of its positions', to the cent; NULL without data or coverage.",
+    _factor_ties,
+)
+
+FACTOR_COVERAGE = Rule(
+    "factor_coverage",
+    "WARN",
+    "Enough of every portfolio has betas for its factor exposures to be given.",
+    lambda judged: findings(
+        judged.frame.filter(pl.col("status") == "low_coverage"),
+        pl.format(
+            "portfolio {}: {} of {} positions, {} of the gross exposure have an exposure to {}",
+            "portfolio_id",
+            "positions_covered",
+            "positions_total",
+            pl.format("{}%", (pl.col("coverage") * 100).round(1)).fill_null("nothing"),
+            "factor",
+        ),
+    ),
+)
+
+PORTFOLIO_FACTOR_EXPOSURES: Sequence[Rule] = (PORTFOLIO_FACTOR_ROWS, FACTOR_EXPOSURES_TIE, FACTOR_COVERAGE)
+
+
+def _interest_rate_rows(judged: Judged) -> pl.DataFrame:
+    expected = _held(judged)
+    missing, extra = (
+        expected.join(judged.frame, on=_POSITION, how="anti"),
+        judged.frame.join(expected, on=_POSITION, how="anti"),
+    )
+    return pl.concat(
+        [
+            findings(missing, pl.format("position {} ({}) has no row", "position_id", "symbol")),
+            findings(extra, pl.format("position {} ({}) has a row but is not held", "position_id", "symbol")),
+        ]
+    )
+
+
+INTEREST_RATE_ROWS = Rule(
+    "one_row_per_held_position",
+    "ERROR",
+    "Every held position has a row for every session, and nothing else has.",
+    _interest_rate_rows,
+)

@@ -1,0 +1,137 @@
+"""Domain rules of ``portfolio_risk_metrics`` and ``scenario_accuracy``: rows that must be there, plausible figures.
+
+What belongs here: rules on these tables as written. What does not: bounds a row can be judged by alone
+(``checks.schema``), and rules on the returns and exposures they are made of (``checks.valuation``,
+``checks.factor_exposures``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from sigmasight_pipeline.calculations.risk_metrics import WINDOWS
+from sigmasight_pipeline.checks.rules import Judged, Rule, findings
+
+LARGEST_RATIO = 3.0
+"""Factor value at risk is of today's positions, the parametric one of past returns: beyond this many times either way,
+the book has changed a lot, or one of them is wrong."""
+
+ROUNDING = 1e-12
+"""Two means of the same returns may differ by this much."""
+
+_KEYS = ["session_date", "portfolio_id"]
+
+
+def _expected(judged: Judged) -> pl.DataFrame:
+    """(session_date, portfolio_id, code) of active portfolios at the run's sessions since inception."""
+    days = pl.DataFrame({"session_date": list(judged.sessions)}, schema={"session_date": pl.Date()})
+    active = judged.inputs["portfolios"].filter("active").select("portfolio_id", "inception_date", "code")
+    return (
+        active.join(days, how="cross").filter(pl.col("session_date") >= pl.col("inception_date")).select(*_KEYS, "code")
+    )
+
+
+def _window_rows(judged: Judged) -> pl.DataFrame:
+    windows = pl.DataFrame({"window_sessions": WINDOWS}, schema={"window_sessions": pl.Int32()})
+    missing = (
+        _expected(judged).join(windows, how="cross").join(judged.frame, on=[*_KEYS, "window_sessions"], how="anti")
+    )
+    named = missing.group_by(*_KEYS, "code").agg(pl.col("window_sessions").sort().cast(pl.String).str.join(", "))
+    return findings(named, pl.format("{} has no row of {} sessions", "code", "window_sessions"))
+
+
+METRIC_ROWS = Rule(
+    "expected_rows",
+    "ERROR",
+    f"Every active portfolio has a row for {', '.join(map(str, WINDOWS))} sessions, every session since its inception.",
+    _window_rows,
+)
+
+TAILS_ORDERED = Rule(
+    "tails_ordered",
+    "ERROR",
+    "A loss at 99 % is no smaller than at 95 %, and the mean beyond 95 % no smaller than the loss there.",
+    lambda judged: findings(
+        judged.frame.filter(
+            (pl.col("var_99") < pl.col("var_95") - ROUNDING)
+            | (pl.col("hist_var_99") < pl.col("hist_var_95") - ROUNDING)
+            | (pl.col("expected_shortfall_95") < pl.col("hist_var_95") - ROUNDING)
+        ),
+        pl.format("portfolio {}: losses over {} sessions are out of order", "portfolio_id", "window_sessions"),
+    ),
+)
+
+
+def _factor_var(judged: Judged) -> pl.DataFrame:
+    ratio = pl.col("factor_var_95") / pl.col("var_95")
+    longest = (
+        judged.frame.filter((pl.col("var_95") > 0) & (pl.col("factor_var_95") > 0))
+        .sort("window_sessions")
+        .group_by(_KEYS)
+        .last()
+        .with_columns(ratio=ratio)
+        .filter(~pl.col("ratio").is_between(1 / LARGEST_RATIO, LARGEST_RATIO))
+    )
+    return findings(
+        longest,
+        pl.format(
+            "portfolio {}: value at risk of its positions is {} times that of its last {} returns",
+            "portfolio_id",
+            pl.col("ratio").round(2),
+            "window_sessions",
+        ),
+    )
+
+
+FACTOR_VAR = Rule(
+    "factor_var_sane",
+    "WARN",
+    f"Value at risk from the factor model is within {LARGEST_RATIO:g} times that of the longest window, either way.",
+    _factor_var,
+)
+
+
+def _short_history(judged: Judged) -> pl.DataFrame:
+    short = judged.frame.filter(pl.col("status").is_in(["insufficient_history", "missing_return", "missing_rate"]))
+    named = short.group_by(*_KEYS, "status").agg(pl.col("window_sessions").sort().cast(pl.String).str.join(", "))
+    return findings(named, pl.format("portfolio {}: {} over {} sessions", "portfolio_id", "status", "window_sessions"))
+
+
+SHORT_HISTORY = Rule(
+    "short_history", "WARN", "Every window has the returns and rates all of its figures are made of.", _short_history
+)
+
+PORTFOLIO_RISK_METRICS: Sequence[Rule] = (METRIC_ROWS, TAILS_ORDERED, FACTOR_VAR, SHORT_HISTORY)
+
+
+def _accuracy_rows(judged: Judged) -> pl.DataFrame:
+    day = pl.col("session_date")
+    last_of_week = (
+        judged.inputs["calendar"]
+        .filter(~pl.col("is_closed"))
+        .group_by(day.dt.iso_year().alias("year"), day.dt.week().alias("week"))
+        .agg(day.max())
+        .select("session_date")
+    )
+    expected = _expected(judged).join(last_of_week, on="session_date", how="semi")
+    return pl.concat(
+        [
+            findings(expected.join(judged.frame, on=_KEYS, how="anti"), pl.format("{} has no row", "code")),
+            findings(
+                judged.frame.join(expected, on=_KEYS, how="anti"),
+                pl.format("portfolio {} has a row on a session that ends no week", "portfolio_id"),
+            ),
+        ]
+    )
+
+
+ACCURACY_ROWS = Rule(
+    "expected_rows",
+    "ERROR",
+    "Every active portfolio has a row for the last open session of every ISO week since its inception, and no other.",
+    _accuracy_rows,
+)
+
+SCENARIO_ACCURACY: Sequence[Rule] = (ACCURACY_ROWS,)

@@ -1,0 +1,346 @@
+"""Domain rules of scenarios: rows that must be there, identities of shocks, plausible outcomes.
+
+What belongs here: rules on ``market_risk_scenarios`` and ``stress_test_results`` (with ``stress_position_results``,
+which is written with it) as written. What does not: rules on the moments scenarios rest on (``checks.factor_moments``),
+on betas and exposures, and bounds a row can be judged by alone (``checks.schema``: figures are finite).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import polars as pl
+
+from sigmasight_pipeline.calculations.factor_returns import RATE_KIND
+from sigmasight_pipeline.calculations.position_prices import EXIT_SOURCES
+from sigmasight_pipeline.calculations.stress import single_shocks
+from sigmasight_pipeline.calculations.stress_factors import MARKET
+from sigmasight_pipeline.checks.factor_moments import FACTOR_CORRELATIONS
+from sigmasight_pipeline.checks.rules import Judged, Rule, findings
+
+__all__ = ["FACTOR_CORRELATIONS", "MARKET_RISK_SCENARIOS", "STRESS_TEST_RESULTS"]
+
+IDENTITY_TOLERANCE = 1e-12
+"""How near an implied return must be to the shock, or to beta x shock, it is by definition."""
+
+CENT = 0.01
+
+_KEYS = ["session_date", "portfolio_id"]
+_POSITION = ["session_date", "position_id"]
+_POSITION_RESULTS = "stress_position_results"
+
+
+def _expected(judged: Judged) -> pl.DataFrame:
+    """Every (session_date, portfolio_id, code) that must have results."""
+    days = pl.DataFrame({"session_date": list(judged.sessions)}, schema={"session_date": pl.Date()})
+    active = judged.inputs["portfolios"].filter("active").select("portfolio_id", "inception_date", "code")
+    return active.join(days, how="cross").filter(pl.col("session_date") >= pl.col("inception_date"))
+
+
+def _missing(judged: Judged, key: str, ids: Sequence[str], what: str) -> pl.DataFrame:
+    """Rows by portfolio, session and `key` that are missing, and those that should not be there."""
+    listed = pl.DataFrame({key: list(ids)}, schema={key: pl.String()})
+    expected = _expected(judged).join(listed, how="cross")
+    gone = expected.join(judged.frame, on=[*_KEYS, key], how="anti")
+    extra = judged.frame.join(expected, on=[*_KEYS, key], how="anti")
+    named = pl.col(key).sort().str.join(", ")
+    return pl.concat(
+        [
+            findings(gone.group_by(*_KEYS, "code").agg(named=named), pl.format("{} has no row of {}", "code", "named")),
+            findings(
+                extra.group_by(_KEYS).agg(named=named),
+                pl.format("portfolio {} has rows of no active {}: {}", "portfolio_id", pl.lit(what), "named"),
+            ),
+        ]
+    )
+
+
+def _held(judged: Judged) -> pl.DataFrame:
+    """Held PUBLIC and OPTIONS positions with the symbol betas belong to, unless that was renamed."""
+    owner = pl.when(pl.col("investment_class") == "OPTIONS").then("underlying_symbol").otherwise("symbol")
+    renamed = judged.inputs["instruments"].filter(pl.col("replaced_by").is_not_null()).get_column("symbol").to_list()
+    facts = (
+        judged.inputs["positions"]
+        .filter(pl.col("investment_class") != "PRIVATE")
+        .select("position_id", "investment_class", owner.alias("symbol"))
+        .with_columns(renamed=pl.col("symbol").is_in(renamed))
+    )
+    return (
+        judged.inputs["position_values"]
+        .filter(~pl.col("price_source").is_in(EXIT_SOURCES), pl.col("session_date").is_in(list(judged.sessions)))
+        .select(*_POSITION, "portfolio_id", "quantity", "exposure")
+        .join(facts, on="position_id")
+    )
+
+
+def _without_figure(judged: Judged, key: str) -> pl.DataFrame:
+    unknown = (
+        judged.frame.filter(pl.col("status").is_in(["low_coverage", "factor_without_data"]))
+        .group_by(*_KEYS, "status")
+        .agg(named=pl.col(key).sort().str.join(", "))
+    )
+    return findings(unknown, pl.format("no figure ({}) for {}", "status", "named"))
+
+
+def _long_only(judged: Judged, key: str, pnl: str) -> pl.DataFrame:
+    """Losses beyond the gross exposure of portfolios that hold nothing but long stocks and funds."""
+    plain = (pl.col("investment_class") == "PUBLIC") & (pl.col("quantity") > 0)
+    limits = _held(judged).group_by(_KEYS).agg(plain=plain.all(), gross=pl.col("exposure").sum()).filter("plain")
+    beyond = judged.frame.join(limits, on=_KEYS).filter(pl.col(pnl) < -pl.col("gross"))
+    return findings(
+        beyond,
+        pl.format(
+            "{} loses {} of a gross exposure of {}",
+            key,
+            (-pl.col(pnl)).cast(pl.String),
+            pl.col("gross").cast(pl.String),
+        ),
+    )
+
+
+_LONG_ONLY = "A portfolio of long stocks and funds alone loses at most its gross exposure."
+_FIGURES = "Every scenario has a figure: enough of the exposure has a beta, every factor has data."
+
+
+def _shocks(judged: Judged) -> pl.DataFrame:
+    """One row per active scenario and shock: scenario_id, factor, shock, and how many shocks the scenario has."""
+    rows = [
+        (scenario_id, factor, float(shock))
+        for scenario_id, text in judged.inputs["scenarios"].filter("active").select("scenario_id", "shocks").iter_rows()
+        for factor, shock in json.loads(text).items()
+    ]
+    schema = {"scenario_id": pl.String(), "factor": pl.String(), "shock": pl.Float64()}
+    frame = pl.DataFrame(rows, schema=schema, orient="row")
+    return frame.with_columns(shocks=pl.len().over("scenario_id"))
+
+
+RESULTS_PRESENT = Rule(
+    "one_row_per_portfolio_and_scenario",
+    "ERROR",
+    "Every active portfolio has a row for every active scenario and session since its inception, and nothing else has.",
+    lambda judged: _missing(
+        judged,
+        "scenario_id",
+        judged.inputs["scenarios"].filter("active").get_column("scenario_id").to_list(),
+        "scenario",
+    ),
+)
+
+
+def _market_anchor(judged: Judged) -> pl.DataFrame:
+    anchored = _shocks(judged).filter(pl.col("factor") == MARKET, pl.col("shocks") > 1)
+    solved = judged.frame.filter(pl.col("effective_shocks").is_not_null()).join(anchored, on="scenario_id")
+    effective = pl.col("effective_shocks").str.json_path_match(f"$.{MARKET}").cast(pl.Float64)
+    off = solved.with_columns(effective=effective).filter(
+        ((pl.col("effective") - pl.col("shock")).abs() > IDENTITY_TOLERANCE) | pl.col("effective").is_null()
+    )
+    proxy = judged.inputs["factors"].filter(pl.col("factor") == MARKET).select(symbol="proxy_symbol")
+    held = _held(judged).join(proxy, on="symbol").select(*_POSITION)
+    moved = (
+        judged.inputs[_POSITION_RESULTS]
+        .join(held, on=_POSITION)
+        .join(anchored, on="scenario_id")
+        .filter((pl.col("implied_return") - pl.col("shock")).abs() > IDENTITY_TOLERANCE)
+    )
+    return pl.concat(
+        [
+            findings(
+                off.unique([*_KEYS, "scenario_id"]),
+                pl.format("{}: the market moves by {} instead of {}", "scenario_id", "effective", "shock"),
+            ),
+            findings(
+                moved,
+                pl.format(
+                    "{}: position {} in the market's proxy moves by {} instead of {}",
+                    "scenario_id",
+                    "position_id",
+                    "implied_return",
+                    "shock",
+                ),
+            ),
+        ]
+    )
+
+
+MARKET_ANCHOR = Rule(
+    "market_anchor",
+    "ERROR",
+    "Where the market is shocked among others, it and its proxy move by exactly that shock.",
+    _market_anchor,
+)
+
+
+def _single_shock(judged: Judged) -> pl.DataFrame:
+    single = _shocks(judged).filter(pl.col("shocks") == 1)
+    betas = judged.inputs["symbol_factor_betas"].select("session_date", "symbol", "factor", "beta")
+    compared = (
+        judged.inputs[_POSITION_RESULTS]
+        .join(single, on="scenario_id")
+        .join(_held(judged).select(*_POSITION, "symbol"), on=_POSITION)
+        .join(betas, on=["session_date", "symbol", "factor"])
+        .with_columns(expected=pl.max_horizontal(pl.col("beta") * pl.col("shock"), pl.lit(-1.0)))
+        .filter((pl.col("implied_return") - pl.col("expected")).abs() > IDENTITY_TOLERANCE)
+    )
+    return findings(
+        compared,
+        pl.format(
+            "{}: position {} moves by {}, its beta x shock is {}",
+            "scenario_id",
+            "position_id",
+            "implied_return",
+            "expected",
+        ),
+    )
+
+
+SINGLE_SHOCK = Rule(
+    "single_shock",
+    "ERROR",
+    "In a scenario of one shock every position moves by its beta x shock, but never loses more than everything.",
+    _single_shock,
+)
+
+_SUMS = {"pnl": "total_pnl", "pnl_linear": "correlated_pnl"}
+
+
+def _sums(judged: Judged) -> pl.DataFrame:
+    keys = [*_KEYS, "scenario_id"]
+    summed = judged.inputs[_POSITION_RESULTS].group_by(keys).agg(pl.col(name).sum() for name in _SUMS)
+    compared = judged.frame.join(summed, on=keys, how="left").with_columns(pl.col(list(_SUMS)).fill_null(0))
+    return pl.concat(
+        findings(
+            compared.filter(pl.col(total) != pl.col(part)),
+            pl.format(
+                "{}: {} is {}, its positions add up to {}",
+                "scenario_id",
+                pl.lit(total),
+                pl.col(total).cast(pl.String),
+                pl.col(part).cast(pl.String),
+            ),
+        )
+        for part, total in _SUMS.items()
+    )
+
+
+POSITIONS_ADD_UP = Rule(
+    "positions_add_up",
+    "ERROR",
+    "A portfolio's P&L in a scenario is the sum of its positions', to the cent.",
+    _sums,
+)
+
+
+def _alike(judged: Judged) -> pl.DataFrame:
+    crises = judged.inputs["scenarios"].filter("active", pl.col("category") == "historical").select("scenario_id")
+    shared = (
+        judged.frame.join(crises, on="scenario_id")
+        .filter(pl.col("total_pnl") != 0)
+        .group_by(*_KEYS, "total_pnl")
+        .agg(pl.col("scenario_id").sort().str.join(", "), count=pl.len())
+        .filter(pl.col("count") > 1)
+    )
+    return findings(shared, pl.format("{} all come to {}", "scenario_id", pl.col("total_pnl").cast(pl.String)))
+
+
+CRISES_DIFFER = Rule(
+    "crises_differ",
+    "WARN",
+    "Replays of different crises come to different results.",
+    _alike,
+)
+
+
+def _implausible(judged: Judged) -> pl.DataFrame:
+    found = judged.frame.filter("implausible").unique(["session_date", "scenario_id"])
+    return findings(
+        found.drop("portfolio_id"),
+        pl.format(
+            "{}: its shocks are {} standard deviations away together, the largest {}",
+            "scenario_id",
+            pl.col("mahalanobis").round(1),
+            pl.col("max_z").round(1),
+        ),
+    )
+
+
+IMPLAUSIBLE = Rule(
+    "implausible_scenarios",
+    "WARN",
+    "The shocks of a scenario fit together: their joint distance is at most five times that of the largest alone.",
+    _implausible,
+)
+
+RESULTS_LONG_ONLY = Rule(
+    "long_only_loss", "ERROR", _LONG_ONLY, lambda judged: _long_only(judged, "scenario_id", "total_pnl")
+)
+
+RESULTS_WITHOUT_FIGURE = Rule(
+    "scenarios_without_figure", "WARN", _FIGURES, lambda judged: _without_figure(judged, "scenario_id")
+)
+
+STRESS_TEST_RESULTS: Sequence[Rule] = (
+    RESULTS_PRESENT,
+    MARKET_ANCHOR,
+    SINGLE_SHOCK,
+    POSITIONS_ADD_UP,
+    RESULTS_LONG_ONLY,
+    CRISES_DIFFER,
+    IMPLAUSIBLE,
+    RESULTS_WITHOUT_FIGURE,
+)
+
+RISK_PRESENT = Rule(
+    "one_row_per_portfolio_and_shock",
+    "ERROR",
+    "Every active portfolio has a row for every single shock and session since its inception, and nothing else has.",
+    lambda judged: _missing(judged, "scenario", [name for name, _, _ in single_shocks()], "shock"),
+)
+
+
+def _linear(judged: Judged) -> pl.DataFrame:
+    """Where pnl_linear is not the sum of exposure x beta x shock; portfolios with a renamed symbol are left out."""
+    factors = judged.inputs["factors"]
+    rates = factors.filter("active", pl.col("kind") == RATE_KIND).get_column("factor").to_list()
+    kinds = [("market", MARKET), *(("rates", rate) for rate in rates)]
+    of_type = pl.DataFrame(kinds, schema={"scenario_type": pl.String(), "factor": pl.String()}, orient="row")
+    greeks = judged.inputs["position_greeks"].select(*_POSITION, X=pl.col("delta_adjusted_exposure").cast(pl.Float64))
+    betas = judged.inputs["symbol_factor_betas"].select("session_date", "symbol", "factor", "beta")
+    moved = pl.max_horizontal(pl.col("beta") * pl.col("shock"), pl.lit(-1.0))
+    held = _held(judged)
+    expected = (
+        held.filter(~pl.col("renamed").any().over(_KEYS))
+        .join(greeks, on=_POSITION)
+        .join(of_type, how="cross")
+        .join(betas, on=["session_date", "symbol", "factor"], how="left")
+        .join(judged.frame.select(*_KEYS, "scenario", "scenario_type", "shock"), on=[*_KEYS, "scenario_type"])
+        .group_by(*_KEYS, "scenario")
+        .agg(expected=(pl.col("X") * moved).sum(), count=pl.len())
+    )
+    # a position's P&L is rounded to the cent before it is added up
+    off = (pl.col("pnl_linear").cast(pl.Float64) - pl.col("expected")).abs() > CENT * pl.col("count")
+    return findings(
+        judged.frame.join(expected, on=[*_KEYS, "scenario"]).filter(off),
+        pl.format(
+            "{}: linear P&L is {}, exposure x beta x shock {}",
+            "scenario",
+            pl.col("pnl_linear").cast(pl.String),
+            pl.col("expected").round(2),
+        ),
+    )
+
+
+RISK_SINGLE_SHOCK = Rule(
+    "single_shock",
+    "ERROR",
+    "Linear P&L is the sum of delta-adjusted exposure x beta x shock, no position losing more than its exposure.",
+    _linear,
+)
+
+RISK_LONG_ONLY = Rule("long_only_loss", "ERROR", _LONG_ONLY, lambda judged: _long_only(judged, "scenario", "pnl"))
+
+RISK_WITHOUT_FIGURE = Rule(
+    "shocks_without_figure", "WARN", _FIGURES, lambda judged: _without_figure(judged, "scenario")
+)
+
+MARKET_RISK_SCENARIOS: Sequence[Rule] = (RISK_PRESENT, RISK_SINGLE_SHOCK, RISK_LONG_ONLY, RISK_WITHOUT_FIGURE)

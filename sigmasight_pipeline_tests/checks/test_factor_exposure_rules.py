@@ -1,0 +1,214 @@
+"""Rules on factor exposures: each finds its planted fault, and only that."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+
+from sigmasight_pipeline.checks import factor_exposures as rules
+from sigmasight_pipeline.checks.rules import Rule
+from sigmasight_pipeline.storage import tables
+from sigmasight_pipeline.storage.frames import empty_frame
+from sigmasight_pipeline_tests.calculations.table_rows import frame, portfolio
+from sigmasight_pipeline_tests.calculations.test_factor_exposure_properties import computed, frames_of
+from sigmasight_pipeline_tests.checks import cases
+from sigmasight_pipeline_tests.checks.cases import Finding, changed, found, judged
+from sigmasight_pipeline_tests.properties.books import Book, books
+
+D1, D2 = DAYS = [date(2024, 1, day) for day in (2, 3)]
+
+FACTORS = ("Market", "Oil")
+VALUES = frame(
+    tables.position_values,
+    [
+        {
+            "session_date": day,
+            "position_id": key,
+            "portfolio_id": key // 10,
+            "symbol": f"S{key}",
+            "price_source": source,
+        }
+        for day in DAYS
+        for key, source in ((11, "market"), (12, "entry_price"), (13, "exit"), (21, "mark"))
+    ],
+)
+POSITION_ROWS = frame(
+    tables.position_factor_exposures,
+    [
+        {"session_date": day, "position_id": key, "portfolio_id": key // 10, "factor": factor,
+         "exposure_dollar": dollars, "quality": "no_beta" if dollars is None else "ok"}
+        for day in DAYS
+        for key, dollars in ((11, "100.01"), (12, None), (21, "-7.00"))
+        for factor in FACTORS
+    ],
+)  # fmt: skip
+PORTFOLIO_ROWS = frame(
+    tables.portfolio_factor_exposures,
+    [
+        {"session_date": day, "portfolio_id": key, "factor": factor, "exposure_dollar": dollars, "status": "ok",
+         "coverage": 0.9, "positions_covered": 1, "positions_total": 2}
+        for day in DAYS
+        for key, dollars in ((1, "100.01"), (2, "-7.00"))
+        for factor in FACTORS
+    ],
+)  # fmt: skip
+RATE_ROWS = POSITION_ROWS.filter(factor="Oil").with_columns(symbol=pl.lit("of the beta"))
+BOOK = {
+    "portfolios": frame(tables.portfolios, [portfolio(1, D1), portfolio(2, D1), portfolio(3, D1, active=False)]),
+    "factors": frame(
+        tables.factor_definitions,
+        [{"factor": name, "kind": "style", "active": name in FACTORS} for name in (*FACTORS, "Value")],
+    ),
+    "position_values": VALUES,
+    "position_factor_exposures": POSITION_ROWS,
+}
+
+AT: dict[str, Any] = {"session_date": D2, "portfolio_id": 1, "factor": "Market"}
+
+Planted = tuple[Rule, dict[str, Any], list[Finding]]
+PLANTED: list[Planted] = [
+    (
+        rules.FACTOR_EXPOSURES_TIE,
+        {"exposure_dollar": "100.02"},
+        [(D2, 1, "portfolio 1: exposure to Market is 100.02, of its positions 100.01")],
+    ),
+    (
+        rules.FACTOR_EXPOSURES_TIE,
+        {"exposure_dollar": None},
+        [(D2, 1, "portfolio 1: exposure to Market is none, of its positions 100.01")],
+    ),
+    (
+        rules.FACTOR_EXPOSURES_TIE,
+        {"status": "low_coverage"},
+        [(D2, 1, "portfolio 1: exposure to Market is 100.01, of its positions none")],
+    ),
+    (rules.FACTOR_EXPOSURES_TIE, {"status": "low_coverage", "exposure_dollar": None}, []),
+    (rules.FACTOR_EXPOSURES_TIE, {"status": "factor_without_data", "exposure_dollar": None}, []),
+    (rules.FACTOR_EXPOSURES_TIE, {"status": "no_net_asset_value"}, []),
+    (
+        rules.FACTOR_COVERAGE,
+        {"status": "low_coverage", "coverage": 0.79},
+        [(D2, 1, "portfolio 1: 1 of 2 positions, 79.0% of the gross exposure have an exposure to Market")],
+    ),
+    (
+        rules.FACTOR_COVERAGE,
+        {"status": "low_coverage", "coverage": None},
+        [(D2, 1, "portfolio 1: 1 of 2 positions, nothing of the gross exposure have an exposure to Market")],
+    ),
+    (rules.FACTOR_COVERAGE, {"status": "factor_without_data", "coverage": 0.0}, []),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "fault", "findings"), PLANTED, ids=[f"{rule.name}: {', '.join(fault)}" for rule, fault, _ in PLANTED]
+)
+def test_one_wrong_row(rule: Rule, fault: dict[str, Any], findings: list[Finding]) -> None:
+    assert found(rule, judged(DAYS, PORTFOLIO_ROWS, BOOK)) == []
+    assert found(rule, judged(DAYS, changed(PORTFOLIO_ROWS, AT, **fault), BOOK)) == findings
+
+
+def without(rows: pl.DataFrame, **where: Any) -> pl.DataFrame:
+    return rows.filter(~pl.all_horizontal(pl.col(name) == value for name, value in where.items()))
+
+
+ROWS: list[tuple[str, Rule, pl.DataFrame, list[Finding]]] = [
+    ("every position", rules.POSITION_FACTOR_ROWS, POSITION_ROWS, []),
+    (
+        "one factor missing",
+        rules.POSITION_FACTOR_ROWS,
+        without(POSITION_ROWS, session_date=D2, position_id=12, factor="Oil"),
+        [(D2, 1, "position 12 (S12) has no row of Oil")],
+    ),
+    (
+        "a position missing",
+        rules.POSITION_FACTOR_ROWS,
+        without(POSITION_ROWS, session_date=D1, position_id=21),
+        [(D1, 2, "position 21 (S21) has no row of Market, Oil")],
+    ),
+    (
+        "a position that exits",
+        rules.POSITION_FACTOR_ROWS,
+        pl.concat([POSITION_ROWS, POSITION_ROWS[:2].with_columns(position_id=pl.lit(13, pl.Int64))]),
+        [(D1, 1, "position 13 has rows it should not have: Market, Oil")],
+    ),
+    (
+        "a factor that is not active",
+        rules.POSITION_FACTOR_ROWS,
+        pl.concat([POSITION_ROWS, POSITION_ROWS[-1:].with_columns(factor=pl.lit("Value"))]),
+        [(D2, 2, "position 21 has rows it should not have: Value")],
+    ),
+    ("every portfolio", rules.PORTFOLIO_FACTOR_ROWS, PORTFOLIO_ROWS, []),
+    (
+        "one factor of a portfolio missing",
+        rules.PORTFOLIO_FACTOR_ROWS,
+        without(PORTFOLIO_ROWS, session_date=D1, portfolio_id=2, factor="Market"),
+        [(D1, 2, "book-2 has no row of Market")],
+    ),
+    (
+        "a portfolio missing",
+        rules.PORTFOLIO_FACTOR_ROWS,
+        without(PORTFOLIO_ROWS, session_date=D2, portfolio_id=1),
+        [(D2, 1, "book-1 has no row of Market, Oil")],
+    ),
+    ("every rate beta", rules.INTEREST_RATE_ROWS, RATE_ROWS, []),
+    (
+        "a rate beta missing",
+        rules.INTEREST_RATE_ROWS,
+        without(RATE_ROWS, session_date=D2, position_id=21),
+        [(D2, 2, "position 21 (S21) has no row")],
+    ),
+    (
+        "a rate beta of a position that exits",
+        rules.INTEREST_RATE_ROWS,
+        pl.concat([RATE_ROWS, RATE_ROWS[:1].with_columns(position_id=pl.lit(13, pl.Int64))]),
+        [(D1, 1, "position 13 (of the beta) has a row but is not held")],
+    ),
+]
+
+
+@pytest.mark.parametrize(("rule", "rows", "findings"), [case[1:] for case in ROWS], ids=[case[0] for case in ROWS])
+def test_rows_that_must_be_there(rule: Rule, rows: pl.DataFrame, findings: list[Finding]) -> None:
+    assert found(rule, judged(DAYS, rows, BOOK)) == findings
+
+
+def test_sessions_before_inception_need_no_rows() -> None:
+    late = {**BOOK, "portfolios": changed(BOOK["portfolios"], {"portfolio_id": 1}, inception_date=D2)}
+    rows = without(PORTFOLIO_ROWS, session_date=D1, portfolio_id=1)
+    assert found(rules.PORTFOLIO_FACTOR_ROWS, judged(DAYS, rows, late)) == []
+
+
+@settings(max_examples=10, deadline=None)
+@given(books())
+def test_no_rule_objects_to_what_the_engines_compute(book: Book) -> None:
+    frames = frames_of(book)
+    made = computed(frames, book.open_sessions)
+    inputs = {**frames, "position_factor_exposures": made["positions"]}
+    for name, sequence in (
+        ("positions", rules.POSITION_FACTOR_EXPOSURES),
+        ("portfolios", [rules.PORTFOLIO_FACTOR_ROWS, rules.FACTOR_EXPOSURES_TIE]),
+        ("rates", [rules.INTEREST_RATE_ROWS]),
+    ):
+        for rule in sequence:
+            assert found(rule, judged(book.open_sessions, made[name], inputs)) == [], rule.name
+
+
+def test_every_rule_has_a_case() -> None:
+    tested = [*(case[0] for case in PLANTED), *(case[1] for case in ROWS)]
+    assert cases.names_of(rules, tested) == cases.rules_of(rules)
+
+
+@pytest.mark.parametrize("name", sorted(cases.rules_of(rules)))
+def test_nothing_but_closures_is_nothing_to_find(name: str) -> None:
+    """A run of unscheduled closures has no sessions and no rows; what it reads may have."""
+    rule: Rule = getattr(rules, name)
+    by_table = {
+        tables.position_factor_exposures: rules.POSITION_FACTOR_EXPOSURES,
+        tables.portfolio_factor_exposures: rules.PORTFOLIO_FACTOR_EXPOSURES,
+        tables.position_interest_rate_betas: [rules.INTEREST_RATE_ROWS],
+    }
+    (table,) = (table for table, sequence in by_table.items() if rule in sequence)
+    assert found(rule, judged([], empty_frame(table), BOOK)) == []

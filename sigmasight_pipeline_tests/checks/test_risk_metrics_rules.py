@@ -1,0 +1,123 @@
+"""Rules on risk metrics and the accuracy of predictions: each finds its planted fault, and only that."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import polars as pl
+import pytest
+
+from sigmasight_pipeline.calculations.risk_metrics import WINDOWS
+from sigmasight_pipeline.checks import risk_metrics as rules
+from sigmasight_pipeline.checks.rules import Rule
+from sigmasight_pipeline.storage import tables
+from sigmasight_pipeline_tests.calculations.table_rows import frame, portfolio, sessions_frame
+from sigmasight_pipeline_tests.checks import cases
+from sigmasight_pipeline_tests.checks.cases import changed, found, judged
+
+D1, D2 = DAYS = [date(2024, 1, day) for day in (2, 3)]
+INPUTS = {
+    "calendar": sessions_frame(DAYS),
+    "portfolios": frame(tables.portfolios, [portfolio(1, D1), portfolio(2, D2), portfolio(3, D1, active=False)]),
+}
+METRICS = frame(
+    tables.portfolio_risk_metrics,
+    [
+        {
+            "session_date": day,
+            "portfolio_id": owner,
+            "window_sessions": window,
+            "var_95": 0.02,
+            "var_99": 0.03,
+            "hist_var_95": 0.021,
+            "hist_var_99": 0.04,
+            "expected_shortfall_95": 0.03,
+            "factor_var_95": 0.02,
+            "status": "ok",
+        }
+        for day in DAYS
+        for owner in (1, 2)
+        if (day, owner) != (D1, 2)
+        for window in WINDOWS
+    ],
+)
+AT = {"session_date": D2, "portfolio_id": 2, "window_sessions": 252}
+ORDER = "portfolio 2: losses over 252 sessions are out of order"
+MANY = "portfolio 2: value at risk of its positions is {} times that of its last {} returns"
+
+FAULTS: list[tuple[Rule, dict[str, Any], list[str]]] = [
+    (rules.TAILS_ORDERED, {"var_99": 0.019}, [ORDER]),
+    (rules.TAILS_ORDERED, {"hist_var_99": 0.02}, [ORDER]),
+    (rules.TAILS_ORDERED, {"expected_shortfall_95": 0.0209}, [ORDER]),
+    (rules.TAILS_ORDERED, {"expected_shortfall_95": 0.021 - 1e-15}, []),
+    (rules.TAILS_ORDERED, {"var_99": None}, []),
+    (rules.FACTOR_VAR, {"factor_var_95": 0.0602}, [MANY.format("3.01", 252)]),
+    (rules.FACTOR_VAR, {"factor_var_95": 0.0066}, [MANY.format("0.33", 252)]),
+    (rules.FACTOR_VAR, {"factor_var_95": 0.0599}, []),
+    (rules.FACTOR_VAR, {"factor_var_95": None}, []),
+    (rules.FACTOR_VAR, {"factor_var_95": 0.0}, []),
+    (rules.FACTOR_VAR, {"var_95": -0.001}, []),
+    (rules.SHORT_HISTORY, {"status": "insufficient_history"}, ["portfolio 2: insufficient_history over 252 sessions"]),
+    (rules.SHORT_HISTORY, {"status": "missing_return"}, ["portfolio 2: missing_return over 252 sessions"]),
+    (rules.SHORT_HISTORY, {"status": "missing_rate"}, ["portfolio 2: missing_rate over 252 sessions"]),
+    (rules.SHORT_HISTORY, {"status": "no_variance"}, []),
+]
+
+
+@pytest.mark.parametrize(("rule", "fault", "sentences"), FAULTS, ids=[f"{r.name}: {f}" for r, f, _ in FAULTS])
+def test_one_wrong_row(rule: Rule, fault: dict[str, Any], sentences: list[str]) -> None:
+    assert found(rule, judged(DAYS, METRICS, INPUTS)) == []
+    expected = [(D2, 2, sentence) for sentence in sentences]
+    assert found(rule, judged(DAYS, changed(METRICS, AT, **fault), INPUTS)) == expected
+
+
+def test_factor_var_is_compared_with_the_longest_window_there_is() -> None:
+    """Where the longest has no figure, with the next; a shorter one says nothing while there is a longer."""
+    short = changed(METRICS, {**AT, "window_sessions": 21}, var_95=0.001)
+    assert found(rules.FACTOR_VAR, judged(DAYS, short, INPUTS)) == []
+    next_longest = changed(changed(METRICS, AT, var_95=None), {**AT, "window_sessions": 90}, var_95=0.001)
+    assert found(rules.FACTOR_VAR, judged(DAYS, next_longest, INPUTS)) == [(D2, 2, MANY.format("20.0", 90))]
+
+
+def test_windows_that_are_missing_are_named() -> None:
+    gone = METRICS.filter((pl.col("portfolio_id") != 2) | ~pl.col("window_sessions").is_in([63, 252]))
+    assert found(rules.METRIC_ROWS, judged(DAYS, METRICS, INPUTS)) == []
+    assert found(rules.METRIC_ROWS, judged(DAYS, gone, INPUTS)) == [(D2, 2, "book-2 has no row of 63, 252 sessions")]
+    assert len(found(rules.METRIC_ROWS, judged(DAYS, METRICS.clear(), INPUTS))) == 3
+    short = changed(METRICS, {"portfolio_id": 2}, status="missing_rate")
+    sentence = "portfolio 2: missing_rate over 21, 63, 90, 252 sessions"
+    assert found(rules.SHORT_HISTORY, judged(DAYS, short, INPUTS)) == [(D2, 2, sentence)]
+
+
+THURSDAY, FRIDAY, MONDAY = date(2024, 3, 28), date(2024, 3, 29), date(2024, 4, 1)
+WEEKS: list[tuple[str, list[date], list[date], list[date], list[date]]] = [
+    ("Good Friday", [THURSDAY, MONDAY, date(2024, 4, 2)], [], [THURSDAY, MONDAY], [THURSDAY]),
+    ("closed Friday", [THURSDAY, FRIDAY, MONDAY, date(2024, 4, 2)], [FRIDAY], [THURSDAY, MONDAY], [THURSDAY]),
+    ("the week goes on", [THURSDAY, FRIDAY, MONDAY], [], [THURSDAY], []),
+]
+
+
+@pytest.mark.parametrize(("calendar", "closed", "sessions", "ends"), [w[1:] for w in WEEKS], ids=[w[0] for w in WEEKS])
+def test_accuracy_on_the_last_session_of_a_week(
+    calendar: list[date], closed: list[date], sessions: list[date], ends: list[date]
+) -> None:
+    inputs = {
+        "calendar": sessions_frame(calendar, closed),
+        "portfolios": frame(tables.portfolios, [portfolio(1, D1), portfolio(2, MONDAY)]),
+    }
+    rows = frame(tables.scenario_accuracy, [{"session_date": day, "portfolio_id": 1} for day in calendar])
+    good = rows.filter(pl.col("session_date").is_in(ends))
+    assert found(rules.ACCURACY_ROWS, judged(sessions, good, inputs)) == []
+    missing = [(day, 1, "book-1 has no row") for day in ends]
+    assert found(rules.ACCURACY_ROWS, judged(sessions, rows.clear(), inputs)) == missing
+    extra = "portfolio 1 has a row on a session that ends no week"
+    assert found(rules.ACCURACY_ROWS, judged(sessions, rows, inputs)) == [
+        (day, 1, extra) for day in calendar if day not in ends
+    ]
+
+
+def test_every_rule_has_a_case() -> None:
+    tested = [*(rule for rule, *_ in FAULTS), rules.METRIC_ROWS, rules.ACCURACY_ROWS]
+    assert cases.names_of(rules, tested) == cases.rules_of(rules)
+    assert {id(rule) for rule in (*rules.PORTFOLIO_RISK_METRICS, *rules.SCENARIO_ACCURACY)} == set(map(id, tested))
