@@ -58,6 +58,10 @@ _ESTIMATES: dict[str, Read] = {
 }
 
 
+_PAIRS = (tables.positions, tables.positions)
+"""At most this many pairs a session; read by the assets made of them too."""
+
+
 def _window(settings: Settings) -> Mapping[str, object]:
     return {"regression_window": settings.regression_window, "min_observations": settings.min_observations}
 
@@ -135,6 +139,7 @@ PAIRWISE_CORRELATIONS = SessionAsset(
         "min_common_observations": settings.min_common_observations,
     },
     figures={"share_of_pairs": (pl.col("status") == "ok").mean()},
+    grain=_PAIRS,
 )
 
 CORRELATION_CALCULATIONS = SessionAsset(
@@ -154,6 +159,7 @@ CORRELATION_CALCULATIONS = SessionAsset(
         "average_correlation": pl.col("overall_correlation").mean(),
         "fewest_effective_positions": pl.col("effective_positions").min(),
     },
+    grain=_PAIRS,
 )
 
 CORRELATION_CLUSTERS = SessionAsset(
@@ -173,6 +179,7 @@ CORRELATION_CLUSTERS = SessionAsset(
     rules=correlation_rules.CORRELATION_CLUSTERS,
     parameters=_filter,
     figures={"largest_weight": pl.col("portfolio_weight").max()},
+    grain=_PAIRS,
     description="Written together with `correlation_cluster_positions`.",
 )
 

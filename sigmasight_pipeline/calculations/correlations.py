@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import polars as pl
 
+from sigmasight_pipeline.calculations.division import ratio
 from sigmasight_pipeline.calculations.exposures import held, portfolio_sessions, with_delta_adjusted
 from sigmasight_pipeline.calculations.factor_returns import return_panel, session_axis
 from sigmasight_pipeline.calculations.money import CENTS, MONEY
@@ -99,9 +100,7 @@ def symbol_values(
     large, heavy = value >= int(Decimal(min_position_value) * CENTS), weight >= min_portfolio_weight
     passes = {"both": large & heavy, "value_only": large, "weight_only": heavy, "either": large | heavy}[filter_mode]
     return (
-        values.with_columns(
-            weight=pl.when(pl.col("total") > 0).then(value.cast(pl.Float64) / pl.col("total").cast(pl.Float64))
-        )
+        values.with_columns(ratio(values["value"], values["total"]).alias("weight"))
         .with_columns(included=(passes & weight.is_not_null()).fill_null(value=False))
         .with_columns(value.reinterpret(dtype=MONEY))
         .drop("total")
@@ -134,7 +133,8 @@ def pairwise_correlations(
 
     `position_values` and `position_greeks` are rows of these sessions, `returns` rows of ``daily_returns`` of these and
     the `correlation_window` - 1 open sessions before; `instruments` continues a renamed symbol under the name held.
-    Each session's symbols are correlated once, whatever portfolios hold them. Raises timeline.SessionWindowError.
+    Symbols that portfolios share are correlated once where that is less work (``_matrices``). Raises
+    exposures.MissingGreeksError and timeline.SessionWindowError, ValueError for a window or minimum that cannot be.
     """
     if min_common_observations < 3 or correlation_window < min_common_observations:
         raise ValueError(
@@ -160,32 +160,37 @@ def pairwise_correlations(
     series = return_panel(
         axis, included.get_column("symbol").to_list(), continued(returns, instruments, "session_date"), "log_return"
     )
-    column_of = {symbol: column for column, symbol in enumerate(series.names)}
+    names = np.array(series.names, dtype=object)
     parts = [_no_pairs()]
     for (session,), own in included.group_by(["session_date"], maintain_order=True):
-        columns = own.get_column("symbol").replace_strict(column_of, return_dtype=pl.Int64).to_numpy()
-        distinct, place = np.unique(columns, return_inverse=True)
-        window = series.until(session, correlation_window).values[:, distinct]
-        correlation, common = correlation_matrix(window, min_common=min_common_observations)
-        placed = own.with_columns(pl.Series("place", place))
-        pairs = placed.join(placed.drop("session_date"), on="portfolio_id", suffix="_2")
-        row, column = pairs.get_column("place").to_numpy(), pairs.get_column("place_2").to_numpy()
-        found, n = correlation[row, column], common[row, column]
-        significance = np.where(row == column, np.nan, p_values(found, n))
+        columns = np.searchsorted(names, own.get_column("symbol").to_numpy())
+        sizes = own.group_by("portfolio_id", maintain_order=True).len().get_column("len").to_numpy()
+        window = series.until(session, correlation_window).values
+        matrices = list(_matrices(window, np.split(columns, np.cumsum(sizes)[:-1]), min_common_observations))
+        found = np.concatenate([correlation.ravel() for correlation, _ in matrices])
+        common = np.concatenate([n_obs.ravel() for _, n_obs in matrices])
+        first = np.repeat(np.arange(len(columns)), np.repeat(sizes, sizes))
+        start = np.repeat(np.cumsum(sizes) - sizes, sizes * sizes)
+        second = start + np.concatenate([np.tile(np.arange(size), size) for size in sizes])
+        significance = np.where(first == second, np.nan, p_values(found, common))
         parts.append(
-            pairs.select(
-                *_KEYS,
-                pl.col("symbol").alias("symbol_1"),
-                pl.col("symbol_2"),
-                pl.Series("correlation", found).fill_nan(None),
-                pl.Series("p_value", significance).fill_nan(None),
-                pl.Series("n_obs", n.astype(np.int32)),
-                status=pl.when(pl.Series(n < min_common_observations))
+            pl.DataFrame(
+                [
+                    own.get_column("session_date").gather(first),
+                    own.get_column("portfolio_id").gather(first),
+                    own.get_column("symbol").gather(first).alias("symbol_1"),
+                    own.get_column("symbol").gather(second).alias("symbol_2"),
+                    pl.Series("correlation", found).fill_nan(None),
+                    pl.Series("p_value", significance).fill_nan(None),
+                    pl.Series("n_obs", common.astype(np.int32)),
+                ]
+            ).with_columns(
+                status=pl.when(pl.col("n_obs") < min_common_observations)
                 .then(pl.lit("insufficient_history"))
-                .when(pl.Series(np.isnan(found)))
+                .when(pl.col("correlation").is_null())
                 .then(pl.lit("no_variance"))
-                .otherwise(pl.lit("ok")),
-            ).sort("portfolio_id", "symbol_1", "symbol_2")
+                .otherwise(pl.lit("ok"))
+            )
         )
     return pl.concat(parts)
 
@@ -314,6 +319,22 @@ def repaired(matrix: Floats) -> tuple[Floats, float]:
     clipped = (vectors * np.maximum(eigenvalues, 0.0)) @ vectors.T
     scale = np.sqrt(np.diagonal(clipped))
     return clipped / np.outer(scale, scale), smallest
+
+
+def _matrices(window: Floats, chosen: Sequence[IntArray], min_common: int) -> Iterator[tuple[Floats, IntArray]]:
+    """The correlation matrix of each set of columns of `window`, and its numbers of common observations.
+
+    One by one, or cut out of one matrix of all columns used, whichever has fewer pairs: a pair's bits are the same.
+    """
+    used = np.unique(np.concatenate(chosen))
+    if sum(len(columns) ** 2 for columns in chosen) < len(used) ** 2:
+        for columns in chosen:
+            yield correlation_matrix(window[:, columns], min_common=min_common)
+        return
+    correlation, common = correlation_matrix(window[:, used], min_common=min_common)
+    for columns in chosen:
+        place = np.searchsorted(used, columns)
+        yield correlation[np.ix_(place, place)], common[np.ix_(place, place)]
 
 
 def _no_pairs() -> pl.DataFrame:

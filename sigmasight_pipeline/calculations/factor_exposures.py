@@ -49,7 +49,7 @@ def position_factor_exposures(
     """
     wanted = held(position_values.filter(pl.col("session_date").is_in(list(sessions))))
     adjusted = with_delta_adjusted(wanted, positions, position_greeks).select(*_POSITION, "delta_adjusted")
-    rows = _by_symbol(wanted, positions, instruments).join(adjusted, on=_POSITION, maintain_order="left")
+    rows = with_trading_symbol(wanted, positions, instruments).join(adjusted, on=_POSITION, maintain_order="left")
     laid_out = rows.join(factors.filter("active").select("factor", "kind").sort("factor"), how="cross")
     found = _with_betas(laid_out, symbol_factor_betas, ["beta"]).with_columns(
         quality=pl.when((pl.col("quality") == "ok") & pl.col("delta_adjusted").is_null())
@@ -87,7 +87,7 @@ def position_interest_rate_betas(
     is no estimate. quality: private, factor_without_data, no_beta, or the estimate's own.
     """
     rate = factors.filter("active", pl.col("kind") == "rate").sort("display_order").head(1)
-    rows = _by_symbol(
+    rows = with_trading_symbol(
         held(position_values.filter(pl.col("session_date").is_in(list(sessions)))), positions, instruments
     ).with_columns(factor=pl.lit(rate["factor"].first(), dtype=pl.String), kind=pl.lit("rate"))
     return _with_betas(rows, symbol_factor_betas, ["beta", "std_error", "r_squared", "n_obs"]).select(
@@ -204,7 +204,7 @@ def _status(min_coverage: float) -> pl.Expr:
     )
 
 
-def _by_symbol(rows: pl.DataFrame, positions: pl.DataFrame, instruments: pl.DataFrame) -> pl.DataFrame:
+def with_trading_symbol(rows: pl.DataFrame, positions: pl.DataFrame, instruments: pl.DataFrame) -> pl.DataFrame:
     """Rows of ``position_values`` by session and position, with investment_class and the symbol betas belong to."""
     is_option = pl.col("investment_class") == "OPTIONS"
     owner = pl.when(is_option).then(pl.col("underlying_symbol")).otherwise(pl.col("symbol"))

@@ -129,7 +129,7 @@ class _Sums(NamedTuple):
         gram = self.xx[np.ix_(columns, columns)]
         ridged = gram.copy()
         np.fill_diagonal(ridged, np.diagonal(gram) * (1.0 + penalty))
-        inverse = np.linalg.inv(ridged)
+        inverse = np.asarray(np.linalg.inv(ridged), dtype=np.float64)
         products = self.xy[columns]
         # not matrix products: their bits may depend on how many symbols there are
         beta = cross_products(inverse.T, products)

@@ -9,7 +9,7 @@ not depend, to the last bit, on the columns computed with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -68,9 +68,9 @@ def return_metrics(returns: Floats, risk_free: Floats) -> ReturnMetrics:
     As ``empyrical`` defines them, where it does.
     """
     sessions = len(returns)
-    mean, deviation = _mean_and_deviation(lambda: returns, sessions)
-    mean_excess, excess_deviation = _mean_and_deviation(lambda: map(np.subtract, returns, risk_free), sessions)
-    losses = (np.minimum(own - rate, 0.0) for own, rate in zip(returns, risk_free, strict=True))
+    mean, deviation = _mean_and_deviation(returns)
+    mean_excess, excess_deviation = _mean_and_deviation(map(np.subtract, returns, risk_free))
+    losses = (np.minimum(row, 0.0) for row in map(np.subtract, returns, risk_free))
     downside = np.sqrt(column_sums(loss * loss for loss in losses) / sessions)
     year = np.sqrt(SESSIONS_PER_YEAR)
     ordered = np.sort(returns, axis=0)
@@ -99,13 +99,23 @@ def benchmark_metrics(returns: Floats, benchmark: Floats, *, min_common: int) ->
     than `min_common` pairs (at least 2), the correlation where either, the slope where the benchmark does not
     vary.
     """
-    n_obs = column_sums(~np.isnan(row) for row in benchmark).astype(np.int64)
-    enough = n_obs >= max(min_common, 2)
-    x_squares, y_squares, shared = np.zeros((3, returns.shape[1]))
-    for x, y in _paired_deviations(returns, benchmark, np.maximum(n_obs, 1)):
-        x_squares += x * x
-        y_squares += y * y
+    n_obs = np.zeros(returns.shape[1], dtype=np.int64)
+    x_sum, y_sum, x_squares, y_squares, shared = np.zeros((5, returns.shape[1]))
+    first_x, first_y = _first_pair(benchmark, returns)
+    for other, own in zip(benchmark, returns, strict=True):
+        x, y, missing = other - first_x, own - first_y, np.isnan(other)
+        if missing.any():
+            x[missing] = y[missing] = 0.0
+        n_obs += ~missing
+        x_sum += x
+        y_sum += y
         shared += x * y
+        x_squares += np.multiply(x, x, out=x)
+        y_squares += np.multiply(y, y, out=y)
+    pairs = np.maximum(n_obs, 1)
+    shared -= x_sum * y_sum / pairs
+    x_squares, y_squares = _about_mean(x_squares, x_sum, pairs), _about_mean(y_squares, y_sum, pairs)
+    enough = n_obs >= max(min_common, 2)
     beta = _ratio(shared, x_squares)
     correlation = np.clip(_ratio(shared, np.sqrt(x_squares) * np.sqrt(y_squares)), -1.0, 1.0)
     return BenchmarkMetrics(
@@ -113,37 +123,34 @@ def benchmark_metrics(returns: Floats, benchmark: Floats, *, min_common: int) ->
     )
 
 
-def _mean_and_deviation(rows: Callable[[], Iterable[Floats]], count: int) -> tuple[Floats, Floats]:
-    """Mean and standard deviation (ddof 1) of each column, exactly 0 where a column does not vary.
+def _mean_and_deviation(rows: Iterable[Floats]) -> tuple[Floats, Floats]:
+    """Mean and standard deviation (ddof 1) of each column of `rows`, given one by one.
 
-    `rows` gives the `count` rows anew each time: never all at once, so that they stay in the processor's cache.
+    Sums are taken about the first row. It is one of the sample, so at most sqrt(n) deviations from the mean: what the
+    difference of sums loses is n roundings at most, and a column that does not vary has exactly 0.
     """
-    first = next(iter(rows()))
-    middle = column_sums(row - first for row in rows()) / count
-    deviations = (row - first - middle for row in rows())
-    return first + middle, np.sqrt(column_sums(row * row for row in deviations) / (count - 1))
+    rows = iter(rows)
+    first = next(rows)
+    total, squares, count = np.zeros(len(first)), np.zeros(len(first)), 1
+    for row in rows:
+        shifted = row - first
+        total += shifted
+        shifted *= shifted
+        squares += shifted
+        count += 1
+    return first + total / count, np.sqrt(_about_mean(squares, total, count) / (count - 1))
 
 
-def _paired_deviations(returns: Floats, benchmark: Floats, count: Floats | IntArray) -> Iterator[tuple[Floats, Floats]]:
-    """Row by row, the deviations of benchmark and returns from their means over the `count` pairs; 0 without a pair.
+def _about_mean(squares: Floats, total: Floats, count: IntArray | int) -> Floats:
+    """Sum of squares about the mean, from the sums about another value of the sample."""
+    return np.maximum(squares - total * total / count, 0.0)
 
-    Exactly 0 where a column does not vary: they are taken about the first pair before the mean.
-    """
-    first_x, first_y = np.full((2, returns.shape[1]), np.nan)
-    for x, y in zip(benchmark[::-1], returns[::-1], strict=True):
-        known = ~np.isnan(x)
-        np.copyto(first_x, x, where=known)
-        np.copyto(first_y, y, where=known)
 
-    def shifted(values: Floats, first: Floats) -> Iterator[Floats]:
-        for x, value in zip(benchmark, values, strict=True):
-            yield np.where(np.isnan(x), 0.0, value - first)
-
-    mean_x = column_sums(shifted(benchmark, first_x)) / count
-    mean_y = column_sums(shifted(returns, first_y)) / count
-    for x, y in zip(benchmark, returns, strict=True):
-        known = ~np.isnan(x)
-        yield np.where(known, x - first_x - mean_x, 0.0), np.where(known, y - first_y - mean_y, 0.0)
+def _first_pair(benchmark: Floats, returns: Floats) -> tuple[Floats, Floats]:
+    """Of each column the first benchmark return there is, and the return beside it; NaN without one."""
+    row = np.argmax(~np.isnan(benchmark), axis=0) if np.isnan(benchmark[0]).any() else np.zeros(returns.shape[1], int)
+    column = np.arange(returns.shape[1])
+    return benchmark[row, column], returns[row, column]
 
 
 def _ratio(above: Floats, below: Floats) -> Floats:
@@ -164,15 +171,17 @@ def _percentile(ordered: Floats, share: float) -> Floats:
 def _drawdown(returns: Floats) -> tuple[Floats, IntArray, IntArray]:
     """The deepest fall from a high of each column, the row of that high (-1: before the first) and of the low."""
     count = returns.shape[1]
-    wealth, high, deepest = np.ones(count), np.ones(count), np.zeros(count)
-    at_high, start, end = (np.full(count, -1) for _ in range(3))
-    for row, change in enumerate(returns):
-        wealth = np.maximum(wealth * (1.0 + change), 0.0)
-        np.copyto(at_high, row, where=wealth >= high)
+    wealth, high, lowest = np.ones((3, count))
+    at_high, start, end = np.zeros((3, count), dtype=np.int32)
+    for row, change in enumerate(returns, start=1):
+        wealth *= 1.0 + change
+        np.maximum(wealth, 0.0, out=wealth)
+        # rows only grow, so that the maximum of `applies x row` is the last row that applied: cheaper than choosing
+        np.maximum(at_high, (wealth >= high) * np.int32(row), out=at_high)
         np.maximum(high, wealth, out=high)
-        fall = wealth / high - 1.0
-        deeper = fall < deepest
-        np.copyto(deepest, fall, where=deeper)
-        np.copyto(start, at_high, where=deeper)
-        np.copyto(end, row, where=deeper)
-    return deepest, start, end
+        left = wealth / high
+        deeper = left < lowest
+        np.minimum(lowest, left, out=lowest)
+        np.maximum(start, deeper * at_high, out=start)
+        np.maximum(end, deeper * np.int32(row), out=end)
+    return lowest - 1.0, start.astype(np.int64) - 1, end.astype(np.int64) - 1

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import polars as pl
 
 from sigmasight_pipeline.calculations.exposures import held, portfolio_sessions, with_delta_adjusted
-from sigmasight_pipeline.calculations.factor_exposures import _by_symbol
+from sigmasight_pipeline.calculations.factor_exposures import with_trading_symbol
 from sigmasight_pipeline.calculations.money import CENTS, MONEY, IntArray, nearest_units, to_units
 from sigmasight_pipeline.calculations.stress_returns import floored
 from sigmasight_pipeline.calculations.stress_revaluation import Options, option_pnl
@@ -135,7 +135,7 @@ def book(
         *_POSITION, "delta_adjusted", "exposure", "quantity", option_symbol="symbol"
     )
     rows = (
-        _by_symbol(values, positions, instruments)
+        with_trading_symbol(values, positions, instruments)
         .filter(pl.col("investment_class") != "PRIVATE")
         .join(adjusted, on=_POSITION)
         .join(position_greeks.select(*_POSITION, *_PRICED_WITH), on=_POSITION)

@@ -195,7 +195,6 @@ def implied_returns(
         on_market, residual = np.full(len(beta), nan), np.full(beta.shape, nan)
     else:
         on_market = with_factors[:, market] / covariance[market, market]
-        on_market = np.where(is_proxy, on_market, beta[:, market])
         residual = with_factors - on_market[:, None] * covariance[market]
     # one row per coefficient a scenario may take: beta, c, g, and the market's beta
     coefficients = np.concatenate([beta.T, with_factors.T, residual.T, on_market[None, :]])

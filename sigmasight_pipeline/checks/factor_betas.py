@@ -221,9 +221,9 @@ def _coverage(judged: Judged) -> pl.DataFrame:
     """Judged by the returns of each symbol alone: what then still has no beta lost it to the factor's gaps."""
     opened = judged.inputs["calendar"].filter(~pl.col("is_closed"))["session_date"].sort()
     window, least = int(judged.limits["regression_window"]), judged.limits["min_observations"]
-    spans = _days(judged).with_columns(
-        begins=opened.gather((opened.search_sorted(_days(judged)["session_date"]) + 1 - window).clip(lower_bound=0))
-    )
+    # signed: early in the calendar the window begins before the first session
+    first = opened.search_sorted(_days(judged)["session_date"]).cast(pl.Int64) + 1 - window
+    spans = _days(judged).with_columns(begins=opened.gather(first.clip(lower_bound=0)))
     symbols = judged.frame.select("symbol").unique()
     one_session = (
         judged.inputs["returns"].filter(pl.col("sessions_spanned") == 1).join(symbols, on="symbol", how="semi")

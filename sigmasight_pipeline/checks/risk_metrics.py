@@ -93,17 +93,20 @@ FACTOR_VAR = Rule(
 )
 
 
-def _short_history(judged: Judged) -> pl.DataFrame:
-    short = judged.frame.filter(pl.col("status").is_in(["insufficient_history", "missing_return", "missing_rate"]))
+def _missing_inputs(judged: Judged) -> pl.DataFrame:
+    short = judged.frame.filter(pl.col("status").is_in(["missing_return", "missing_rate"]))
     named = short.group_by(*_KEYS, "status").agg(pl.col("window_sessions").sort().cast(pl.String).str.join(", "))
     return findings(named, pl.format("portfolio {}: {} over {} sessions", "portfolio_id", "status", "window_sessions"))
 
 
-SHORT_HISTORY = Rule(
-    "short_history", "WARN", "Every window has the returns and rates all of its figures are made of.", _short_history
+MISSING_INPUTS = Rule(
+    "missing_inputs",
+    "WARN",
+    "Every window a portfolio is old enough for has the returns and rates all of its figures are made of.",
+    _missing_inputs,
 )
 
-PORTFOLIO_RISK_METRICS: Sequence[Rule] = (METRIC_ROWS, TAILS_ORDERED, FACTOR_VAR, SHORT_HISTORY)
+PORTFOLIO_RISK_METRICS: Sequence[Rule] = (METRIC_ROWS, TAILS_ORDERED, FACTOR_VAR, MISSING_INPUTS)
 
 
 def _accuracy_rows(judged: Judged) -> pl.DataFrame:

@@ -147,7 +147,12 @@ def _market_anchor(judged: Judged) -> pl.DataFrame:
         [
             findings(
                 off.unique([*_KEYS, "scenario_id"]),
-                pl.format("{}: the market moves by {} instead of {}", "scenario_id", "effective", "shock"),
+                pl.format(
+                    "{}: the market moves by {} instead of {}",
+                    "scenario_id",
+                    pl.col("effective").cast(pl.String).fill_null("nothing"),
+                    "shock",
+                ),
             ),
             findings(
                 moved,

@@ -67,7 +67,8 @@ def _correlations() -> list[Measurement]:
         return correlation, p_values(correlation, common)
 
     def by_pandas() -> Floats:
-        return frame.corr(min_periods=MIN_COMMON).to_numpy()
+        found: Floats = frame.corr(min_periods=MIN_COMMON).to_numpy()
+        return found
 
     def by_scipy() -> Floats:
         found = []

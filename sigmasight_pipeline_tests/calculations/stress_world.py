@@ -115,7 +115,7 @@ class World:
             sessions=self.sessions if sessions is None else sessions, **self._common(), **parameters
         )
 
-    def _common(self) -> dict[str, pl.DataFrame]:
+    def _common(self) -> dict[str, Any]:
         return {
             "calendar": self.calendar,
             "instruments": self.instruments,
@@ -178,7 +178,7 @@ def market(
     ]
     calendar = sessions_frame(days)
     factors = frame(tables.factor_definitions, factor_rows(without))
-    known = {"calendar": calendar, "factors": factors, "sessions": days[-computed:]}
+    known: dict[str, Any] = {"calendar": calendar, "factors": factors, "sessions": days[-computed:]}
     known |= {"returns": frame(tables.daily_returns, returns), "yields": frame(tables.treasury_yields, yields)}
     instruments = frame(
         tables.instruments, [{"symbol": symbol, "kind": "stock", "active": True} for symbol in by_symbol]

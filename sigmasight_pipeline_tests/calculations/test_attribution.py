@@ -15,8 +15,6 @@ from hypothesis import strategies as st
 
 from sigmasight_pipeline.calculations import black_scholes
 from sigmasight_pipeline.calculations.attribution import pnl_attribution
-from sigmasight_pipeline.calculations.style_betas import style_betas
-from sigmasight_pipeline.calculations.timeline import Timeline
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline_tests.calculations.risk_rows import (
     STYLES,
@@ -97,13 +95,11 @@ def cents(dollars: float) -> Decimal:
     return Decimal(dollars).quantize(Decimal("0.01"), ROUND_HALF_EVEN)
 
 
-def joint_return(symbol: str, factors: pl.DataFrame | None = None) -> float:
-    """Sum of the joint betas of the session before times the factors' returns of the session."""
-    found = style_betas(
-        timeline=Timeline(sessions_frame(DAYS)), calendar=sessions_frame(DAYS), ends=np.array([78]), symbols=[symbol],
-        factors=style_factors() if factors is None else factors, returns=RETURNS, yields=no_yields(), instruments=NONE,
-    )  # fmt: skip
-    return float(found.beta[0, 0] @ STYLE[79])
+def joint_return() -> float:
+    """Sum of AAA's ridge betas over the sessions through the one before, times the factors' returns of the session."""
+    x, y = STYLE[:79] - STYLE[:79].mean(axis=0), OWN[:79, 0] - OWN[:79, 0].mean()
+    gram = x.T @ x
+    return float(np.linalg.solve(gram + 0.1 * np.diag(np.diag(gram)), x.T @ y) @ STYLE[79])
 
 
 STOCK = [stock(1, "AAA", 10, 90, DAYS[0])]
@@ -119,7 +115,7 @@ def test_a_stock_by_market_other_factors_dividend_and_the_rest(side: int) -> Non
     market_betas = betas("AAA", 1.25) + betas("AAA", 7.0, DAY) + betas("BBB", 5.0)
     found = attributed(inputs(STOCK, values, market_betas=market_betas))
     market = cents(side * 1.25 * STYLE[79, 2] * 250_000)
-    factors = cents(side * joint_return("AAA") * 250_000)
+    factors = cents(side * joint_return() * 250_000)
     dividend = side * Decimal("12.34")
     assert found == {
         "market": market,
@@ -261,6 +257,13 @@ TRADES: list[tuple[str, Rows, Rows, date, dict[str, int]]] = [
         {"trade": 5, "dividend": 0},
     ),
     ("brought in at inception", STOCK, [value_row(DAY, 1)], DAY, {"specific": 0, "dividend": 0}),
+    (
+        "brought in from before the record",
+        [stock(1, "AAA", 10, 90, date(2022, 6, 1))],
+        [value_row(DAYS[0], 1)],
+        DAYS[0],
+        {"specific": 0, "dividend": 0},
+    ),
     ("exit", STOCK, two_days(price_source="exit", dividend_pnl=2), DAYS[0], {"trade": 5, "dividend": 2}),
     ("settlement", OPTION, two_days(price_source="settlement"), DAYS[0], {"trade": 7}),
     ("option entered", [option(1, CALL, 2, 5, DAY)], [value_row(DAY, 1, daily_pnl=5)], DAYS[0], {"trade": 5}),

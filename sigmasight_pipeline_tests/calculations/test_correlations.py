@@ -136,6 +136,7 @@ CALL = "AAA241220C00100000"
 FILTERS: list[tuple[str, dict[int, Any], dict[str, Any], list[str], int]] = [
     ("both", {1: 50_000, 2: 10_000, 3: "9999.99"}, {}, ["AAA", "BBB"], 1),
     ("too light", {1: 2_000_000, 2: "20202.02", 3: "20202.00"}, {}, ["AAA"], 2),
+    ("just heavy enough", {1: 1_980_000, 2: 20_000}, {}, ["AAA", "BBB"], 0),
     ("value only", {1: 2_000_000, 2: 10_000, 3: 9_999}, {"filter_mode": "value_only"}, ["AAA", "BBB"], 1),
     ("weight only", {1: 990, 2: 10, 3: 9}, {"filter_mode": "weight_only"}, ["AAA"], 2),
     ("either", {1: 9_000, 2: 10, 3: 9}, {"filter_mode": "either"}, ["AAA"], 2),
@@ -168,8 +169,9 @@ def test_value_is_the_net_delta_adjusted_exposure_of_the_underlying() -> None:
         stock(5, "CCC", 1, 1, DAYS[0]),
         stock(6, "DDD", 1, 1, DAYS[0]),
         option(7, "DDD241220C00100000", 1, 1, DAYS[0]),
+        option(8, "EEE241220C00100000", 1, 1, DAYS[0]),
     ]
-    book = inputs({1: 100_000, 2: -40_000, 3: -30_000, 4: 900_000, 5: 5_000, 6: 5_000, 7: None}, positions)
+    book = inputs({1: 100_000, 2: -40_000, 3: -30_000, 4: 900_000, 5: 5_000, 6: 5_000, 7: None, 8: None}, positions)
     exits = book["position_values"].with_columns(
         pl.when(pl.col("position_id") == 5).then(pl.lit("exit")).otherwise("price_source").alias("price_source")
     )
@@ -178,6 +180,7 @@ def test_value_is_the_net_delta_adjusted_exposure_of_the_underlying() -> None:
         ("AAA", Decimal(60_000), 60 / 95, True),
         ("BBB", Decimal(30_000), 30 / 95, True),
         ("DDD", Decimal(5_000), 5 / 95, False),
+        ("EEE", None, None, False),
     ]
 
 
@@ -282,8 +285,10 @@ def test_range_equals_single_order_and_future_change_nothing(seed: int, data: st
     """Two portfolios over thirty sessions, gaps planted; a session alone, shuffled, without anything after it."""
     random = np.random.default_rng(seed)
     values = np.where(random.random(RETURNS.shape) < 0.2, np.nan, RETURNS)
-    positions = [stock(n, SYMBOLS[n - 1], 1, 1, DAYS[0]) for n in range(1, 6)]
-    positions += [stock(n + 5, SYMBOLS[n], 1, 1, DAYS[0]) | {"portfolio_id": 2} for n in range(1, 4)]
+    # portfolios that share symbols are computed together, those that do not one by one
+    first, second = data.draw(st.sampled_from([(range(5), range(1, 4)), (range(2), range(2, 5))]))
+    positions = [stock(n + 1, SYMBOLS[n], 1, 1, DAYS[0]) for n in first]
+    positions += [stock(n + 11, SYMBOLS[n], 1, 1, DAYS[0]) | {"portfolio_id": 2} for n in second]
     days = DAYS[85:115]
     exposures = {row["position_id"]: int(random.integers(-60_000, 60_000)) for row in positions}
     book = inputs(exposures, positions, days)

@@ -6,7 +6,7 @@ from datetime import date
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped]  # its stubs are a package of their own
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -218,7 +218,7 @@ def test_a_missing_figure_is_read_back_as_nan() -> None:
 
 def test_without_sessions_or_factors() -> None:
     days = weekdays(3)
-    empty = {
+    empty: dict[str, Any] = {
         "calendar": sessions_frame(days, closed=days[2:]),
         "returns": frame(tables.daily_returns, []),
         "yields": frame(tables.treasury_yields, []),

@@ -66,7 +66,8 @@ def solved(shocks: Mapping[int, float], sigma: Floats = SIGMA, market: int | Non
 
 
 def returns_of(shocks: Mapping[int, float], sigma: Floats = SIGMA, market: int | None = MARKET) -> Floats:
-    return implied_returns([solved(shocks, sigma, market)], BETA, sigma, PROXY_OF, market=market).raw[0]
+    found: Floats = implied_returns([solved(shocks, sigma, market)], BETA, sigma, PROXY_OF, market=market).raw[0]
+    return found
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -95,6 +95,16 @@ def test_position_statuses(world: World) -> None:
     assert [found[position]["floored"] for position in (2, 4)] == [False, False]
 
 
+@pytest.mark.parametrize("name", ["volatility", "time_to_expiry", "risk_free_rate", "underlying_price"])
+def test_an_option_that_cannot_be_priced_has_no_figure(world: World, name: str) -> None:
+    held = world.holding(long(1, "AAA"), contract(2, CALL))
+    greeks = held.book["position_greeks"].with_columns(pl.when(pl.col("position_id") == 1).then(pl.col(name)))
+    results, positions = held.with_book(position_greeks=greeks).run(DOWN)
+    assert positions.filter(position_id=2).item(0, "status") == "no_delta_adjusted_exposure"
+    alone, _ = world.holding(long(1, "AAA")).run(DOWN, min_coverage=0.0)
+    assert results.item(0, "total_pnl") == alone.item(0, "total_pnl")
+
+
 def test_a_fallback_option_weighs_with_its_market_value(world: World) -> None:
     held = world.holding(long(1, "AAA", 100), contract(2, CALL, 1))
     unknown = pl.when(pl.col("position_id") == 1).then("delta_adjusted_exposure")
@@ -110,7 +120,7 @@ def test_a_fallback_option_weighs_with_its_market_value(world: World) -> None:
 def test_a_factor_without_data_is_told_and_never_counted_as_zero(world: World, how: str) -> None:
     shocks = {"Market": -0.1, "Mars" if how == "unknown" else "Oil": -0.2}
     oil, pair = pl.col("factor") == "Oil", (pl.col("factor_1") == "Oil") | (pl.col("factor_2") == "Oil")
-    changed = {
+    changes: dict[str, dict[str, Any]] = {
         "no prices": {
             "betas": world.betas.with_columns(
                 beta=pl.when(~oil).then("beta"),
@@ -122,8 +132,8 @@ def test_a_factor_without_data_is_told_and_never_counted_as_zero(world: World, h
         "inactive": {"factors": world.factors.with_columns(active=~oil & pl.col("active"))},
         "unknown": {},
         "no moments stored": {"moments": world.moments.filter(~pair)},
-    }[how]
-    other = replace(world, **changed).holding(long(1, "AAA"))
+    }
+    other = replace(world, **changes[how]).holding(long(1, "AAA"))
     results, positions = other.run(scenario("named", shocks), DOWN)
     named = results.filter(scenario_id="named").row(0, named=True)
     assert named["status"] == "factor_without_data"
@@ -139,6 +149,15 @@ def test_a_factor_without_data_is_told_and_never_counted_as_zero(world: World, h
     shown = json.loads(down["effective_shocks"])
     assert shown.get("Oil") is None or how == "unknown"
     assert set(shown) == set(NAMES) - ({"Oil"} if how == "inactive" else set())
+
+
+def test_rate_shocks_without_betas_on_the_rate(world: World) -> None:
+    rate = pl.col("factor") == "Interest_Rate"
+    quality = pl.when(rate).then(pl.lit("factor_without_data")).otherwise("quality")
+    betas = world.betas.with_columns(beta=pl.when(~rate).then("beta"), quality=quality)
+    risk = replace(world, betas=betas).holding(long(1, "AAA")).risk()
+    assert set(risk.filter(scenario_type="rates")["status"]) == {"factor_without_data"}
+    assert set(risk.filter(scenario_type="market")["status"]) == {"ok"}
 
 
 def test_rate_shocks_without_a_rate_factor(world: World) -> None:

@@ -246,6 +246,14 @@ def test_a_factor_with_few_returns_lowers_the_coverage() -> None:
     assert found(rules.BETA_COVERAGE, looked_at(betas(returns=none), returns=none)) == []
 
 
+def test_a_window_that_begins_before_the_calendar() -> None:
+    """A young installation: what is there is judged, from the first session on."""
+    what = replace(looked_at(BETAS), limits={**LIMITS, "regression_window": 10.0 * len(OPEN)})
+    assert found(rules.BETA_COVERAGE, what) == []
+    lost = BETAS.with_columns(quality=pl.lit("no_variance"))
+    assert {row[0] for row in found(rules.BETA_COVERAGE, replace(what, frame=lost))} == set(SESSIONS)
+
+
 @pytest.mark.parametrize(("left", "told"), [(MINIMUM, True), (MINIMUM - 1, False)])
 def test_young_symbols_are_not_missed(left: int, *, told: bool) -> None:
     """Only symbols with enough returns in the window should have a beta; the window is counted in open sessions."""

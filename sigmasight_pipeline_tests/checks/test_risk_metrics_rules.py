@@ -58,10 +58,10 @@ FAULTS: list[tuple[Rule, dict[str, Any], list[str]]] = [
     (rules.FACTOR_VAR, {"factor_var_95": None}, []),
     (rules.FACTOR_VAR, {"factor_var_95": 0.0}, []),
     (rules.FACTOR_VAR, {"var_95": -0.001}, []),
-    (rules.SHORT_HISTORY, {"status": "insufficient_history"}, ["portfolio 2: insufficient_history over 252 sessions"]),
-    (rules.SHORT_HISTORY, {"status": "missing_return"}, ["portfolio 2: missing_return over 252 sessions"]),
-    (rules.SHORT_HISTORY, {"status": "missing_rate"}, ["portfolio 2: missing_rate over 252 sessions"]),
-    (rules.SHORT_HISTORY, {"status": "no_variance"}, []),
+    (rules.MISSING_INPUTS, {"status": "insufficient_history"}, []),
+    (rules.MISSING_INPUTS, {"status": "missing_return"}, ["portfolio 2: missing_return over 252 sessions"]),
+    (rules.MISSING_INPUTS, {"status": "missing_rate"}, ["portfolio 2: missing_rate over 252 sessions"]),
+    (rules.MISSING_INPUTS, {"status": "no_variance"}, []),
 ]
 
 
@@ -87,7 +87,7 @@ def test_windows_that_are_missing_are_named() -> None:
     assert len(found(rules.METRIC_ROWS, judged(DAYS, METRICS.clear(), INPUTS))) == 3
     short = changed(METRICS, {"portfolio_id": 2}, status="missing_rate")
     sentence = "portfolio 2: missing_rate over 21, 63, 90, 252 sessions"
-    assert found(rules.SHORT_HISTORY, judged(DAYS, short, INPUTS)) == [(D2, 2, sentence)]
+    assert found(rules.MISSING_INPUTS, judged(DAYS, short, INPUTS)) == [(D2, 2, sentence)]
 
 
 THURSDAY, FRIDAY, MONDAY = date(2024, 3, 28), date(2024, 3, 29), date(2024, 4, 1)

@@ -17,6 +17,7 @@ from sigmasight_pipeline.storage.embedded import EmbeddedServer
 from sigmasight_pipeline_tests.conftest import temporary_home
 from sigmasight_pipeline_tests.end_to_end.installations import (
     CALENDAR,
+    RESULT_TABLES,
     assert_same,
     everything,
     expect,
@@ -28,7 +29,7 @@ from sigmasight_pipeline_tests.end_to_end.installations import (
 )
 
 FIRST, LAST = date(2024, 1, 2), date(2025, 6, 30)
-SAMPLE = 40
+SAMPLE = 8
 CENT = Decimal("0.01")
 
 MONEY = pl.Decimal(20, 2)
@@ -197,14 +198,18 @@ def test_every_option_has_greeks_and_its_side_of_exposure(demo: Installation) ->
 def test_factor_exposures_add_up_to_the_portfolios(demo: Installation) -> None:
     keys = ["session_date", "portfolio_id", "factor"]
     of_positions = rows(demo, tables.position_factor_exposures).group_by(keys).agg(pl.col("exposure_dollar").sum())
-    both = rows(demo, tables.portfolio_factor_exposures).filter(pl.col("status") == "ok")
+    stored = rows(demo, tables.portfolio_factor_exposures)
+    both = stored.filter(pl.col("status") == "ok")
     joined = both.join(of_positions, on=keys, suffix="_of_positions")
-    assert joined.height == both.height > 3 * 374 * 16
+    assert joined.height == both.height > 3 * 350 * 17
     assert (joined["exposure_dollar"] == joined["exposure_dollar_of_positions"].cast(MONEY)).all()
     assert (both["coverage"] >= 0.8).all()
-    missing = rows(demo, tables.portfolio_factor_exposures).filter(pl.col("status") != "ok")
-    assert set(missing["factor"]) == {"Short_Interest"}, "there is no source of short interest"
-    assert set(missing["status"]) == {"factor_without_data", "no_positions"}
+    # before the first entry there are no positions, and short interest has no source
+    empty = stored.filter(pl.col("status") == "no_positions")
+    assert set(empty["exposure_dollar"]) == {Decimal(0)}
+    assert empty["positions_total"].max() == 0
+    missing = stored.filter(~pl.col("status").is_in(["ok", "no_positions"]))
+    assert set(missing.select("factor", "status").rows()) == {("Short_Interest", "factor_without_data")}
 
 
 def test_what_is_known_of_the_simulated_market_is_found(demo: Installation) -> None:
@@ -235,21 +240,24 @@ def test_no_error_was_found(demo: Installation) -> None:
     assert dict(counts.iter_rows())["portfolio_snapshots"] == 374
 
 
-def test_single_sessions_in_any_order_change_nothing(demo: Installation) -> None:
-    """Forty single-session runs, shuffled, against the two chunks of the fixture: every table as it was."""
+@pytest.mark.parametrize("sample", [SAMPLE, pytest.param(60, marks=pytest.mark.slow)])
+def test_single_sessions_in_any_order_change_nothing(demo: Installation, sample: int) -> None:
+    """Single-session runs, shuffled, against the two chunks of the fixture: every table as it was, to the last bit."""
     before = everything(demo)
-    days = random.Random(7).sample(CALENDAR.between(FIRST, LAST), SAMPLE)
+    # the end of a week among them, which has rows of its own
+    days = [date(2025, 3, 7), *random.Random(7).sample(CALENDAR.between(FIRST, LAST), sample)]
     runs = {day: expect(run_sessions(demo, day)).run_id for day in days}
     assert_same(demo, before)
-    for table in (tables.position_values, tables.position_greeks, tables.portfolio_snapshots):
+    for table in RESULT_TABLES:
         written = demo.database.query(
-            f"SELECT DISTINCT session_date, run_id FROM sigmasight.{table.name} WHERE session_date = ANY(%s)", (days,)
+            f"SELECT DISTINCT session_date, run_id FROM {table.fullname} WHERE session_date = ANY(%s)", (days,)
         )
-        assert dict(written.iter_rows()) == runs, "the rows compared are those of the single runs"
+        assert dict(written.iter_rows()).items() <= runs.items(), f"{table.name}: rows of the single runs are compared"
+        assert not written.is_empty()
 
 
 def test_smaller_chunks_change_nothing(demo: Installation) -> None:
     before = everything(demo)
-    run_history(demo, date(2024, 5, 20), date(2024, 7, 12), size=13)
+    run_history(demo, date(2024, 6, 3), date(2024, 6, 28), size=7)
     assert_same(demo, before)
     assert rows(demo, tables.daily_price_revisions).is_empty()

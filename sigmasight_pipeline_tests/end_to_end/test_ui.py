@@ -60,7 +60,7 @@ def page(ui: Webserver) -> Iterator[Page]:
 def test_the_graph_shows_every_asset_in_its_group(page: Page) -> None:
     specs = defs.resolve_all_asset_specs()
     groups = sorted({str(spec.group_name) for spec in specs})
-    assert groups == ["market_data", "reference", "valuation"]
+    assert groups == ["factors", "market_data", "reference", "risk", "valuation"]
     page.goto("/asset-groups?expanded=" + quote(",".join(f"global@global:{group}" for group in groups)))
     for name in (*groups, *(spec.key.to_user_string() for spec in specs)):
         # long names are cut in the middle when the graph is zoomed out

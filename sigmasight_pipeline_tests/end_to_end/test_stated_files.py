@@ -1,0 +1,131 @@
+"""Factors, scenarios and sectors are data: a row exchanged in a file and a re-run change what they should, no more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+from importlib import resources
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from sigmasight_pipeline.cli.installation import Installation
+from sigmasight_pipeline.operations.launcher import Chunk
+from sigmasight_pipeline.storage import tables
+from sigmasight_pipeline.storage.embedded import EmbeddedServer
+from sigmasight_pipeline_tests.conftest import temporary_home
+from sigmasight_pipeline_tests.end_to_end.installations import (
+    expect,
+    import_demo,
+    installation,
+    rows,
+    run_history,
+    run_sessions,
+)
+
+FIRST, LAST = date(2024, 1, 2), date(2024, 2, 9)
+SHIPPED = resources.files("sigmasight_pipeline.assets")
+EXTRA = """
+  - id: own_oil_shock
+    name: Oil up a fifth
+    category: commodity
+    severity: mild
+    shocks: {Oil: 0.20, Market: -0.03}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    with temporary_home() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def opened(server: EmbeddedServer, folder: Path) -> Iterator[Installation]:
+    files = {"factors_file": folder / "factors.csv", "scenarios_file": folder / "scenarios.yaml"}
+    files["factors_file"].write_text(SHIPPED.joinpath("factor_definitions.csv").read_text())
+    files["scenarios_file"].write_text(SHIPPED.joinpath("stress_scenarios.yaml").read_text())
+    stated = {name: str(path) for name, path in files.items()}
+    # 62 sessions before the first: regressions begin to have enough in the first week
+    with installation(server, folder / "state", first_session="2023-10-16", **stated) as opened:
+        import_demo(opened)
+        run_history(opened, FIRST, LAST)
+        yield opened
+
+
+def rewrite(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text, old
+    path.write_text(text.replace(old, new))
+
+
+def again(opened: Installation) -> None:
+    expect(opened.launcher.run(Chunk(job="reference")))
+    expect(run_sessions(opened, LAST))
+
+
+def test_too_short_a_history_is_said_and_counted(opened: Installation) -> None:
+    betas = rows(opened, tables.symbol_factor_betas)
+    enough = pl.col("n_obs") >= 60
+    regressed = betas.filter(pl.col("factor") != "Interest_Rate")
+    assert set(regressed.filter(~enough)["quality"]) == {"insufficient_history"}
+    assert set(regressed.filter(enough)["quality"]) == {"ok"}
+    assert regressed.filter(~enough)["beta"].null_count() == regressed.filter(~enough).height > 0
+    portfolios = rows(opened, tables.portfolio_factor_exposures, [FIRST]).filter(pl.col("positions_total") > 0)
+    assert set(portfolios["status"]) <= {"low_coverage", "factor_without_data"}
+    assert portfolios["exposure_dollar"].null_count() == portfolios.height
+    assert set(rows(opened, tables.stress_test_results, [FIRST])["status"]) <= {"factor_without_data", "low_coverage"}
+
+
+def test_another_proxy_is_one_row_and_a_run(opened: Installation, folder: Path) -> None:
+    before = rows(opened, tables.symbol_factor_betas, [LAST])
+    rewrite(folder / "factors.csv", ",SIZE,", ",IWM,")
+    again(opened)
+    after = rows(opened, tables.symbol_factor_betas, [LAST])
+    size = pl.col("factor") == "Size"
+    assert after.filter(~size).equals(before.filter(~size)), "no other factor's figures change"
+    of_iwm = after.filter(size & (pl.col("symbol") == "IWM")).row(0, named=True)
+    assert of_iwm["beta"] == pytest.approx(1, abs=1e-9)
+    of_old = after.filter(size & (pl.col("symbol") == "SIZE")).row(0, named=True)
+    assert abs(of_old["beta"] - 1) > 1e-6
+
+
+def test_a_factor_switched_off_is_gone_and_its_scenarios_say_so(opened: Installation, folder: Path) -> None:
+    rewrite(folder / "factors.csv", "Oil,Oil,shock_only,USO,10,true", "Oil,Oil,shock_only,USO,10,false")
+    again(opened)
+    assert "Oil" not in set(rows(opened, tables.symbol_factor_betas, [LAST])["factor"])
+    stress = rows(opened, tables.stress_test_results, [LAST])
+    oil = stress.filter(pl.col("scenario_id").is_in(["oil_crash_65", "covid_crash_2020"]))
+    assert set(oil["status"]) == {"factor_without_data"}
+    assert oil["total_pnl"].null_count() == oil.height, "never counted as 0"
+    assert set(stress.filter(pl.col("scenario_id") == "market_crash_35")["status"]) == {"ok"}
+    rewrite(folder / "factors.csv", "Oil,Oil,shock_only,USO,10,false", "Oil,Oil,shock_only,USO,10,true")
+
+
+def test_a_scenario_more_is_a_few_lines(opened: Installation, folder: Path) -> None:
+    path = folder / "scenarios.yaml"
+    path.write_text(path.read_text().rstrip() + EXTRA)
+    again(opened)
+    own = rows(opened, tables.stress_test_results, [LAST]).filter(pl.col("scenario_id") == "own_oil_shock")
+    assert own.height == 3
+    assert set(own["status"]) == {"ok"}
+    path.write_text(path.read_text().rstrip() + "\n    active: false\n")
+    again(opened)
+    assert "own_oil_shock" not in set(rows(opened, tables.stress_test_results, [LAST])["scenario_id"])
+    stored = rows(opened, tables.stress_test_scenarios).filter(pl.col("scenario_id") == "own_oil_shock")
+    assert stored["active"].to_list() == [False], "kept, and not computed"
+
+
+def test_a_wrong_scenario_changes_nothing_and_names_its_line(opened: Installation, folder: Path) -> None:
+    path, before = folder / "scenarios.yaml", rows(opened, tables.stress_test_scenarios)
+    text = path.read_text()
+    path.write_text(text.replace("Oil: 0.20", "Oyl: 0.20"))
+    outcome = opened.launcher.run(Chunk(job="reference"))
+    path.write_text(text)
+    assert not outcome.succeeded
+    said = " ".join(outcome.errors)
+    line = next(number for number, row in enumerate(text.splitlines(), 1) if "Oil: 0.20" in row)
+    assert "Oyl" in said
+    assert f"line {line}" in said
+    assert rows(opened, tables.stress_test_scenarios).equals(before)
