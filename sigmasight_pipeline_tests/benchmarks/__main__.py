@@ -10,11 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
-from sigmasight_pipeline_tests.benchmarks import demo, options, storage, valuation
+from sigmasight_pipeline_tests.benchmarks import demo, factors, options, risk, storage, stress, valuation
 from sigmasight_pipeline_tests.benchmarks.measurement import Measurement
 from sigmasight_pipeline_tests.conftest import temporary_home
 
-console = Console()
+WIDTH = 130
+"""Columns the table of a stage needs, also where the terminal is narrower."""
+
+console = Console(width=max(Console().width, WIDTH))
 
 
 def main() -> int:
@@ -26,6 +29,9 @@ def main() -> int:
             ("write and read path", lambda: storage.run(_fresh(server))),
             ("valuation", valuation.run),
             ("options", options.run),
+            ("factors", factors.run),
+            ("stress", stress.run),
+            ("risk", risk.run),
         ):
             with console.status(f"measuring: {name} ..."):
                 found = benchmark()
@@ -56,11 +62,18 @@ def _table(name: str, measured: list[Measurement]) -> Table:
             f"{item.seconds:.3f}",
             f"{item.rows:,}",
             f"{item.rows_per_second:,.0f}",
-            "" if item.ratio is None else f"{item.ratio:.4g}",
-            "" if item.budget is None else f"<= {item.budget:g}",
+            _times(item.ratio),
+            _times(item.budget),
             item.peer or "",
         )
     return table
+
+
+def _times(ratio: float | None) -> str:
+    """A ratio of durations in words: how many times as fast as the peer, or as long."""
+    if ratio is None:
+        return ""
+    return f"{1 / ratio:,.{0 if ratio < 0.1 else 1}f} x as fast" if ratio < 1 else f"{ratio:.3g} x as long"
 
 
 if __name__ == "__main__":
