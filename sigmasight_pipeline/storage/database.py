@@ -194,9 +194,10 @@ class Database:
                 raise
 
 
-def select_list(table: Table) -> str:
-    """All columns of `table` as `Database.read_statement` takes them."""
-    return ", ".join(map(_selected, table.columns))
+def select_list(table: Table, names: Sequence[str] | None = None) -> str:
+    """Columns of `table` (all, or those named) as `Database.read_statement` takes them."""
+    chosen = table.columns if names is None else [table.columns[name] for name in names]
+    return ", ".join(map(_selected, chosen))
 
 
 def with_literals(statement: str, params: Sequence[object]) -> str:

@@ -18,7 +18,7 @@ import polars as pl
 from sqlalchemy import Table
 
 from sigmasight_pipeline.storage.database import PORTFOLIO, SESSION, Database, quoted, select_list
-from sigmasight_pipeline.storage.tables import trading_sessions
+from sigmasight_pipeline.storage.tables import PROVENANCE, trading_sessions
 
 
 class Kind(StrEnum):
@@ -97,14 +97,16 @@ def read(
 ) -> pl.DataFrame:
     """The rows `read` stands for in a run of the sessions `first` to `last`, sorted by primary key.
 
-    With `portfolio_ids`, a table that has a portfolio_id gives the rows of those portfolios only. Dtypes are exactly
-    `frames.polars_schema`, also for no rows. Raises StorageError.
+    With `portfolio_ids`, a table that has a portfolio_id gives the rows of those portfolios only. Columns are all but
+    the provenance, which no engine may depend on; dtypes are exactly `frames.polars_schema`, also for no rows. Raises
+    StorageError.
     """
     table = read.table
+    columns = [c.name for c in table.columns if c.primary_key or c.name not in PROVENANCE]
     owned, owner = "", []
     if portfolio_ids is not None and PORTFOLIO in table.columns:
         owned, owner = f" AND {PORTFOLIO} = ANY(%s)", [sorted(portfolio_ids)]
-    selected = f"SELECT {select_list(table)} FROM {table.fullname}"
+    selected = f"SELECT {select_list(table, columns)} FROM {table.fullname}"
     bounds: list[object]
     match read.kind:
         case Kind.AS_OF:
@@ -117,9 +119,9 @@ def read(
     statement = f"{selected} WHERE {condition}{owned}"
     params = [*bounds, *owner]
     if read.kind == Kind.LAST_KNOWN:
-        statement = _with_last_rows(read, statement, owned)
+        statement = _with_last_rows(read, statement, owned, columns)
         params += [first, *owner]
-    return database.read_statement(table, statement, params).sort(table.primary_key.columns.keys())
+    return database.read_statement(table, statement, params, columns=columns).sort(table.primary_key.columns.keys())
 
 
 def _session_read(table: Table, kind: Kind, *, sessions: int = 0, per: tuple[str, ...] = ()) -> Read:
@@ -145,7 +147,7 @@ def _first_needed(database: Database, first: date, sessions: int) -> date:
     return min(days[SESSION], default=first)
 
 
-def _with_last_rows(read: Read, on_sessions: str, owned: str) -> str:
+def _with_last_rows(read: Read, on_sessions: str, owned: str, columns: Sequence[str]) -> str:
     """`on_sessions` and, by two index probes per value, the last row of each value of `read.per` before a date.
 
     PostgreSQL has no loose index scan before version 18, and DISTINCT ON reads the whole index: the recursive part
@@ -163,6 +165,6 @@ def _with_last_rows(read: Read, on_sessions: str, owned: str) -> str:
         f"WITH RECURSIVE known AS (({one} {order}) UNION ALL SELECT n.* FROM known k CROSS JOIN LATERAL "
         f"({one} WHERE ({listed}) > ({current}) {order}) n) "
         f"{on_sessions} UNION ALL SELECT l.* FROM known k CROSS JOIN LATERAL ("
-        f"SELECT {select_list(table)} FROM {table.fullname} t WHERE {same} AND t.{SESSION} < %s{owned} "
+        f"SELECT {select_list(table, columns)} FROM {table.fullname} t WHERE {same} AND t.{SESSION} < %s{owned} "
         f"ORDER BY t.{SESSION} DESC LIMIT 1) l"
     )
