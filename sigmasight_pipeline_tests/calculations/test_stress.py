@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Table
 
-from sigmasight_pipeline.calculations.exposures import MissingGreeksError
 from sigmasight_pipeline.calculations.stress import single_shocks
 from sigmasight_pipeline.calculations.stress_totals import PositionStatus, StressStatus
 from sigmasight_pipeline.storage import tables
@@ -395,9 +394,3 @@ def test_an_inactive_scenario_has_no_rows(world: World) -> None:
     assert set(results["scenario_id"]) == set(positions["scenario_id"]) == {"market_down_10"}
     nothing, of_nothing = world.holding(long(1, "AAA")).run({**UP, "active": False})
     assert (nothing.height, of_nothing.height) == (0, 0)
-
-
-def test_a_position_without_greeks_is_an_error(world: World) -> None:
-    held = world.holding(long(1, "AAA"))
-    with pytest.raises(MissingGreeksError, match="position 1 has no Greeks"):
-        held.with_book(position_greeks=held.book["position_greeks"].clear()).run(DOWN)

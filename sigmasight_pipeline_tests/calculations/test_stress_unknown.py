@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from sigmasight_pipeline.calculations.exposures import MissingGreeksError
 from sigmasight_pipeline_tests.calculations.stress_world import NAMES, World, contract, long, market, scenario
 from sigmasight_pipeline_tests.calculations.table_rows import private
 
@@ -198,3 +199,9 @@ def test_an_option_belongs_to_the_new_name_of_its_underlying(world: World) -> No
     _, positions = other.run(DOWN)
     assert positions["implied_return"].n_unique() == 1
     assert set(positions["status"]) == {"ok"}
+
+
+def test_a_position_without_greeks_is_an_error(world: World) -> None:
+    held = world.holding(long(1, "AAA"))
+    with pytest.raises(MissingGreeksError, match="position 1 has no Greeks"):
+        held.with_book(position_greeks=held.book["position_greeks"].clear()).run(DOWN)

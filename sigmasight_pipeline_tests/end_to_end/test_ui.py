@@ -50,7 +50,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="
 
 @pytest.fixture(scope="module")
 def ui(server: EmbeddedServer) -> Iterator[Webserver]:
-    with temporary_home() as home, installation(server, home, first_session="2023-12-01") as opened:
+    with temporary_home() as home, installation(server, home, first_session="2023-09-01") as opened:
         import_demo(opened)
         run_history(opened, FIRST, LAST)
         with dev(home) as running:
