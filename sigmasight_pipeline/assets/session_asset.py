@@ -100,7 +100,9 @@ def session_asset(declared: SessionAsset) -> dg.AssetsDefinition:
         if declared.priced:
             run.leave_out_unpriced()
         parts = run.parts(declared.sessions_at_a_time(run.database))
-        written, verdicts = zip(*(_materialize(declared, part) for part in parts), strict=True)
+        written, judged = zip(*(_materialize(declared, part) for part in parts), strict=True)
+        # a part of nothing but closures has judged nothing; a whole run of them repeats the newest verdicts
+        verdicts = [found for part, found in zip(parts, judged, strict=True) if part.sessions] or judged[:1]
         return run.result(sum(written, RowHash()), [reduce(add, of_rule) for of_rule in zip(*verdicts, strict=True)])
 
     return compute

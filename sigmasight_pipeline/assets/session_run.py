@@ -27,7 +27,7 @@ from sigmasight_pipeline.storage import tables, windows
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.frames import empty_frame
 from sigmasight_pipeline.storage.partitions import append_rows, replace_sessions
-from sigmasight_pipeline.storage.upkeep import priced_sessions
+from sigmasight_pipeline.storage.upkeep import newest_priced_session, newest_verdicts, priced_sessions
 from sigmasight_pipeline.storage.windows import Read
 
 LIMITS = (
@@ -130,9 +130,9 @@ class SessionRun:
         A backfill launched in the Dagster UI reaches through look-backs to sessions nobody has loaded prices of yet;
         valued at carried prices, they would look like a market that stood still. Raises UnpricedSessionsError.
         """
-        priced = priced_sessions(self.database, self.first, self.last)
+        priced, newest = priced_sessions(self.database, self.first, self.last), newest_priced_session(self.database)
         unpriced = [day for day in self.sessions if day not in priced]
-        if unpriced and (not priced or unpriced[0] < max(priced)):
+        if unpriced and (newest is None or unpriced[0] < newest):
             raise UnpricedSessionsError(unpriced)
         self.sessions = [day for day in self.sessions if day in priced]
         self.unpriced = unpriced
@@ -224,9 +224,16 @@ class SessionRun:
         *,
         sessions: Sequence[date] | None = None,
     ) -> list[Verdict]:
-        """Apply the domain rules and store their verdicts per session."""
+        """Apply the domain rules and store their verdicts per session.
+
+        A run without a session to judge (closed, or not priced yet) repeats the newest verdicts: Dagster wants one of
+        every run, and must not show a failing check as passed because nothing was looked at.
+        """
+        judged_sessions = self.sessions if sessions is None else sessions
+        if not judged_sessions and (stored := [self._newest_verdict(rule) for rule in rules]):
+            return stored
         judged = Judged(
-            sessions=self.sessions if sessions is None else sessions,
+            sessions=judged_sessions,
             frame=frame,
             inputs=inputs,
             database=self.database,
@@ -240,6 +247,12 @@ class SessionRun:
             with self.database.connect() as connection:
                 append_rows(connection, tables.data_quality_results, pl.concat(rows), replace=True)
         return verdicts
+
+    def _newest_verdict(self, rule: Rule) -> Verdict:
+        """What the newest run that judged by `rule` found."""
+        return Verdict.stored(
+            rule, newest_verdicts(self.database, asset=str(self.table.name), check_name=rule.name).to_dicts()
+        )
 
     def annotate(
         self,

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Literal
+from typing import Any, Literal
 
 import dagster as dg
 import polars as pl
@@ -81,6 +81,20 @@ class Verdict:
     def passed(self) -> bool:
         """Whether nothing was found."""
         return self.findings.is_empty()
+
+    @classmethod
+    def stored(cls, rule: Rule, rows: Sequence[Mapping[str, Any]]) -> Verdict:
+        """The verdict rows of ``data_quality_results`` (session_date, passed, description) amount to."""
+        failed = [row for row in rows if not row["passed"]]
+        found = pl.DataFrame(
+            {
+                "session_date": [row["session_date"] for row in failed],
+                "portfolio_id": [None] * len(failed),
+                "detail": [row["description"] for row in failed],
+            },
+            schema=FINDINGS,
+        )
+        return cls(rule, tuple(row["session_date"] for row in rows), found)
 
     def __add__(self, other: Verdict) -> Verdict:
         """The verdict on the sessions of both."""

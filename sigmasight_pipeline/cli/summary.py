@@ -182,7 +182,7 @@ def _add_exposures(table: Table, row: dict[str, object]) -> None:
         "factor VaR 95 %",
         _number(row["factor_var_95"], ".2%", row["factor_var_status"]),
     )
-    table.add_row("P&L day, market", _money(row["market_pnl"]), "P&L day, unexplained", _money(row["rest_pnl"]))
+    table.add_row("P&L day, market", _money(row["market_pnl"]), "P&L day, specific", _money(row["rest_pnl"]))
 
 
 def _worst_scenario(row: dict[str, object]) -> str:

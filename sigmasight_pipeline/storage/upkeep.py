@@ -28,6 +28,23 @@ def priced_sessions(database: Database, first: date, last: date) -> set[date]:
     return set(found["session_date"])
 
 
+def newest_priced_session(database: Database) -> date | None:
+    """The newest session of which any price is stored."""
+    newest = database.query("SELECT max(session_date) AS newest FROM sigmasight.daily_prices")["newest"][0]
+    return newest if isinstance(newest, date) else None
+
+
+def newest_verdicts(database: Database, *, asset: str, check_name: str) -> pl.DataFrame:
+    """(session_date, passed, description) of the run that judged the newest session, oldest session first."""
+    return database.query(
+        "SELECT session_date, passed, description FROM sigmasight.data_quality_results "
+        "WHERE (asset, check_name) = (%s, %s) AND run_id = ("
+        "SELECT run_id FROM sigmasight.data_quality_results WHERE (asset, check_name) = (%s, %s) "
+        "ORDER BY session_date DESC, checked_at DESC LIMIT 1) ORDER BY session_date",
+        (asset, check_name, asset, check_name),
+    )
+
+
 def newest_snapshots(database: Database) -> dict[int, date]:
     """Session of the newest stored snapshot of every portfolio that has one."""
     rows = database.query(

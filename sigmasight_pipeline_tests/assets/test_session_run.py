@@ -18,6 +18,7 @@ from sigmasight_pipeline.assets.session_asset import SessionAsset, session_asset
 from sigmasight_pipeline.assets.session_run import (
     ReferenceNotReadyError,
     UnknownPortfolioError,
+    UnpricedSessionsError,
     content_hash,
 )
 from sigmasight_pipeline.checks.rules import Rule, findings
@@ -25,7 +26,7 @@ from sigmasight_pipeline.checks.schema import InvalidFrameError
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.frames import polars_schema
-from sigmasight_pipeline.storage.partitions import merge_rows
+from sigmasight_pipeline.storage.partitions import merge_rows, replace_sessions
 from sigmasight_pipeline.storage.windows import as_of
 from sigmasight_pipeline_tests.calculations.table_rows import frame, portfolio, sessions_frame
 from sigmasight_pipeline_tests.storage.sample_rows import MOMENT, rows
@@ -63,7 +64,7 @@ class Engine:
         return made.filter(pl.col("portfolio_id") <= self.portfolios).with_columns(**self.fault)
 
 
-def asset(engine: Engine, grain: Sequence[Table] = ()) -> dg.AssetsDefinition:
+def asset(engine: Engine, grain: Sequence[Table] = (), *, priced: bool = False) -> dg.AssetsDefinition:
     return session_asset(
         SessionAsset(
             table=TABLE,
@@ -74,6 +75,7 @@ def asset(engine: Engine, grain: Sequence[Table] = ()) -> dg.AssetsDefinition:
             rules=[ODD],
             figures={"gross": pl.col("gross_exposure").sum()},
             grain=grain,
+            priced=priced,
         )
     )
 
@@ -85,11 +87,13 @@ def run(
     last: date = D3,
     portfolios: Sequence[str] = (),
     grain: Sequence[Table] = (),
+    *,
+    priced: bool = False,
 ) -> dg.ExecuteInProcessResult:
     """One run over a range, as the launcher makes it."""
     ends = {"start": first, "end": last}
     return dg.materialize(
-        [asset(engine, grain)],
+        [asset(engine, grain, priced=priced)],
         resources={"postgres": PostgresResource(database_url=database.url), "settings": SettingsResource()},
         tags={f"dagster/asset_partition_range_{end}": day.isoformat() for end, day in ends.items()},
         run_config={"ops": {TABLE.name: {"config": {"portfolios": list(portfolios)}}}},
@@ -191,6 +195,29 @@ def test_a_run_of_nothing_but_a_closure_empties_it(stored: Database) -> None:
     assert run(stored, engine, CLOSED, CLOSED).success
     assert engine.asked == []
     assert kept(stored)["session_date"].unique().sort().to_list() == [D1, D2]
+
+
+def test_sessions_after_the_newest_price_wait_and_repeat_what_was_found(stored: Database) -> None:
+    """A backfill of the Dagster UI reaches through look-backs to sessions nobody has prices of yet."""
+    with pytest.raises(UnpricedSessionsError, match="no prices are stored of 2024-01-02 and 2 more"):
+        run(stored, Engine(), priced=True)
+    prices = rows(tables.daily_prices, [D1, D2], 1)
+    replace_sessions(stored, [(tables.daily_prices, prices)], [D1, D2])
+    engine = Engine()
+    told = metadata(run(stored, engine, priced=True))
+    assert engine.asked == [[D1, D2]]
+    assert str(told[D3.isoformat()]["status"]).startswith("not priced: ")
+    before, verdicts = content(stored), stored.read(tables.data_quality_results)
+    later = run(stored, Engine(seed=1), D3, D3, priced=True)
+    assert content(stored).equals(before)
+    assert stored.read(tables.data_quality_results).equals(verdicts), "nothing was judged, nothing is added"
+    (evaluation,) = later.get_asset_check_evaluations()
+    assert not evaluation.passed, "what the newest run found stands"
+    assert evaluation.metadata["failing_sessions"].value == D2.isoformat()
+    assert evaluation.metadata["sessions_checked"].value == 2
+    replace_sessions(stored, [(tables.daily_prices, prices.clear())], [D1])
+    with pytest.raises(UnpricedSessionsError, match="no prices are stored of 2024-01-02: "):
+        run(stored, Engine(), D1, D1, priced=True)
 
 
 def test_the_same_rows_have_the_same_data_version(stored: Database) -> None:

@@ -28,8 +28,14 @@ from sigmasight_pipeline_tests.end_to_end.installations import (
 )
 from sigmasight_pipeline_tests.end_to_end.webserver import Webserver, dev
 
-SHORT = {"first_session": "2023-09-01"}
-"""Less price history than usual: what these tests look at does not need it."""
+SHORT = {
+    "first_session": "2023-09-01",
+    "regression_window": "40",
+    "min_observations": "20",
+    "correlation_window": "30",
+    "accuracy_window": "30",
+}
+"""Less history than usual: Dagster extends a backfill to every session that looks back on one of it."""
 
 FIRST, LOADED, LAST = date(2024, 1, 2), date(2024, 1, 24), date(2024, 2, 2)
 SCHEDULED = date(2024, 1, 25)

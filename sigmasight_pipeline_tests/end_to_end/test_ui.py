@@ -68,7 +68,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(ui: Webserver, browser: Browser) -> Iterator[Page]:
     # large enough that a graph is not zoomed out, which would cut names, and nothing has to be scrolled into view
-    opened = browser.new_page(base_url=ui.url, viewport={"width": 4000, "height": 5000})
+    opened = browser.new_page(base_url=ui.url, viewport={"width": 3600, "height": 3600})
     opened.set_default_timeout(PATIENCE_MILLISECONDS)
     expect.set_options(timeout=PATIENCE_MILLISECONDS)
     yield opened
