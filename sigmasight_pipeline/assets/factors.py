@@ -35,6 +35,9 @@ _HELD: dict[str, Read] = {
 }
 
 
+_RATE_FIGURES = ("beta", "std_error", "r_squared", "n_obs", "quality")
+
+
 def _window(settings: Settings) -> Mapping[str, object]:
     return {"regression_window": settings.regression_window, "min_observations": settings.min_observations}
 
@@ -87,7 +90,7 @@ POSITION_FACTOR_EXPOSURES = SessionAsset(
         "factors": as_of(tables.factor_definitions),
         "instruments": as_of(tables.instruments),
         "position_greeks": on_sessions(tables.position_greeks),
-        "symbol_factor_betas": on_sessions(tables.symbol_factor_betas),
+        "symbol_factor_betas": on_sessions(tables.symbol_factor_betas, columns=["beta", "quality"]),
     },
     engine=factor_exposures.position_factor_exposures,
     group=GROUP,
@@ -129,7 +132,7 @@ POSITION_INTEREST_RATE_BETAS = SessionAsset(
         **_HELD,
         "factors": as_of(tables.factor_definitions),
         "instruments": as_of(tables.instruments),
-        "symbol_factor_betas": on_sessions(tables.symbol_factor_betas),
+        "symbol_factor_betas": on_sessions(tables.symbol_factor_betas, columns=_RATE_FIGURES),
     },
     engine=factor_exposures.position_interest_rate_betas,
     group=GROUP,

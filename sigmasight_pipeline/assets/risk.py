@@ -53,7 +53,7 @@ _RETURNS: dict[str, Read] = {
 }
 
 _ESTIMATES: dict[str, Read] = {
-    "symbol_factor_betas": on_sessions(tables.symbol_factor_betas),
+    "symbol_factor_betas": on_sessions(tables.symbol_factor_betas, columns=["beta", "quality"]),
     "portfolio_snapshots": on_sessions(tables.portfolio_snapshots),
 }
 
@@ -237,7 +237,7 @@ PNL_ATTRIBUTION = SessionAsset(
         **_FACTORS,
         "position_values": look_back(tables.position_values, sessions=1),
         "position_greeks": look_back(tables.position_greeks, sessions=1),
-        "symbol_factor_betas": look_back(tables.symbol_factor_betas, sessions=1),
+        "symbol_factor_betas": look_back(tables.symbol_factor_betas, sessions=1, columns=["beta"]),
         # the betas are those of the session before the first
         "returns": look_back(tables.daily_returns, sessions=_WINDOW),
         "yields": look_back(tables.treasury_yields, sessions=_WINDOW + 1),

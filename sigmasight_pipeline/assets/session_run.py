@@ -290,14 +290,13 @@ class SessionRun:
         seconds = time.monotonic() - self.started
         name = self.table.name
         progress.report(progress.StepDone(name, self.first, self.last, content.rows, seconds))
+        self.context.log.info(
+            f"{name}: {content.rows} rows of {len(self.sessions)} session(s) written in {seconds:.2f} s"
+        )
         return dg.MaterializeResult(
             asset_key=name,
-            metadata={
-                "rows_written": content.rows,
-                "sessions": len(self.sessions),
-                "seconds": round(seconds, 3),
-                **(metadata or {}),
-            },
+            # of the run, not of a session: every partition of the run would show it
+            metadata=dict(metadata or {}),
             check_results=[verdict.dagster_result(name) for verdict in verdicts],
             data_version=dg.DataVersion(content.digest),
         )

@@ -23,6 +23,7 @@ from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, Sq
 from dagster._serdes import ConfigurableClassData, serialize_value
 from dagster_postgres.event_log import PostgresEventLogStorage
 from dagster_postgres.utils import create_pg_engine, get_token_provider_from_config, pg_url_from_config
+from sqlalchemy import ARRAY, Text, cast, func, literal, select
 from sqlalchemy.pool import QueuePool
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class PooledEventLogStorage(PostgresEventLogStorage):
                 self._store_asset_event(connection, event, event_id)
 
     def _store_asset_check_evaluation_planned(self, event: EventLogEntry, event_id: int | None) -> None:
-        """The parent's rows, the event serialised once instead of once per partition."""
+        """The parent's rows, the event serialised and sent once instead of once per partition."""
         planned = check.inst(event.get_dagster_event().event_specific_data, AssetCheckEvaluationPlanned)
         subset = planned.partitions_subset
         partitions: list[str | None] = [*subset.get_partition_keys()] if subset else [None]
@@ -115,5 +116,9 @@ class PooledEventLogStorage(PostgresEventLogStorage):
             "evaluation_event_timestamp": self._event_insert_timestamp(event),  # type: ignore[no-untyped-call]  # Dagster's
             "evaluation_event_storage_id": event_id,
         }
+        table = AssetCheckExecutionsTable
+        # the event travels once, the server multiplies it
+        each = func.unnest(cast(partitions, ARRAY(Text))).column_valued("partition")
+        values = [literal(value, table.c[name].type) for name, value in row.items()]
         with self.index_connection() as connection:
-            connection.execute(AssetCheckExecutionsTable.insert(), [{**row, "partition": key} for key in partitions])
+            connection.execute(table.insert().from_select([*row, "partition"], select(*values, each)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from typing import Any
 
@@ -106,12 +107,22 @@ def copy_rows(connection: Connection, target: sql.Composable, frame: pl.DataFram
     """
     names = sql.SQL(", ").join(map(sql.Identifier, frame.columns))
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(target, names)
-    with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        for start in range(0, frame.height, ROWS_PER_CHUNK):
-            buffer = io.BytesIO()
-            frame.slice(start, ROWS_PER_CHUNK).write_csv(buffer, include_header=False)
-            copy.write(buffer.getbuffer())
+    chunks = (frame.slice(start, ROWS_PER_CHUNK) for start in range(0, frame.height, ROWS_PER_CHUNK))
+    # the next chunk is written out while the server is busy with this one
+    with ThreadPoolExecutor(1) as writer, connection.cursor() as cursor, cursor.copy(statement) as copy:
+        following = writer.submit(_as_csv, next(chunks, None))
+        while (ready := following.result()) is not None:
+            following = writer.submit(_as_csv, next(chunks, None))
+            copy.write(ready.getbuffer())
     return frame.height
+
+
+def _as_csv(chunk: pl.DataFrame | None) -> io.BytesIO | None:
+    if chunk is None:
+        return None
+    buffer = io.BytesIO()
+    chunk.write_csv(buffer, include_header=False)
+    return buffer
 
 
 def relation(table: Table) -> sql.Identifier:

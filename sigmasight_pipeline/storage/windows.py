@@ -41,6 +41,7 @@ class Read:
     per: tuple[str, ...] = ()
     column: str = SESSION
     known: str | None = None
+    columns: tuple[str, ...] = ()
 
     @property
     def look_back_sessions(self) -> int:
@@ -48,19 +49,19 @@ class Read:
         return self.sessions
 
 
-def on_sessions(table: Table) -> Read:
-    """Rows of the run's sessions."""
-    return _session_read(table, Kind.ON_SESSIONS)
+def on_sessions(table: Table, *, columns: Sequence[str] = ()) -> Read:
+    """Rows of the run's sessions; with `columns`, only the primary key and these."""
+    return replace(_session_read(table, Kind.ON_SESSIONS), columns=tuple(columns))
 
 
-def look_back(table: Table, *, sessions: int) -> Read:
-    """Rows of the run's sessions and of the `sessions` open sessions before the first.
+def look_back(table: Table, *, sessions: int, columns: Sequence[str] = ()) -> Read:
+    """Rows of the run's sessions and of the `sessions` open sessions before the first; `columns` as in `on_sessions`.
 
     Counted over the rows of trading_sessions that are not closed; where fewer are known, all of them.
     """
     if sessions < 1:
         raise ValueError(f"a look-back on {table.name} needs at least 1 session, not {sessions}")
-    return _session_read(table, Kind.LOOK_BACK, sessions=sessions)
+    return replace(_session_read(table, Kind.LOOK_BACK, sessions=sessions), columns=tuple(columns))
 
 
 def last_known(table: Table, *, per: Sequence[str] = ("symbol",), before: int = 0, known: str | None = None) -> Read:
@@ -102,7 +103,8 @@ def read(
     StorageError.
     """
     table = read.table
-    columns = [c.name for c in table.columns if c.primary_key or c.name not in PROVENANCE]
+    wanted = read.columns or [column.name for column in table.columns if column.name not in PROVENANCE]
+    columns = [column.name for column in table.columns if column.primary_key or column.name in wanted]
     owned, owner = "", []
     if portfolio_ids is not None and PORTFOLIO in table.columns:
         owned, owner = f" AND {PORTFOLIO} = ANY(%s)", [sorted(portfolio_ids)]
