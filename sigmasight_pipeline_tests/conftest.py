@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import hypothesis
@@ -20,6 +22,9 @@ hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
 
+DROP_ATTEMPTS = 40
+
+
 @contextmanager
 def temporary_home() -> Iterator[Path]:
     """A state folder every user can reach (pytest's own are 0700); its server ends with it."""
@@ -30,6 +35,19 @@ def temporary_home() -> Iterator[Path]:
     finally:
         EmbeddedServer(home).remove()
         shutil.rmtree(home)
+
+
+def drop_database(connection: psycopg.Connection[Any], name: str) -> None:
+    """Drop a database and who is connected; an autovacuum worker, which only a superuser may end, goes by itself."""
+    for left in reversed(range(DROP_ATTEMPTS)):
+        try:
+            connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())
+        except psycopg.errors.InsufficientPrivilege:
+            if not left:
+                raise
+            time.sleep(0.5)
+        else:
+            return
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +68,7 @@ def database_url(server: EmbeddedServer) -> Iterator[str]:
         try:
             yield server.url(name)
         finally:
-            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+            drop_database(connection, name)
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ import psycopg
 
 from sigmasight_pipeline.sessions import calendar
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
+from sigmasight_pipeline_tests.conftest import drop_database
 
 T = TypeVar("T")
 
@@ -162,7 +163,7 @@ def on_server(server: EmbeddedServer, folder: Path, **changes: str) -> Iterator[
     finally:
         with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
             for database in names:
-                connection.execute(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)'.encode())
+                drop_database(connection, database)
 
 
 def close(symbol: str, session: date) -> Decimal:

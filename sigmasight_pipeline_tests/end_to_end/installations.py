@@ -28,6 +28,7 @@ from sigmasight_pipeline.settings import get_settings
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
 from sigmasight_pipeline.storage.tables import PROVENANCE
+from sigmasight_pipeline_tests.conftest import drop_database
 
 CALENDAR = sessions.calendar()
 
@@ -64,7 +65,7 @@ def installation(server: EmbeddedServer, home: Path, **settings: str) -> Iterato
         _forget()
         with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
             for database in names:
-                connection.execute(f'DROP DATABASE "{database}" WITH (FORCE)')
+                drop_database(connection, database)
 
 
 def _forget() -> None:

@@ -17,6 +17,7 @@ from sigmasight_pipeline.operations.event_log import PooledEventLogStorage
 from sigmasight_pipeline.operations.instance import INSTANCE_FILE, dagster_storage_url, project_folder
 from sigmasight_pipeline.operations.launcher import RANGE_END_TAG, RANGE_START_TAG
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
+from sigmasight_pipeline_tests.conftest import drop_database
 
 DAYS = dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-02-01")
 RANGE = {RANGE_START_TAG: "2024-01-03", RANGE_END_TAG: "2024-01-09"}
@@ -95,7 +96,7 @@ def fresh_instance(
     finally:
         instance.dispose()
         with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
-            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+            drop_database(connection, name)
 
 
 STORED = {

@@ -19,6 +19,7 @@ from sigmasight_pipeline.storage import schema, tables
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
 from sigmasight_pipeline.storage.partitions import replace_sessions
+from sigmasight_pipeline_tests.conftest import drop_database
 from sigmasight_pipeline_tests.storage import sample_rows
 
 CALENDAR = sessions.calendar()
@@ -34,7 +35,7 @@ def migrated_url(server: EmbeddedServer) -> Iterator[str]:
     schema.upgrade(server.url(name))
     yield server.url(name)
     with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
-        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        drop_database(connection, name)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 from sigmasight_pipeline.storage import schema
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
+from sigmasight_pipeline_tests.conftest import drop_database
 
 
 @pytest.fixture
@@ -32,4 +33,4 @@ def shared_database(server: EmbeddedServer) -> Iterator[Database]:
     yield opened
     opened.close()
     with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
-        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        drop_database(connection, name)

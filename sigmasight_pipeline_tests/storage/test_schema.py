@@ -22,6 +22,7 @@ from sigmasight_pipeline.storage.errors import (
     SchemaTooNewError,
     ServerTooOldError,
 )
+from sigmasight_pipeline_tests.conftest import drop_database
 
 REGISTRY = {table.name: table for table in tables.metadata.tables.values()}
 REVISIONS = list(schema.known_revisions())
@@ -285,4 +286,4 @@ def test_create_database_if_missing(database_url: str) -> None:
         assert schema.create_database_if_missing(url) is False
     finally:
         with psycopg.connect(database_url, autocommit=True) as connection:
-            connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+            drop_database(connection, name)
