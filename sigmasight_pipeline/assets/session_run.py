@@ -31,14 +31,11 @@ from sigmasight_pipeline.storage.upkeep import newest_priced_session, newest_ver
 from sigmasight_pipeline.storage.windows import Read
 
 LIMITS = (
-    "large_move",
     "split_tolerance",
     "coverage_error",
     "coverage_warning",
     "regression_window",
     "min_observations",
-    "winsorize_min_symbols",
-    "min_coverage",
 )
 """Settings the rules judge by, handed to them under these names."""
 
