@@ -61,6 +61,39 @@ class Settings(BaseSettings):
         default=252, ge=1, le=252, description="Longest range of one Dagster run; a longer one is a chain."
     )
 
+    max_run_seconds: int = Field(
+        default=3600, ge=60, description="A run that takes longer than this many seconds is ended as failed."
+    )
+    sensors: Literal["off", "on"] = Field(
+        default="off",
+        description="Whether sensors run as soon as the code location loads (`sigmasight dev` turns them on) or wait "
+        "until somebody turns them on in the UI.",
+    )
+    inbox_dir: Path | None = Field(
+        default=None, description="Folder portfolio CSVs are dropped into; unset: `inbox` under `home`."
+    )
+    gap_attempts: int = Field(default=3, ge=1, description="Failures after which a gap is reported and left alone.")
+    freshness_grace_hours: float = Field(
+        default=4, ge=0, description="Hours after the end of a session's UTC day by which its results should be there."
+    )
+
+    alert_webhook_url: SecretStr | None = Field(
+        default=None, description="https:// address alerts are posted to as JSON; its path is a secret."
+    )
+    alert_mail_to: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Addresses alerts are mailed to, comma separated."
+    )
+    alert_mail_from: str | None = Field(default=None, description="Sender of mailed alerts.")
+    alert_quiet_minutes: float = Field(
+        default=60, ge=0, description="After an alert, further ones of its topic wait this long and are told together."
+    )
+    alert_max_length: int = Field(default=4000, ge=200, description="Longest alert, characters.")
+    smtp_host: str | None = Field(default=None, description="Mail server alerts go through.")
+    smtp_port: int = Field(default=587, ge=1, le=65535, description="Its port.")
+    smtp_user: str | None = Field(default=None, description="User of the mail server, where it wants one.")
+    smtp_password: SecretStr | None = Field(default=None, description="That user's password.")
+    smtp_starttls: bool = Field(default=True, description="Whether mail is sent over TLS (STARTTLS).")
+
     max_stale_sessions: int = Field(
         default=5, ge=0, description="A valuation price older than this many sessions is flagged stale."
     )
@@ -153,14 +186,27 @@ class Settings(BaseSettings):
         default=0.20, gt=0, description="The next close this near to a quarantined one confirms it."
     )
 
-    @field_validator("closed_sessions", mode="before")
+    @field_validator("closed_sessions", "alert_mail_to", mode="before")
     @classmethod
-    def _split_dates(cls, value: object) -> object:
+    def _split_list(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("database_url", "files_dir", "sectors_file", "factors_file", "scenarios_file", mode="before")
+    @field_validator(
+        "database_url",
+        "files_dir",
+        "sectors_file",
+        "factors_file",
+        "scenarios_file",
+        "inbox_dir",
+        "alert_webhook_url",
+        "alert_mail_from",
+        "smtp_host",
+        "smtp_user",
+        "smtp_password",
+        mode="before",
+    )
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value
@@ -171,6 +217,15 @@ class Settings(BaseSettings):
             raise ValueError(
                 "SIGMASIGHT_PRICE_SOURCE=files needs SIGMASIGHT_FILES_DIR, the folder with prices.csv or prices.parquet"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _alerts_can_be_sent(self) -> Settings:
+        url = self.alert_webhook_url.get_secret_value() if self.alert_webhook_url else None
+        if url is not None and not url.startswith(("https://", "http://127.0.0.1", "http://localhost")):
+            raise ValueError("SIGMASIGHT_ALERT_WEBHOOK_URL must be an https:// address")
+        if self.alert_mail_to and not (self.smtp_host and self.alert_mail_from):
+            raise ValueError("SIGMASIGHT_ALERT_MAIL_TO needs SIGMASIGHT_SMTP_HOST and SIGMASIGHT_ALERT_MAIL_FROM")
         return self
 
     @model_validator(mode="after")
@@ -193,6 +248,11 @@ class Settings(BaseSettings):
     def home_path(self) -> Path:
         """`home` as an absolute path (a relative one is relative to the working directory)."""
         return self.home.expanduser().resolve()
+
+    @property
+    def inbox_path(self) -> Path:
+        """The inbox as an absolute path."""
+        return (self.inbox_dir or self.home / "inbox").expanduser().resolve()
 
 
 @lru_cache(maxsize=1)

@@ -26,6 +26,21 @@ DEFAULTS: dict[str, object] = {
     "scenarios_file": None,
     "simulated_seed": 20221201,
     "max_sessions_per_run": 252,
+    "max_run_seconds": 3600,
+    "sensors": "off",
+    "inbox_dir": None,
+    "gap_attempts": 3,
+    "freshness_grace_hours": 4,
+    "alert_webhook_url": None,
+    "alert_mail_to": (),
+    "alert_mail_from": None,
+    "alert_quiet_minutes": 60,
+    "alert_max_length": 4000,
+    "smtp_host": None,
+    "smtp_port": 587,
+    "smtp_user": None,
+    "smtp_password": None,
+    "smtp_starttls": True,
     "max_stale_sessions": 5,
     "max_mark_age": 100,
     "max_carried_volatility_age": 5,
@@ -99,6 +114,10 @@ def test_every_setting_says_what_it_means(name: str) -> None:
         ("FILES_DIR", "", None),
         ("SECTORS_FILE", "", None),
         ("BETA_CAP", "3", 3.0),
+        ("ALERT_MAIL_TO", "", ()),
+        ("INBOX_DIR", "", None),
+        ("ALERT_WEBHOOK_URL", "", None),
+        ("SMTP_STARTTLS", "false", False),
     ],
 )
 def test_read_from_the_environment(environment: pytest.MonkeyPatch, name: str, text: str, value: object) -> None:
@@ -169,6 +188,28 @@ def test_files_need_a_folder(environment: pytest.MonkeyPatch) -> None:
         Settings()
     environment.setenv("SIGMASIGHT_FILES_DIR", "/prices")
     assert Settings().files_dir == Path("/prices")
+
+
+def test_alerts_that_could_not_be_sent_are_refused(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("SIGMASIGHT_ALERT_WEBHOOK_URL", "http://hooks.example.com/services/T0/hidden")
+    with pytest.raises(ValidationError, match="SIGMASIGHT_ALERT_WEBHOOK_URL must be an https:// address") as refused:
+        Settings()
+    assert "hidden" not in refused.value.errors()[0]["msg"]
+    environment.setenv("SIGMASIGHT_ALERT_WEBHOOK_URL", "https://hooks.example.com/services/T0/hidden")
+    environment.setenv("SIGMASIGHT_ALERT_MAIL_TO", "risk@example.com, desk@example.com")
+    with pytest.raises(ValidationError, match="needs SIGMASIGHT_SMTP_HOST and SIGMASIGHT_ALERT_MAIL_FROM"):
+        Settings()
+    environment.setenv("SIGMASIGHT_SMTP_HOST", "mail.example.com")
+    environment.setenv("SIGMASIGHT_ALERT_MAIL_FROM", "pipeline@example.com")
+    settings = Settings()
+    assert settings.alert_mail_to == ("risk@example.com", "desk@example.com")
+    assert "hidden" not in f"{settings!r} {settings.model_dump_json()}"
+
+
+def test_the_inbox_lies_under_home_unless_it_is_stated(environment: pytest.MonkeyPatch) -> None:
+    assert Settings(home=Path("/data")).inbox_path == Path("/data/inbox")
+    environment.setenv("SIGMASIGHT_INBOX_DIR", "/drop")
+    assert Settings(home=Path("/data")).inbox_path == Path("/drop")
 
 
 def test_a_password_is_not_shown(environment: pytest.MonkeyPatch) -> None:

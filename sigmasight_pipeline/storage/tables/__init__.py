@@ -21,7 +21,16 @@ from .market import (
     rejected_prices,
     treasury_yields,
 )
-from .operations import data_quality_results
+from .operations import (
+    alert_outbox,
+    backfill_progress,
+    batch_runs,
+    calculation_audit,
+    data_quality_results,
+    inbox_files,
+    input_changes,
+    recomputation_changes,
+)
 from .reference import (
     factor_definitions,
     instruments,
@@ -58,6 +67,10 @@ from .risk import (
 __all__ = [
     "PROVENANCE",
     "SCHEMA",
+    "alert_outbox",
+    "backfill_progress",
+    "batch_runs",
+    "calculation_audit",
     "corporate_actions",
     "correlation_calculations",
     "correlation_cluster_positions",
@@ -69,6 +82,8 @@ __all__ = [
     "factor_correlations",
     "factor_definitions",
     "group_exposures",
+    "inbox_files",
+    "input_changes",
     "instruments",
     "market_risk_scenarios",
     "metadata",
@@ -89,6 +104,7 @@ __all__ = [
     "position_tags",
     "position_values",
     "positions",
+    "recomputation_changes",
     "rejected_prices",
     "scenario_accuracy",
     "stress_position_results",
