@@ -159,7 +159,7 @@ def asked(log: PostgresEventLogStorage) -> dict[str, object]:
 
 
 def test_it_stores_what_dagsters_own_class_stores(
-    server: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     left, answers = {}, {}
     for storage in (PROJECT_CLASS, DAGSTER_CLASS):
@@ -172,6 +172,8 @@ def test_it_stores_what_dagsters_own_class_stores(
         assert not frame.is_empty(), name
         assert_frame_equal(left[PROJECT_CLASS][name], frame)
     assert answers[PROJECT_CLASS] == answers[DAGSTER_CLASS]
+    # a batch that cannot be stored is stored event by event, which is right and slow
+    assert "Falling back" not in "".join(capfd.readouterr())
 
 
 def pooled(url: str) -> PooledEventLogStorage:
