@@ -6,7 +6,7 @@ What belongs here: presentation shared by all commands. What does not: commands.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
@@ -65,28 +65,39 @@ def timed(message: str) -> Iterator[None]:
         note(f"{message.rstrip(' .')}: {seconds:.1f} s")
 
 
+class Runs:
+    """Runs chunks under a progress bar of the assets done, telling of each how long it took; `total` of them in all."""
+
+    def __init__(self, launcher: Launcher, total: int, done: int = 0) -> None:
+        self.launcher = launcher
+        self.total = total
+        self.number = done
+
+    def run(self, chunk: Chunk, tags: Mapping[str, str] | None = None) -> Outcome:
+        """Run the next chunk; RangeFailedError where it fails."""
+        self.number += 1
+        title = f"[{self.number}/{self.total}] {chunk}"
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        started = time.monotonic()
+        # elsewhere than on a terminal a progress bar is nothing but empty lines
+        with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+            task = progress.add_task(title, total=self.launcher.asset_count(chunk))
+
+            def listener(step: StepDone) -> None:
+                progress.update(task, advance=1, description=f"{title}: {step.asset}")
+
+            (outcome,) = self.launcher.run_all([chunk], listener, tags)
+        note(f"{title}: {time.monotonic() - started:.1f} s")
+        return outcome
+
+
 def run_chunks(launcher: Launcher, chunks: Sequence[Chunk]) -> list[Outcome]:
-    """Run chunks in order under a progress bar of sessions done by each asset; RangeFailedError ends it."""
-    outcomes: list[Outcome] = []
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    # elsewhere than on a terminal a progress bar is nothing but empty lines
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
-        for number, chunk in enumerate(chunks, start=1):
-            steps = launcher.asset_count(chunk.job)
-            task = progress.add_task(f"[{number}/{len(chunks)}] {chunk}", total=steps)
-
-            def listener(step: StepDone, task=task, chunk=chunk, number=number) -> None:  # type: ignore[no-untyped-def]  # bound loop variables
-                progress.update(task, advance=1, description=f"[{number}/{len(chunks)}] {chunk}: {step.asset}")
-
-            started = time.monotonic()
-            for outcome in launcher.run_all([chunk], listener):
-                outcomes.append(outcome)
-            progress.remove_task(task)
-            note(f"[{number}/{len(chunks)}] {chunk}: {time.monotonic() - started:.1f} s")
-    return outcomes
+    """Run chunks in order; RangeFailedError ends it."""
+    runs = Runs(launcher, len(chunks))
+    return [runs.run(chunk) for chunk in chunks]

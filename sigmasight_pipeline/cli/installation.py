@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -73,16 +74,18 @@ class Installation:
     def launcher(self) -> Launcher:
         """The launcher on this installation's Dagster instance, in a database made for it where there is none."""
         from sigmasight_pipeline.definitions import defs
+        from sigmasight_pipeline.operations import backfills, runs
         from sigmasight_pipeline.operations.instance import get_instance
         from sigmasight_pipeline.operations.launcher import Launcher
 
         schema.create_database_if_missing(self.dagster_url)
         # what a command says, it says itself: libraries' own words (such as each retry of a connection) are not shown
         logging.getLogger().addHandler(logging.NullHandler())
-        launcher = Launcher(get_instance(), defs)
-        if recovered := launcher.recover():
-            note(f"{recovered} earlier run(s) had been killed; they are marked failed now.")
-        return launcher
+        instance = get_instance()
+        if killed := runs.fail_dead_commands(instance):
+            note(f"{len(killed)} earlier run(s) had been killed; they are marked failed now.")
+        backfills.fail_abandoned(self.database, datetime.now(UTC))
+        return Launcher(instance, defs)
 
 
 @contextmanager

@@ -43,4 +43,4 @@ def accept(
     with connected() as installation:
         first = rejections.accept(installation.database, numbers)
         last = max(first, history.newest_snapshot(installation.database) or first)
-        run_history(installation, first=first, last=last, portfolios=[], trigger="prices accept")
+        run_history(installation, first=first, last=last, portfolios=[], trigger="restatement")

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -22,7 +23,12 @@ def dev(
     host: Annotated[str, typer.Option(help="Address the UI listens on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI.")] = 3000,
 ) -> None:
-    """Open the Dagster UI and daemon on the installation's database; Ctrl-C stops both."""
+    """Open the Dagster UI and daemon on the installation's database; Ctrl-C stops both.
+
+    Sensors are on from the start (SIGMASIGHT_SENSORS=off leaves them off); schedules wait until they are turned on in
+    the UI.
+    """
+    from sigmasight_pipeline.operations import runs
     from sigmasight_pipeline.operations.instance import WORKSPACE_FILE, project_folder
 
     with socket.socket() as probe:
@@ -32,7 +38,8 @@ def dev(
         except OSError as error:
             raise UserError(f"cannot listen on {host}:{port} ({error.strerror}); choose another with --port") from None
     with connected(create=True) as installation:
-        _launcher = installation.launcher  # fails the runs of killed processes before the daemon sees them
+        # runs of killed processes end before the daemon sees them
+        runs.fail_lost_runs(installation.launcher.instance, datetime.now(UTC))
         command = [
             sys.executable,
             "-W",
@@ -47,7 +54,7 @@ def dev(
             "--port",
             str(port),
         ]
-        environment = os.environ.copy()
+        environment = {"SIGMASIGHT_SENSORS": "on", **os.environ}
         if installation.settings.files_dir is not None:  # relative to where the user stands, not to the folder below
             environment["SIGMASIGHT_FILES_DIR"] = str(installation.settings.files_dir.expanduser().resolve())
         err.print(f"Dagster UI: http://{host}:{port}  (Ctrl-C stops it)")

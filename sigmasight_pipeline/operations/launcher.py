@@ -8,28 +8,30 @@ needs running, and any calculation.
 from __future__ import annotations
 
 import os
-import re
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster import DagsterRunStatus, RunsFilter
-from dagster._core.errors import DagsterAssetCheckFailedError
-from dagster_shared.error import SerializableErrorInfo
 
-from sigmasight_pipeline.assets import progress
-from sigmasight_pipeline.assets.market_data import FIRST_FAILING_SESSION
-from sigmasight_pipeline.sessions import SessionCalendar
+from sigmasight_pipeline.assets import graph, progress
+from sigmasight_pipeline.operations.run_errors import errors_of
+from sigmasight_pipeline.sessions import SessionCalendar, calendar
 
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
 TRIGGER_TAG = "sigmasight/trigger"
 PROCESS_TAG = "sigmasight/process"
+BACKFILL_TAG = "sigmasight/backfill"
+CHUNK_TAG = "sigmasight/run_of_backfill"
 PORTFOLIOS_TAG = "sigmasight/portfolios"
+REPORT_TAG = "sigmasight/report"
+
+REPORTED_TRIGGERS = ("restatement", "repair")
+"""Runs that compute stored sessions anew on purpose: they report what they moved."""
 
 QUIET_LOGGERS = {"console": {"config": {"log_level": "CRITICAL"}}}
 """Runs inside a command line process report through its own progress display; Dagster's event log has everything."""
@@ -37,7 +39,10 @@ QUIET_LOGGERS = {"console": {"config": {"log_level": "CRITICAL"}}}
 
 @dataclass(frozen=True)
 class Chunk:
-    """One Dagster run: a job over consecutive sessions (both ends included), or over none (reference)."""
+    """One Dagster run: a job over consecutive sessions (both ends included), or over none (reference).
+
+    `assets` restricts it to these assets of the job; empty: all of them.
+    """
 
     job: str
     first: date | None = None
@@ -45,6 +50,7 @@ class Chunk:
     session_count: int = 0
     portfolios: tuple[str, ...] = ()
     trigger: str = "manual"
+    assets: tuple[str, ...] = ()
 
     @property
     def tags(self) -> dict[str, str]:
@@ -54,6 +60,8 @@ class Chunk:
             tags |= {RANGE_START_TAG: self.first.isoformat(), RANGE_END_TAG: self.last.isoformat()}
         if self.portfolios:
             tags[PORTFOLIOS_TAG] = ", ".join(self.portfolios)
+        if self.trigger in REPORTED_TRIGGERS:
+            tags[REPORT_TAG] = "true"
         return tags
 
     def run_config(self, filtered_steps: Sequence[str]) -> dict[str, Any]:
@@ -61,6 +69,11 @@ class Chunk:
         if not self.portfolios:
             return {}
         return {"ops": {name: {"config": {"portfolios": list(self.portfolios)}} for name in filtered_steps}}
+
+    @property
+    def asset_selection(self) -> list[dg.AssetKey] | None:
+        """What the run is restricted to; None: all assets of its job."""
+        return [dg.AssetKey(name) for name in self.assets] or None
 
     def __str__(self) -> str:
         if self.first is None:
@@ -77,6 +90,7 @@ def plan_range(
     size: int,
     portfolios: Sequence[str] = (),
     trigger: str = "manual",
+    assets: Sequence[str] = (),
 ) -> list[Chunk]:
     """The runs `first` to `last` takes: chunks of at most `size` sessions, oldest first."""
     return [
@@ -87,6 +101,7 @@ def plan_range(
             session_count=len(calendar.between(start, end)),
             portfolios=tuple(portfolios),
             trigger=trigger,
+            assets=tuple(assets),
         )
         for start, end in calendar.chunks(first, last, size)
     ]
@@ -119,15 +134,21 @@ class Launcher:
         self.instance = instance
         self.definitions = definitions
 
-    def run(self, chunk: Chunk, listener: Callable[[progress.StepDone], None] | None = None) -> Outcome:
+    def run(
+        self,
+        chunk: Chunk,
+        listener: Callable[[progress.StepDone], None] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Outcome:
         """Run one chunk and say how it ended; an asset that fails does not raise, Ctrl-C does (KeyboardInterrupt)."""
         job = self.definitions.resolve_job_def(chunk.job)
-        config = {"loggers": QUIET_LOGGERS, **chunk.run_config(self._filtered_steps(job))}
+        config = {"loggers": QUIET_LOGGERS, **chunk.run_config(self._filtered_steps(chunk))}
         with progress.listening(listener or (lambda _step: None)):
             result = job.execute_in_process(
                 instance=self.instance,
                 run_config=config,
-                tags={**chunk.tags, PROCESS_TAG: _this_process()},
+                tags={**chunk.tags, **(tags or {}), PROCESS_TAG: this_process()},
+                asset_selection=chunk.asset_selection,
                 raise_on_error=False,
             )
         return _outcome(chunk, result)
@@ -136,6 +157,7 @@ class Launcher:
         self,
         chunks: Sequence[Chunk],
         listener: Callable[[progress.StepDone], None] | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> Iterator[Outcome]:
         """Run chunks in order, each after the success of the one before; yields every outcome.
 
@@ -143,99 +165,49 @@ class Launcher:
         raised then, naming the session.
         """
         for chunk in chunks:
-            outcome = self.run(chunk, listener)
+            outcome = self.run(chunk, listener, tags)
             yield outcome
             if not outcome.succeeded:
-                if shorter := _before_failing(outcome):
-                    yield self.run(shorter, listener)
+                if shorter := before_failing(chunk, outcome.first_failing_session):
+                    yield self.run(shorter, listener, tags)
                 raise RangeFailedError(outcome)
 
-    def _filtered_steps(self, job: dg.JobDefinition) -> list[str]:
-        """Names of the steps of `job` that take a portfolio filter (see the tag on their assets)."""
-        selected = set(job.asset_layer.executable_asset_keys)
-        return sorted(
-            assets.op.name  # a step may write several assets
-            for assets in self.definitions.assets or ()
-            if isinstance(assets, dg.AssetsDefinition)
-            and selected & set(assets.keys)
-            and any(spec.tags.get("filter") == "portfolio" for spec in assets.specs)
-        )
+    def asset_count(self, chunk: Chunk) -> int:
+        """How many assets a run of `chunk` materialises."""
+        return len(self._asset_names(chunk))
 
-    def asset_count(self, job: str) -> int:
-        """How many assets a run of `job` materialises."""
-        return len(set(self.definitions.resolve_job_def(job).asset_layer.executable_asset_keys))
+    def _asset_names(self, chunk: Chunk) -> list[str]:
+        keys = chunk.asset_selection or self.definitions.resolve_job_def(chunk.job).asset_layer.executable_asset_keys
+        return sorted({key.to_user_string() for key in keys})
 
-    def recover(self) -> int:
-        """Fail the runs of processes that died (a killed command), so that nothing stays 'running'; returns how many.
-
-        Only runs started by this launcher on this host are judged: their process is looked up.
-        """
-        open_runs = self.instance.get_runs(
-            RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.NOT_STARTED])
-        )
-        dead = [run for run in open_runs if _is_dead(run.tags.get(PROCESS_TAG))]
-        for run in dead:
-            self.instance.report_run_failed(run, "the process that ran it ended without a word (killed?)")
-            # a pool slot it died with would keep every later run waiting for ever
-            self.instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-        return len(dead)
+    def _filtered_steps(self, chunk: Chunk) -> list[str]:
+        return graph.filtered_steps(self._asset_names(chunk), self.definitions.assets or ())
 
 
-def _before_failing(outcome: Outcome) -> Chunk | None:
-    chunk, failing = outcome.chunk, outcome.first_failing_session
-    if chunk.first is None or chunk.last is None or failing is None or failing <= chunk.first:
+def before_failing(chunk: Chunk, failing: date | None) -> Chunk | None:
+    """The part of `chunk` before the session that stopped it; None where there is none."""
+    if chunk.first is None or failing is None or failing <= chunk.first:
         return None
-    from sigmasight_pipeline.sessions import calendar  # noqa: PLC0415  # only this rare path needs the calendar
-
     known = calendar()
     last = known.offset(failing, -1)
-    return Chunk(
-        job=chunk.job,
-        first=chunk.first,
-        last=last,
-        session_count=len(known.between(chunk.first, last)),
-        portfolios=chunk.portfolios,
-        trigger=chunk.trigger,
-    )
+    return replace(chunk, last=last, session_count=len(known.between(chunk.first, last)))
 
 
 def _outcome(chunk: Chunk, result: dg.ExecuteInProcessResult) -> Outcome:
-    steps: dict[str, list[str]] = {}
-    failing: date | None = None
-    for event in result.all_events:
-        if not event.is_step_failure:
-            continue
-        data = event.step_failure_data
-        if data.user_failure_data is not None:
-            steps[data.user_failure_data.description or ""] = []
-            entry = data.user_failure_data.metadata.get(FIRST_FAILING_SESSION)
-            failing = date.fromisoformat(str(entry.value)) if entry is not None else failing
-        elif data.error is not None and data.error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
-            raise KeyboardInterrupt  # Dagster reports a Ctrl-C as a failed step
-        elif data.error is not None and data.error.cls_name != DagsterAssetCheckFailedError.__name__:
-            # several steps may stumble over the same thing: it is said once
-            steps.setdefault(_words(data.error), []).append(str(event.step_key))
-    for check in result.get_asset_check_evaluations():
-        if check.blocking and not check.passed and check.severity is dg.AssetCheckSeverity.ERROR:
-            name = f"{check.asset_key.to_user_string()}.{check.check_name}"
-            steps[f"the check {name} failed: {check.description}"] = []
+    found = errors_of(result.all_events)
+    if found.interrupted:
+        raise KeyboardInterrupt
     return Outcome(
         chunk=chunk,
         run_id=result.run_id,
         succeeded=result.success,
-        errors=tuple(f"{', '.join(names)}: {words}" if names else words for words, names in steps.items()),
-        first_failing_session=failing,
+        errors=() if result.success else found.sentences,
+        first_failing_session=found.first_failing_session,
     )
 
 
-def _words(error: SerializableErrorInfo) -> str:
-    """What a step's error says: ours without the name of its class, an unexpected one with it."""
-    if error.cls_name == dg.DagsterExecutionStepExecutionError.__name__ and error.cause is not None:
-        error = error.cause
-    return re.sub(r"^sigmasight_pipeline\.[\w.]+: ", "", error.message.strip())
-
-
-def _this_process() -> str:
+def this_process() -> str:
+    """This process as a tag that another one on the host can look up."""
     return f"{socket.gethostname()}:{os.getpid()}:{_start_ticks(os.getpid())}"
 
 
@@ -247,7 +219,8 @@ def _start_ticks(pid: int) -> str:
         return ""
 
 
-def _is_dead(tag: str | None) -> bool:
+def is_dead(tag: str | None) -> bool:
+    """Whether `tag` (see `this_process`) names a process of this host that is no more."""
     if tag is None:
         return False
     host, pid, ticks = tag.split(":")

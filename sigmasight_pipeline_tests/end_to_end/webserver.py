@@ -41,6 +41,12 @@ TICK = """mutation Tick($schedule: ScheduleSelector!, $at: Float!) {
   scheduleDryRun(selectorData: $schedule, timestamp: $at) { __typename ... on PythonError { message }
   ... on DryRunInstigationTick { evaluationResult { skipReason error { message }
   runRequests { runKey runConfigYaml tags { key value } } } } } }"""
+TICK_SENSOR = """mutation Tick($sensor: SensorSelector!, $cursor: String) {
+  sensorDryRun(selectorData: $sensor, cursor: $cursor) { __typename ... on PythonError { message }
+  ... on DryRunInstigationTick { evaluationResult { skipReason cursor error { message }
+  runRequests { runKey jobName tags { key value } } } } } }"""
+START_SENSOR = """mutation Start($sensor: SensorSelector!) {
+  startSensor(sensorSelector: $sensor) { __typename ... on PythonError { message } } }"""
 
 
 @dataclass
@@ -49,7 +55,9 @@ class Webserver:
 
     url: str
     output: Path
+    folder: Path
     seconds: dict[str, float] = field(default_factory=dict)
+    killed: bool = False
 
     def ask(self, query: str, **variables: Any) -> Any:
         """The answer to a GraphQL query or mutation."""
@@ -62,6 +70,27 @@ class Webserver:
             answer = json.load(response)
         assert not answer.get("errors"), answer["errors"]
         return answer["data"]
+
+    def kill(self) -> None:
+        """End every process at once and without a word, as a power cut would."""
+        self.killed = True
+        for pid in processes(self.folder):
+            _kill(pid)
+        waited(lambda: not processes(self.folder) or None, "the end of all processes", 60.0)
+
+    def start_sensor(self, name: str) -> None:
+        """Turn a sensor on, as the switch in the UI does."""
+        answer = self.ask(START_SENSOR, sensor={**REPOSITORY, "sensorName": name})["startSensor"]
+        assert answer["__typename"] == "Sensor", answer
+
+    def tick_sensor(self, name: str, cursor: str | None = None) -> dict[str, Any]:
+        """What one evaluation of a sensor by the code server answers; it has its new `cursor`."""
+        selector = {**REPOSITORY, "sensorName": name}
+        answer = self.ask(TICK_SENSOR, sensor=selector, cursor=cursor)["sensorDryRun"]
+        assert answer["__typename"] == "DryRunInstigationTick", answer
+        result: dict[str, Any] = answer["evaluationResult"]
+        assert result["error"] is None, result
+        return result
 
     def launch_backfill(self, assets: Sequence[str], days: Sequence[date]) -> str:
         """Launch what "Materialize" launches for `assets` and the partitions `days`; returns the backfill's id."""
@@ -94,16 +123,20 @@ class Webserver:
         assert result["error"] is None, result
         return result
 
-    def launch_run(self, job: str, tags: Sequence[Mapping[str, str]]) -> str:
+    def launch_run(self, job: str, tags: Sequence[Mapping[str, str]], config: Mapping[str, Any] | None = None) -> str:
         """Put a run of `job` into the daemon's queue; returns its id."""
         parameters = {
             "selector": {**REPOSITORY, "jobName": job},
-            "runConfigData": {},
+            "runConfigData": dict(config or {}),
             "executionMetadata": {"tags": [dict(tag) for tag in tags]},
         }
         answer = self.ask(LAUNCH_RUN, parameters=parameters)["launchRun"]
         assert answer["__typename"] == "LaunchRunSuccess", answer
         return str(answer["run"]["runId"])
+
+    def status(self, run: str) -> str:
+        """The status of a run."""
+        return str(self.ask(RUN, id=run)["runOrError"]["status"])
 
     def finished_run(self, run: str) -> dict[str, Any]:
         """The run once it has succeeded."""
@@ -127,14 +160,14 @@ def waited(look: Callable[[], T | None], what: str, seconds: float = PATIENCE) -
 
 
 @contextmanager
-def dev(folder: Path) -> Iterator[Webserver]:
+def dev(folder: Path, *, sensors: str = "off") -> Iterator[Webserver]:
     """`sigmasight dev` in the environment of this process, standing in `folder`; ended as a user ends it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "sigmasight_pipeline.cli.main", "dev", "--port", str(port)]
-    server = Webserver(f"http://127.0.0.1:{port}", folder / "dev.log")
-    mark = {"SIGMASIGHT_TEST_PROCESSES": str(folder)}
+    server = Webserver(f"http://127.0.0.1:{port}", folder / "dev.log", folder)
+    mark = {"SIGMASIGHT_TEST_PROCESSES": str(folder), "SIGMASIGHT_SENSORS": sensors}
     started = time.monotonic()
     with server.output.open("wb") as output:
         process = subprocess.Popen(
@@ -154,6 +187,8 @@ def dev(folder: Path) -> Iterator[Webserver]:
         waited(lambda: _healthy(server) or None, "starting the daemon")
         server.seconds["webserver and daemon"] = time.monotonic() - started
         yield server
+        if server.killed:
+            return
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 0, server.output.read_text()
         waited(lambda: not processes(folder) or None, "the end of all processes", 60.0)

@@ -1,11 +1,8 @@
-"""The range launcher: how a range is cut and told to Dagster, what stops it, and which runs it declares dead."""
+"""The range launcher: how a range is cut and told to Dagster, and what stops it."""
 
 import os
 import re
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import date
 from typing import Any
@@ -16,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sigmasight_pipeline import definitions, sessions
-from sigmasight_pipeline.assets import catalog, progress
-from sigmasight_pipeline.assets.market_data import FIRST_FAILING_SESSION, SOURCE_POOL
-from sigmasight_pipeline.operations import launcher
+from sigmasight_pipeline.assets import catalog, graph, progress
+from sigmasight_pipeline.assets.market_data import FIRST_FAILING_SESSION
+from sigmasight_pipeline.operations import jobs
 from sigmasight_pipeline.operations.launcher import PROCESS_TAG, Chunk, Launcher, Outcome, RangeFailedError, plan_range
 from sigmasight_pipeline.storage import tables
 
@@ -141,11 +138,12 @@ def test_the_portfolio_filter_is_configured_for_the_steps_that_take_it_and_no_ot
     monkeypatch.setenv("SIGMASIGHT_DATABASE_URL", "postgresql:///unused")
     made = Launcher(dg.DagsterInstance.ephemeral(), definitions.defs)
     job = definitions.defs.resolve_job_def("daily")
-    steps = made._filtered_steps(job)
+    steps = made._filtered_steps(Chunk("daily"))
+    assert steps == graph.filtered_steps(jobs.asset_names("daily")), "the daemon's runs are configured the same way"
     by_portfolio = {
         table.name
         for table in tables.metadata.sorted_tables
-        if {"portfolio_id", "run_id"} <= {column.name for column in table.columns}
+        if {"portfolio_id", *tables.PROVENANCE} <= {column.name for column in table.columns}
     }
     # prices of only the missing symbols; tables written with another table have no step of their own
     assert steps == sorted({catalog.WRITTEN_WITH.get(name, name) for name in by_portfolio} | {"market_prices"})
@@ -170,8 +168,21 @@ def test_a_range_is_one_run_and_says_how_far_it_came(toy: Launcher) -> None:
     assert run is not None
     assert run.tags[PROCESS_TAG].startswith(f"{socket.gethostname()}:{os.getpid()}:")
     assert toy.instance.get_materialized_partitions(dg.AssetKey("values")) == set(days)
-    assert toy.asset_count("daily") == 2
+    assert toy.asset_count(Chunk("daily")) == 2
     assert toy.run(Chunk(job="reference")).succeeded
+
+
+def test_a_run_restricted_to_some_assets_runs_and_configures_only_these(toy: Launcher) -> None:
+    (prices_only,) = chunks(FIRST, FIRST, portfolios=["one"], assets=["prices"])
+    assert toy.run(prices_only).succeeded
+    (values_only,) = chunks(FIRST, FIRST, portfolios=["one"], assets=["values"], trigger="repair")
+    outcome = toy.run(values_only, tags={"sigmasight/backfill": "7"})
+    assert outcome.succeeded
+    assert WORKED == [("prices", ["2024-01-02"], []), ("values", ["2024-01-02"], ["one"])]
+    assert toy.asset_count(values_only) == 1
+    run = toy.instance.get_run_by_id(outcome.run_id)
+    assert run is not None
+    assert (run.tags["sigmasight/report"], run.tags["sigmasight/backfill"]) == ("true", "7")
 
 
 def test_nothing_runs_after_the_first_failure(toy: Launcher) -> None:
@@ -206,64 +217,3 @@ def test_missing_prices_of_the_first_session_leave_nothing_to_run(toy: Launcher)
     outcomes, _ = until_it_fails(toy, chunks(date.fromisoformat(UNPRICED), date(2024, 2, 16)))
     assert len(outcomes) == 1
     assert [step for step, _, _ in WORKED] == ["prices"]
-
-
-# runs of processes that died
-
-
-def process_tag(pid: int, *, host: str | None = None, ticks: str | None = None) -> str:
-    return f"{host or socket.gethostname()}:{pid}:{launcher._start_ticks(pid) if ticks is None else ticks}"
-
-
-@pytest.fixture
-def other_process() -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def test_only_runs_of_dead_processes_are_failed(toy: Launcher, other_process: subprocess.Popen[bytes]) -> None:
-    started = dg.DagsterRunStatus.STARTED
-    job = TOY.resolve_job_def("reference")
-    dead = process_tag(other_process.pid)
-
-    def run(tag: str | None, status: dg.DagsterRunStatus = started) -> str:
-        tags = {} if tag is None else {PROCESS_TAG: tag}
-        return toy.instance.create_run_for_job(job, tags=tags, status=status).run_id
-
-    expected = {
-        "of a killed process": (run(dead), "FAILURE"),
-        "of a killed process, before it started": (run(dead, dg.DagsterRunStatus.NOT_STARTED), "FAILURE"),
-        "of a process id used again": (run(process_tag(os.getpid(), ticks="1")), "FAILURE"),
-        "of this process": (run(process_tag(os.getpid())), "STARTED"),
-        "of another host": (run(process_tag(other_process.pid, host="elsewhere")), "STARTED"),
-        "of the daemon": (run(None), "STARTED"),
-        "ended before": (run(dead, dg.DagsterRunStatus.SUCCESS), "SUCCESS"),
-    }
-    assert toy.recover() == 1, "only the reused process id: the other process still lives"
-    os.kill(other_process.pid, signal.SIGKILL)
-    other_process.wait()
-    assert toy.recover() == 2
-    assert toy.recover() == 0
-    found = {name: toy.instance.get_run_by_id(run_id) for name, (run_id, _) in expected.items()}
-    assert {name: record and record.status.value for name, record in found.items()} == {
-        name: status for name, (_, status) in expected.items()
-    }
-
-
-def test_a_killed_run_keeps_no_pool_to_itself(toy: Launcher, other_process: subprocess.Popen[bytes]) -> None:
-    """Otherwise the next run would wait for ever for the step that fetches prices."""
-    log = toy.instance.event_log_storage
-    job = TOY.resolve_job_def("reference")
-    tags = {PROCESS_TAG: process_tag(other_process.pid)}
-    run_id = toy.instance.create_run_for_job(job, tags=tags, status=dg.DagsterRunStatus.STARTED).run_id
-    log.set_concurrency_slots(SOURCE_POOL, 1)
-    assert log.claim_concurrency_slot(SOURCE_POOL, run_id, "market_prices").is_claimed
-    assert not log.claim_concurrency_slot(SOURCE_POOL, "the next run", "market_prices").is_claimed
-    other_process.kill()
-    other_process.wait()
-    assert toy.recover() == 1
-    assert log.claim_concurrency_slot(SOURCE_POOL, "the next run", "market_prices").is_claimed
