@@ -1,0 +1,479 @@
+"""deploy/: what can be checked of it without a container engine.
+
+Every setting and every command it names exists, its pieces name each other rightly, nothing secret stands in it, and
+Dagster is set up there as dagster.yaml sets it up.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import dagster
+import pytest
+import yaml
+from dagster._cli import create_dagster_cli
+from dagster._core.instance.config import dagster_instance_config
+from dagster._daemon.cli import create_dagster_daemon_cli
+from dagster_webserver.cli import dagster_webserver
+from typer.main import get_command
+
+from sigmasight_pipeline.cli import main
+from sigmasight_pipeline.definitions import defs
+from sigmasight_pipeline.operations.instance import dagster_storage_url, set_environment
+from sigmasight_pipeline.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+DEPLOY = ROOT / "deploy"
+COMPOSE_FILE = DEPLOY / "docker-compose.yaml"
+VALUES_FILE = DEPLOY / "kubernetes" / "values.yaml"
+EXAMPLES = (DEPLOY / "compose.env.example", DEPLOY / "kubernetes" / "secrets.env.example")
+PIPELINE_SERVICES = ("migrate", "code", "webserver", "daemon")
+PICTURES = {".png", ".gif", ".jpg"}
+
+
+def texts() -> dict[Path, str]:
+    """Every text below deploy/ that is not a person's own (.env)."""
+    found = [path for path in DEPLOY.rglob("*") if path.is_file() and path.suffix not in PICTURES | {".env"}]
+    return {path: path.read_text(encoding="utf-8") for path in found if path.name != ".env"}
+
+
+def read(path: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return loaded
+
+
+COMPOSE = read(COMPOSE_FILE)
+VALUES = read(VALUES_FILE)
+MIGRATE_JOB = read(DEPLOY / "kubernetes" / "migrate-job.yaml")
+DAGSTER_YAML = read(ROOT / "dagster.yaml")
+GUIDE = (DEPLOY / "operators-guide.md").read_text(encoding="utf-8")
+DOCKERFILE = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+
+
+def instructions() -> list[tuple[str, str]]:
+    """The Dockerfile's instructions with their arguments, continued lines joined."""
+    lines = [line for line in DOCKERFILE.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
+    return [(name, rest) for name, _, rest in (line.partition(" ") for line in joined.splitlines())]
+
+
+def image_environment() -> dict[str, str]:
+    """What the last stage of the image sets."""
+    stage = [*instructions()]
+    last = max(index for index, (name, _) in enumerate(stage) if name == "FROM")
+    words = [word for name, rest in stage[last:] if name == "ENV" for word in shlex.split(rest)]
+    return dict(word.split("=", 1) for word in words)
+
+
+@contextmanager
+def own_environment() -> Iterator[None]:
+    """The environment as it was afterwards, whatever the block sets."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.fixture(scope="module")
+def needed(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """The variables `sigmasight` sets before it starts Dagster."""
+    with own_environment():
+        os.environ.clear()
+        url = "postgresql://x@localhost/x"
+        set_environment(home=tmp_path_factory.mktemp("home"), database_url=url, dagster_url=url)
+        return set(os.environ)
+
+
+# --- names
+
+
+def test_every_yaml_file_is_yaml() -> None:
+    files = [path for path in texts() if path.suffix in (".yaml", ".yml")]
+    assert len(files) >= 5
+    for path in files:
+        assert isinstance(read(path), dict), path
+
+
+def test_every_setting_named_exists(needed: set[str]) -> None:
+    known = {f"SIGMASIGHT_{name.upper()}" for name in Settings.model_fields} | needed
+    named = {name for text in texts().values() for name in re.findall(r"\bSIGMASIGHT_[A-Z0-9_]+", text)}
+    assert {"SIGMASIGHT_DATABASE_URL", "SIGMASIGHT_SENSORS", "SIGMASIGHT_ALERT_WEBHOOK_URL"} <= named
+    assert named - known == set()
+
+
+PROGRAMS: dict[str, Any] = {
+    "dagster": create_dagster_cli(),
+    "dagster-daemon": create_dagster_daemon_cli(),
+    "dagster-webserver": dagster_webserver,
+}
+
+
+@cache
+def program(name: str) -> Any:
+    """The click command of a program."""
+    return get_command(main._command_tree()) if name == "sigmasight" else PROGRAMS[name]
+
+
+def complaint(line: str) -> str | None:
+    """What is wrong with a command line, by what its program says of itself; None where nothing is."""
+    name, *words = shlex.split(line)
+    command = program(name)
+    while words and hasattr(command, "commands"):
+        word = words.pop(0)
+        if word not in command.commands:
+            return f"{line!r}: {name} has no {word!r}"
+        command = command.commands[word]
+    known = {option for parameter in command.params for option in parameter.opts}
+    given = {word for word in words if word.startswith("--") and len(word) > 2}
+    return f"{line!r}: no {sorted(given - known)}" if given - known else None
+
+
+def commands_of(text: str) -> Iterator[str]:
+    """Command lines of our programs and Dagster's in code of a text: from their name to where the shell ends them."""
+    code = re.findall(r"```\n(.*?)```", text, re.S) + re.findall(r"`([^`\n]+)`", text)
+    begin = r"(?:^|\$\(|exec \w+ |-- |&& |\.venv/bin/)"
+    for piece in code:
+        for found in re.finditer(rf"{begin}((?:sigmasight|dagster(?:-\w+)?) [^&|;)\n]+)", piece, re.M):
+            line = re.sub(r"\s*(\.\.\.).*", "", found[1]).split(" -- ")[0]
+            if len(line.split()) > 1:
+                yield line
+
+
+def test_every_command_of_the_guide_exists() -> None:
+    lines = list(commands_of(GUIDE))
+    assert {"sigmasight audit", "sigmasight alerts test", "dagster instance migrate"} <= set(lines)
+    assert [found for found in map(complaint, lines) if found] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ("sigmasight db upgrade", False),
+        ("sigmasight db upgraed", True),
+        ("sigmasight repair --from 2025-03-14 --to 2025-03-31", False),
+        ("sigmasight repair --form 2025-03-14", True),
+        ("dagster-daemon liveness", True),
+    ],
+)
+def test_a_wrong_command_is_complained_of(line: str, wrong: bool) -> None:
+    assert bool(complaint(line)) is wrong
+
+
+def test_the_guide_names_every_command_an_operator_has() -> None:
+    for name in ("audit", "checks", "runs", "gaps", "repair", "alerts test", "inbox", "backfill", "import"):
+        assert f"sigmasight {name}" in GUIDE
+
+
+def test_the_guide_is_one_page_and_names_every_sensor_and_schedule() -> None:
+    assert len(GUIDE.splitlines()) <= 125
+    repository = defs.get_repository_def()
+    rows = dict(re.findall(r"^\| (\w+) \| (\d+ (?:s|min)) \|", GUIDE, re.M))
+    for sensor in repository.sensor_defs:
+        amount, unit = rows[sensor.name].split()
+        assert int(amount) * (60 if unit == "min" else 1) == sensor.minimum_interval_seconds, sensor.name
+    for schedule in repository.schedule_defs:
+        assert f"**{schedule.name}**" in GUIDE
+        minute, hour = str(schedule.cron_schedule).split()[:2]
+        assert f"{int(hour):02}:{int(minute):02} UTC" in GUIDE, schedule.name
+
+
+# --- the image
+
+
+def test_the_image_is_locked_and_nobody_is_root_in_it() -> None:
+    installs = [command for _, rest in instructions() for command in re.findall(r"pip install ([^;&]+)", rest)]
+    assert len(installs) == 3
+    for command in installs:
+        assert "--no-deps" in command
+        assert "--require-hashes" in command or command.split()[-1] == "."
+    assert "index" not in "".join(installs)
+    user = [rest for name, rest in instructions() if name == "USER"][-1]
+    assert int(user.split(":")[0]) > 0
+    assert f"--uid {user.split(':')[0]}" in DOCKERFILE
+    bases = [rest.split()[0] for name, rest in instructions() if name == "FROM"]
+    for base in bases:
+        version = re.fullmatch(r"python:3\.(\d+)-slim", base)
+        assert version, base
+        assert int(version[1]) >= 11
+
+
+def test_what_is_copied_exists_and_reaches_the_builder() -> None:
+    ignore = [line for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines() if line[:1] not in "#"]
+    assert ignore[0] == "*"
+    allowed = [line[1:] for line in ignore if line.startswith("!")]
+    copied = [rest.split()[:-1] for name, rest in instructions() if name == "COPY" and "--from" not in rest]
+    for source in (name for names in copied for name in names):
+        assert list(ROOT.glob(source)), source
+        assert any(fnmatch(source, pattern) for pattern in allowed), source
+
+
+@pytest.mark.parametrize("launcher", ["k8s", "docker"])
+def test_a_launcher_fits_the_locked_dagster(launcher: str) -> None:
+    def versions(path: Path) -> dict[str, str]:
+        return dict(re.findall(r"^([a-z0-9_.-]+)(?:\[[^\]]*\])?==([^ ;]+)", path.read_text(), re.M))
+
+    locked, more = versions(ROOT / "requirements.lock"), versions(DEPLOY / f"requirements-{launcher}.lock")
+    assert more[f"dagster-{launcher}"] == locked["dagster-postgres"], "renew it: its head says how"
+    assert not more.keys() & locked.keys()
+    blocks = re.split(r"^(?=[a-z0-9])", (DEPLOY / f"requirements-{launcher}.lock").read_text(), flags=re.M)[1:]
+    assert len(blocks) == len(more)
+    assert all("--hash=sha256:" in block for block in blocks)
+
+
+# --- compose
+
+
+def environment(service: str) -> dict[str, str]:
+    return image_environment() | SERVICES[service]["environment"]
+
+
+@pytest.mark.parametrize("service", PIPELINE_SERVICES)
+def test_every_process_has_the_environment_of_the_command(service: str, needed: set[str]) -> None:
+    given = environment(service)
+    assert needed - given.keys() == set()
+    assert given["DAGSTER_DATABASE_URL"].partition("://")[0] == dagster_storage_url("x://y").partition("://")[0]
+    for name, database in (("SIGMASIGHT_DATABASE_URL", "sigmasight"), ("DAGSTER_DATABASE_URL", "dagster")):
+        assert given[name].endswith(f"@postgres:5432/{database}")
+    # the command links <home>/dagster/dagster.yaml to DAGSTER_HOME's: were they one folder, to itself
+    assert given["SIGMASIGHT_DAGSTER_DIR"] == f"{given['SIGMASIGHT_HOME']}/dagster" != given["DAGSTER_HOME"]
+    mounted = {volume.split(":")[1] for volume in SERVICES[service]["volumes"]}
+    assert {given["SIGMASIGHT_HOME"], given["SIGMASIGHT_DAGSTER_DIR"]} <= mounted
+
+
+def test_the_image_holds_the_dagster_yaml_of_the_project() -> None:
+    copies = [rest.split() for name, rest in instructions() if name == "COPY"]
+    assert ["dagster.yaml", "workspace.yaml", f"{image_environment()['DAGSTER_HOME']}/"] in copies
+
+
+def test_services_are_whole() -> None:
+    for name, service in SERVICES.items():
+        assert service.get("image") or service.get("build"), name
+        assert service["restart"] == ("no" if name == "migrate" else "unless-stopped")
+        for other, how in service.get("depends_on", {}).items():
+            if how["condition"] == "service_healthy":
+                assert "test" in SERVICES[other]["healthcheck"], f"{name} waits for {other}"
+            else:
+                assert how["condition"] == "service_completed_successfully"
+                assert SERVICES[other]["restart"] == "no"
+    for name in PIPELINE_SERVICES:
+        assert (COMPOSE_FILE.parent / SERVICES[name]["build"]["context"]).resolve() == ROOT
+        assert (ROOT / SERVICES[name]["build"]["dockerfile"]).is_file()
+
+
+def test_every_volume_is_declared_and_every_mounted_file_exists() -> None:
+    used = set()
+    for service in SERVICES.values():
+        for volume in service["volumes"]:
+            source = re.sub(r"\$\{\w+:-(\w+)\}", r"\1", volume).split(":")[0]
+            if source.startswith("."):
+                assert (DEPLOY / source).is_file(), source
+            else:
+                used.add(source)
+    assert used == COMPOSE["volumes"].keys()
+
+
+def test_ports_are_open_to_this_machine_only() -> None:
+    ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert len(ports) == 1
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_commands_of_the_services_exist() -> None:
+    lines = []
+    for service in SERVICES.values():
+        for words in (service.get("command"), service.get("healthcheck", {}).get("test", [])[1:]):
+            if words and words[0] in ("dagster", "dagster-daemon", "dagster-webserver"):
+                lines.append(shlex.join(words))
+            elif words and words[0] == "sh":
+                lines += words[2].split(" && ")
+    assert len(lines) == 7
+    assert [found for found in map(complaint, lines) if found] == []
+
+
+def test_the_code_location_loads() -> None:
+    """The code server builds every job at once; whoever only asks for one of them does not see two that collide."""
+    assert {job.name for job in defs.get_repository_def().get_all_jobs()} >= {"reference", "market_data", "daily"}
+
+
+def test_the_workspace_names_the_code_location() -> None:
+    (server,) = (entry["grpc_server"] for entry in read(DEPLOY / "compose" / "workspace.yaml")["load_from"])
+    (module,) = (entry["python_module"] for entry in read(ROOT / "workspace.yaml")["load_from"])
+    command = SERVICES[server["host"]]["command"]
+    assert command[command.index("--port") + 1] == str(server["port"])
+    assert command[command.index("--module-name") + 1] == module["module_name"]
+    assert server["location_name"] == module["location_name"]
+    for name in ("webserver", "daemon"):
+        words = SERVICES[name]["command"]
+        target = words[words.index("--workspace") + 1]
+        assert f"./compose/workspace.yaml:{target}:ro" in SERVICES[name]["volumes"]
+
+
+def test_compose_itself_accepts_the_file(tmp_path: Path) -> None:
+    docker = shutil.which("docker")
+    if docker is None:
+        pytest.skip("no docker command is installed")
+    if subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
+        pytest.skip("docker has no compose plugin here")
+    folder = shutil.copytree(DEPLOY, tmp_path / "deploy", ignore=shutil.ignore_patterns(".env"))
+    example = EXAMPLES[0].read_text()
+    (folder / ".env").write_text(re.sub(r"^POSTGRES_PASSWORD=$", "POSTGRES_PASSWORD=x", example, flags=re.M))
+    checked = subprocess.run(
+        [docker, "compose", "config", "--quiet"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
+
+
+# --- secrets
+
+SECRET = re.compile(r"(?i)password|webhook_url|database_url|^POSTGRES_PASSWORD$")
+
+
+def test_no_secret_stands_in_compose() -> None:
+    for name, service in SERVICES.items():
+        for variable, value in service.get("environment", {}).items():
+            if SECRET.search(variable):
+                given = re.sub(r"\$\{\w+:\?[^}]*\}", "", value)
+                assert not re.search(r":[^/@:]+@", given), f"{name}.{variable}"
+                assert "://" in given or given == "", f"{name}.{variable}"
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_examples_have_no_secret_and_are_complete(path: Path) -> None:
+    pairs = dict(re.findall(r"^(?:# )?([A-Za-z_-]+)=(.*)$", path.read_text(), re.M))
+    assert [name for name, value in pairs.items() if SECRET.search(name) and value] == []
+    assert {"SIGMASIGHT_SENSORS", "SIGMASIGHT_SMTP_PASSWORD", "SIGMASIGHT_ALERT_WEBHOOK_URL"} <= pairs.keys()
+    copy = {"compose.env.example": ".env", "secrets.env.example": "secrets.env"}[path.name]
+    assert copy in (DEPLOY / ".gitignore").read_text().splitlines()
+
+
+def test_every_variable_compose_needs_is_in_the_example() -> None:
+    example = EXAMPLES[0].read_text()
+    required = set(re.findall(r"\$\{(\w+):\?", COMPOSE_FILE.read_text()))
+    assert required == {name for name in required if re.search(rf"^{name}=$", example, re.M)}
+
+
+# --- Kubernetes
+
+
+def chart(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What the templates of Dagster's chart write into dagster.yaml of values, but for `additionalInstanceConfig`."""
+
+    def snake(section: Mapping[str, Any], *names: str) -> dict[str, Any]:
+        return {re.sub(r"(?=[A-Z])", "_", name).lower(): section[name] for name in names if name in section}
+
+    def storage(kind: str, name: str) -> dict[str, Any]:
+        given = values["postgresql"]
+        return {
+            "module": f"dagster_postgres.{kind}",
+            "class": name,
+            "config": {
+                "postgres_db": {
+                    "username": given["postgresqlUsername"],
+                    "password": {"env": "DAGSTER_PG_PASSWORD"},
+                    "hostname": given["postgresqlHost"],
+                    "db_name": given["postgresqlDatabase"],
+                    "port": given["service"]["port"],
+                    "params": {},
+                    "scheme": given["postgresqlScheme"],
+                }
+            },
+        }
+
+    daemon, concurrency, retention = values["dagsterDaemon"], values["concurrency"], values["retention"]
+    queue = daemon["runCoordinator"]["config"]["queuedRunCoordinator"]
+    monitoring = ("startTimeoutSeconds", "maxRuntimeSeconds", "pollIntervalSeconds", "freeSlotsAfterRunEndSeconds")
+    return {
+        "run_storage": storage("run_storage", "PostgresRunStorage"),
+        "event_log_storage": storage("event_log", "PostgresEventLogStorage"),
+        "schedule_storage": storage("schedule_storage", "PostgresScheduleStorage"),
+        "run_coordinator": {
+            "module": "dagster.core.run_coordinator",
+            "class": daemon["runCoordinator"]["type"],
+            "config": snake(queue, "maxConcurrentRuns", "dequeueIntervalSeconds"),
+        },
+        "run_monitoring": snake(daemon["runMonitoring"], "enabled", *monitoring),
+        "run_retries": snake(daemon["runRetries"], "enabled", "maxRetries", "retryOnAssetOrOpFailure"),
+        "telemetry": values["telemetry"],
+        "retention": {name: snake(retention[name], "purgeAfterDays") for name in ("schedule", "sensor")},
+        "concurrency": {
+            "runs": snake(concurrency["runs"], "maxConcurrentRuns"),
+            "pools": snake(concurrency["pools"], "defaultLimit", "granularity"),
+        },
+    }
+
+
+def test_dagster_takes_what_the_chart_writes_and_the_event_log_is_ours(tmp_path: Path) -> None:
+    """The chart writes the event log it knows and, behind it, ours: Dagster must take the later of the two."""
+    written = yaml.safe_dump(chart(VALUES)) + yaml.safe_dump(VALUES["additionalInstanceConfig"])
+    assert written.count("\nevent_log_storage:") == 2
+    (tmp_path / "dagster.yaml").write_text(written)
+    taken, _ = dagster_instance_config(str(tmp_path))
+    assert taken["event_log_storage"] == DAGSTER_YAML["event_log_storage"]
+
+
+def test_the_chart_agrees_with_dagster_yaml() -> None:
+    written = chart(VALUES)
+    for section in ("run_monitoring", "run_retries", "telemetry", "concurrency"):
+        assert written[section] == DAGSTER_YAML[section], section
+    # the chart wants all four; Dagster keeps for ever what dagster.yaml does not name
+    retention = written["retention"]
+    assert retention["sensor"]["purge_after_days"].pop("started") == -1
+    assert retention == DAGSTER_YAML["retention"]
+    interval = written["run_coordinator"]["config"]["dequeue_interval_seconds"]
+    assert interval == DAGSTER_YAML["run_queue"]["dequeue_interval_seconds"]
+    assert VALUES["additionalInstanceConfig"]["nux"] == DAGSTER_YAML["nux"]
+    assert dagster_storage_url("x://y") == f"{VALUES['postgresql']['postgresqlScheme']}://y"
+
+
+def test_every_pod_runs_the_same_image_with_the_same_secret(needed: set[str]) -> None:
+    (code,) = VALUES["dagster-user-deployments"]["deployments"]
+    places = [VALUES["dagsterWebserver"], VALUES["dagsterDaemon"], code]
+    (job,) = MIGRATE_JOB["spec"]["template"]["spec"]["containers"]
+    assert {f"{place['image']['repository']}:{place['image']['tag']}" for place in places} == {job["image"]}
+    run = VALUES["runLauncher"]["config"]["k8sRunLauncher"]
+    assert all(place["envSecrets"] == [{"name": "sigmasight"}] for place in [*places, run])
+    assert job["envFrom"] == [{"secretRef": {"name": VALUES["global"]["postgresqlSecretName"]}}]
+    assert VALUES["global"]["dagsterHome"] == image_environment()["DAGSTER_HOME"]
+    secret = set(re.findall(r"^([A-Za-z_-]+)=", EXAMPLES[1].read_text(), re.M))
+    assert needed <= secret | image_environment().keys()
+    assert "postgresql-password" in secret, "the chart reads this key"
+
+
+def test_pods_of_kubernetes_are_the_images_user_and_share_one_volume() -> None:
+    (code,) = VALUES["dagster-user-deployments"]["deployments"]
+    run = VALUES["runLauncher"]["config"]["k8sRunLauncher"]
+    user = int([rest for name, rest in instructions() if name == "USER"][-1].split(":")[0])
+    contexts = [place["podSecurityContext"] for place in (VALUES["dagsterWebserver"], VALUES["dagsterDaemon"], code)]
+    contexts += [
+        run["runK8sConfig"]["podSpecConfig"]["securityContext"],
+        MIGRATE_JOB["spec"]["template"]["spec"]["securityContext"],
+    ]
+    assert {context["runAsUser"] for context in contexts} == {user}
+    claim = read(DEPLOY / "kubernetes" / "state-volume.yaml")["metadata"]["name"]
+    for place in (code, run):
+        (volume,), (mount,) = place["volumes"], place["volumeMounts"]
+        assert volume["persistentVolumeClaim"]["claimName"] == claim
+        assert (mount["name"], mount["mountPath"]) == (volume["name"], image_environment()["SIGMASIGHT_HOME"])
+
+
+def test_the_same_migration_and_probes_that_fit() -> None:
+    (job,) = MIGRATE_JOB["spec"]["template"]["spec"]["containers"]
+    assert job["command"] == SERVICES["migrate"]["command"]
+    webserver = VALUES["dagsterWebserver"]
+    assert webserver["readinessProbe"]["httpGet"]["port"] == webserver["service"]["port"] > 1024
+    (code,) = VALUES["dagster-user-deployments"]["deployments"]
+    assert complaint(shlex.join(["dagster", "api", "grpc", *code["dagsterApiGrpcArgs"]])) is None
+    assert f"--version {dagster.__version__} " in VALUES_FILE.read_text(), "chart and locked dagster go together"
