@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dagster as dg
 
-from sigmasight_pipeline.assets import factors, market_data, reference, risk, valuation
+from sigmasight_pipeline.assets import graph, operations
 from sigmasight_pipeline.assets.resources import MarketDataResource, PostgresResource, SettingsResource
-from sigmasight_pipeline.operations import jobs, schedules
+from sigmasight_pipeline.operations import freshness, jobs, schedules, sensors
+from sigmasight_pipeline.operations.sensors.gaps import no_gap_given_up
 
 defs = dg.Definitions(
-    assets=[*reference.ASSETS, *market_data.ASSETS, *valuation.ASSETS, *factors.ASSETS, *risk.ASSETS],
+    assets=[*graph.ASSETS, *operations.EXTERNAL],
+    asset_checks=[no_gap_given_up, *freshness.CHECKS],
     jobs=jobs.JOBS,
     schedules=schedules.SCHEDULES,
+    sensors=sensors.SENSORS,
     resources={
         "postgres": PostgresResource(database_url=dg.EnvVar("SIGMASIGHT_DATABASE_URL")),
         "market_data": MarketDataResource(),

@@ -75,7 +75,7 @@ def errors_of(events: Iterable[dg.DagsterEvent]) -> RunErrors:
             outside.append(str(event.message))
     told = [f"{', '.join(names)}: {words}" if names else words for words, names in steps.items()]
     # what the run itself says is only of interest where no step could say anything
-    return RunErrors(tuple(told + checks or outside), failing, interrupted)
+    return RunErrors(tuple(told + checks or ([] if interrupted else outside)), failing, interrupted)
 
 
 def stored_errors(instance: dg.DagsterInstance, run_id: str) -> RunErrors:

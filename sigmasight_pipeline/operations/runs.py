@@ -80,17 +80,18 @@ def sync(instance: dg.DagsterInstance, database: Database) -> int:
 def _row(instance: dg.DagsterInstance, record: RunRecord) -> dict[str, object]:
     run, tags = record.dagster_run, record.dagster_run.tags
     ended = record.end_time or record.update_timestamp.replace(tzinfo=UTC).timestamp()
-    error = None
+    error, outcome = None, OUTCOMES[run.status]
     if run.status is not DagsterRunStatus.SUCCESS:
         errors = stored_errors(instance, run.run_id)
-        error = errors.text or ("canceled by a person" if run.status is DagsterRunStatus.CANCELED else KILLED)
+        outcome = "canceled" if errors.interrupted else outcome  # Ctrl-C is somebody's wish
+        error = errors.text or ("canceled by a person" if outcome == "canceled" else KILLED)
     return {
         "run_id": run.run_id,
         "job_name": _job_name(run),
         "partition_start": _day(tags.get(RANGE_START_TAG) or tags.get(PARTITION_NAME_TAG)),
         "partition_end": _day(tags.get(RANGE_END_TAG) or tags.get(PARTITION_NAME_TAG)),
         "trigger": _trigger(tags),
-        "status": OUTCOMES[run.status],
+        "status": outcome,
         "started_at": None if record.start_time is None else datetime.fromtimestamp(record.start_time, UTC),
         "ended_at": datetime.fromtimestamp(ended, UTC),
         "duration_seconds": None if record.start_time is None else max(0.0, ended - record.start_time),

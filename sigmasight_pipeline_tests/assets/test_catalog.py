@@ -12,9 +12,10 @@ import dagster as dg
 import pytest
 
 from sigmasight_pipeline import checks
-from sigmasight_pipeline.assets import catalog, factors, market_data, reference, risk, valuation
+from sigmasight_pipeline.assets import catalog, factors, market_data, operations, reference, risk, valuation
 from sigmasight_pipeline.assets.session_asset import SessionAsset
 from sigmasight_pipeline.checks import market_data as market_data_rules
+from sigmasight_pipeline.checks import operations as operations_rules
 from sigmasight_pipeline.checks import reference as reference_rules
 from sigmasight_pipeline.checks import valuation as valuation_rules
 from sigmasight_pipeline.checks.rules import Rule
@@ -29,11 +30,24 @@ SPECS = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_spec
 NAMES = sorted(SPECS)
 SESSION_ASSETS = [name for name in NAMES if SPECS[name].partitions_def is not None]
 REGISTRY = {str(table.name): table for table in tables.metadata.tables.values()}
-GROUPS = (reference, market_data, valuation, factors, risk)
+GROUPS = (reference, market_data, valuation, factors, risk, operations)
 DECLARED = [value for module in GROUPS for value in vars(module).values() if isinstance(value, SessionAsset)]
 
-NOT_BY_ASSETS = {"data_quality_results", "portfolio_imports"}
-"""What the pipeline keeps about itself: verdicts of checks, and accepted files that wait to be applied."""
+NOT_BY_ASSETS = {
+    "portfolio_imports",
+    "backfill_progress",
+    "input_changes",
+    "recomputation_changes",
+    "inbox_files",
+    "alert_outbox",
+}
+"""What the pipeline keeps about itself: accepted files that wait to be applied, ranges, changes, files, messages."""
+
+KEPT_BESIDE_RUNS = {spec.key.to_user_string() for spec in operations.EXTERNAL}
+"""What the UI shows although nothing materialises it."""
+
+OF_NO_RUN = {"no_gap_given_up", "fresh"}
+"""Checks that are evaluated by the clock."""
 
 
 def node(name: str) -> dg.AssetKey:
@@ -42,7 +56,7 @@ def node(name: str) -> dg.AssetKey:
 
 def checks_of(name: str) -> set[tuple[str, str | None, bool]]:
     specs = [GRAPH.get_check_spec(key) for key in GRAPH.get_check_keys_for_assets({node(name)})]
-    return {(spec.name, spec.description, spec.blocking) for spec in specs}
+    return {(spec.name, spec.description, spec.blocking) for spec in specs if spec.name not in OF_NO_RUN}
 
 
 def told(rules: Sequence[Rule]) -> set[tuple[str, str | None, bool]]:
@@ -56,7 +70,8 @@ def test_every_asset_says_what_it_is(name: str) -> None:
     assert spec.owners
     assert {"postgres", "polars"} <= spec.kinds
     assert spec.code_version
-    assert spec.tags["grain"] == ("session" if name in SESSION_ASSETS else "reference")
+    grain = "run" if name in KEPT_BESIDE_RUNS else "session" if name in SESSION_ASSETS else "reference"
+    assert spec.tags["grain"] == grain
     # the first sentence is the table's comment: grain and meaning
     assert table.comment
     assert table.comment.endswith(".")
@@ -107,7 +122,7 @@ def test_session_assets_share_one_partitions_definition() -> None:
 
 
 def test_unpartitioned_are_the_reference_assets() -> None:
-    unpartitioned = {name for name in NAMES if name not in SESSION_ASSETS}
+    unpartitioned = {name for name in NAMES if name not in SESSION_ASSETS} - KEPT_BESIDE_RUNS
     assert unpartitioned == catalog.UNPARTITIONED
     assert unpartitioned == {name for name in NAMES if SPECS[name].group_name == "reference"}
 
@@ -189,6 +204,7 @@ RULES: dict[str, Sequence[Rule]] = {
     "corporate_actions": [market_data_rules.SPLITS_CONTINUOUS],
     "treasury_yields": [market_data_rules.YIELDS_COMPLETE],
     "portfolio_snapshots": valuation_rules.SNAPSHOTS,
+    "calculation_audit": operations_rules.CALCULATION_AUDIT,
     **{declared.name: declared.rules for declared in DECLARED},
 }
 
@@ -239,6 +255,12 @@ def test_description_starts_with_grain_and_ends_with_the_engine() -> None:
     parts = catalog.described(table, "More.", engine).split("\n\n")
     assert parts == [table.comment, "More.", "Engine `test_catalog.engine`: What it computes, in two lines."]
     assert catalog.described(table) == table.comment
+
+
+def test_the_audit_depends_on_everything_that_is_audited() -> None:
+    by_run = {name for name in SESSION_ASSETS if SPECS[name].group_name in ("valuation", "factors", "risk")}
+    assert by_run <= {dep.asset_key.to_user_string() for dep in SPECS["calculation_audit"].deps}
+    assert all(not GRAPH.get(node(name)).is_materializable for name in KEPT_BESIDE_RUNS)
 
 
 @pytest.mark.parametrize("order", list(permutations((0, 5, 20))))

@@ -111,7 +111,7 @@ def rows(opened: Installation, table: Table, days: Sequence[date] | None = None)
     """The table's rows by primary key without what says when and by which run they were made."""
     where, params = ("session_date = ANY(%s)", (list(days),)) if days is not None else ("", ())
     frame = opened.database.read(table, where=where, params=params)
-    dropped = [name for name in (*PROVENANCE, "fetched_at") if name in frame.columns]
+    dropped = [name for name in (*PROVENANCE, "fetched_at", "oldest_computed_at") if name in frame.columns]
     return frame.drop(dropped).sort([column.name for column in table.primary_key.columns])
 
 

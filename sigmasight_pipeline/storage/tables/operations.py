@@ -7,7 +7,7 @@ is, changes of inputs and what they moved, received files, messages to people. W
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Identity, Index, Table, UniqueConstraint
+from sqlalchemy import BigInteger, Column, Identity, Index, Table, UniqueConstraint, text
 
 from .columns import code, count, day, document, flag, instant, key, metadata, money, provenance, session_key, stat
 
@@ -46,6 +46,7 @@ data_quality_results = Table(
     document("metadata", "Figures behind the verdict"),
     instant("checked_at", "When the check ran"),
     Index("data_quality_results_failed", "asset", "check_name", "session_date"),
+    Index("data_quality_results_errors", "checked_at", postgresql_where=text("NOT passed AND severity = 'ERROR'")),
     comment="One row per session, asset, check and run: whether the session passed.",
 )
 
@@ -151,9 +152,9 @@ inbox_files = Table(
     code("fingerprint", "Tells a file that was judged and could not be moved yet; NULL once it was", nullable=True),
     code("portfolio_code", "Portfolio it states; NULL where that could not be told", nullable=True),
     code("status", "What became of it", isin=INBOX_STATUSES),
-    document("errors", "Everything that was wrong with it"),
+    document("errors", "Everything that was wrong with it; of an accepted file, what it was warned of"),
     key("backfill_id", "Range launched for it", nullable=True),
-    code("moved_to", "Where the file lies now, below the inbox; NULL where a newer one took its place", nullable=True),
+    code("moved_to", "Where the file lies now, below the inbox; NULL where it was gone before it was moved", nullable=True),
     instant("received_at", "When it was judged"),
     Index("inbox_files_content", "content_sha256"),
     comment="One row per file that was taken from the inbox: what became of it.",

@@ -1,0 +1,84 @@
+"""Rules of ``calculation_audit``: a row for every portfolio and engine, and nothing that should be there missing.
+
+What belongs here: judging the audit as written. What does not: what should be there (``calculations.completeness``),
+and the rules of the audited tables themselves (the sibling modules).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from sigmasight_pipeline.calculations.completeness import ALL_PORTFOLIOS, PORTFOLIO_ENGINES, SYMBOL_ENGINES
+from sigmasight_pipeline.checks.rules import Judged, Rule, findings
+
+EVERYBODY = "all portfolios"
+
+_SESSION = "session_date"
+
+
+def _with_code(judged: Judged, frame: pl.DataFrame) -> pl.DataFrame:
+    codes = judged.inputs["portfolios"].select("portfolio_id", "code")
+    return frame.join(codes, on="portfolio_id", how="left").with_columns(pl.col("code").fill_null(EVERYBODY))
+
+
+def _rows(judged: Judged) -> pl.DataFrame:
+    """Active portfolios and engines without a row; those of engines by symbol stand for all portfolios."""
+    active = judged.inputs["portfolios"].filter("active").get_column("portfolio_id").to_list()
+    if judged.portfolio_ids is not None:
+        active = [key for key in active if key in judged.portfolio_ids]
+    pairs = [(key, engine.name) for key in active for engine in PORTFOLIO_ENGINES]
+    pairs += [(ALL_PORTFOLIOS, engine.name) for engine in SYMBOL_ENGINES]
+    keys = pl.DataFrame(pairs, schema={"portfolio_id": pl.Int64(), "engine": pl.String()}, orient="row")
+    days = pl.DataFrame({_SESSION: list(judged.sessions)}, schema={_SESSION: pl.Date()})
+    gone = days.join(keys, how="cross").join(judged.frame, on=[_SESSION, "portfolio_id", "engine"], how="anti")
+    return findings(_with_code(judged, gone), pl.format("{} has no row of {}", "code", "engine"))
+
+
+ROW_PER_ENGINE = Rule(
+    "row_per_portfolio_and_engine",
+    "ERROR",
+    "Every active portfolio has a row per engine and session, every engine that works by symbol one for all of them.",
+    _rows,
+)
+
+
+def _named(judged: Judged, frame: pl.DataFrame, text: str) -> pl.DataFrame:
+    """One finding per session and portfolio, naming the engines of `frame` with their reasons."""
+    each = pl.format(f"{{}} {text}", "engine", "reason")
+    by_portfolio = (
+        _with_code(judged, frame)
+        .sort("engine")
+        .group_by(_SESSION, "portfolio_id", "code", maintain_order=True)
+        .agg(engines=each.str.join(", "))
+        .with_columns(pl.col("portfolio_id").replace(ALL_PORTFOLIOS, None))
+    )
+    return findings(by_portfolio, pl.format("{}: {}", "code", "engines"))
+
+
+NOTHING_MISSING = Rule(
+    "nothing_missing",
+    "WARN",
+    "What should be there of every portfolio and engine is there (`sigmasight gaps --fill` computes what is not).",
+    lambda judged: _named(
+        judged,
+        judged.frame.filter(
+            pl.col("status").is_in(["missing", "partial"]), pl.col(_SESSION).is_in(list(judged.sessions))
+        ),
+        "({})",
+    ),
+)
+
+NOTHING_UNEXPECTED = Rule(
+    "nothing_unexpected",
+    "WARN",
+    "No rows are there where none belong: before inception, of nothing held, on sessions that end no week.",
+    lambda judged: _named(
+        judged,
+        judged.frame.filter(pl.col("status") == "not_expected", pl.col("rows_present") > 0),
+        "(rows there: {})",
+    ),
+)
+
+CALCULATION_AUDIT: Sequence[Rule] = (ROW_PER_ENGINE, NOTHING_MISSING, NOTHING_UNEXPECTED)

@@ -1,0 +1,117 @@
+"""`sigmasight gaps`: what should be there of computed sessions and is not, and filling it.
+
+What belongs here: showing gaps and running their plans in this process. What does not: finding and planning
+(``operations.gaps``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from sigmasight_pipeline import sessions
+from sigmasight_pipeline.cli.console import UserError, err, note, out, run_chunks, timed, warn
+from sigmasight_pipeline.cli.installation import Installation, connected
+from sigmasight_pipeline.market_data.factory import open_source
+from sigmasight_pipeline.operations import backfills, history, runs
+from sigmasight_pipeline.operations.gaps import Gap, Standing, find, plan, standings
+from sigmasight_pipeline.operations.launcher import RangeFailedError
+from sigmasight_pipeline.operations.restatement import running
+
+
+def gaps(
+    fill: Annotated[
+        bool, typer.Option("--fill", help="Run what fills them, also those given up, and look again.")
+    ] = False,
+    portfolio: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CODE", help="Only this portfolio's, by its code (repeatable); default: all."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Find what should be there of computed sessions and is not: portfolio, sessions, tables.
+
+    Exit status 0 where nothing is missing, 1 where something is.
+    """
+    codes = portfolio or []
+    with connected() as installation:
+        history.require_portfolios(installation.database, codes)
+        found = _look(installation, codes)
+        failed: list[str] = []
+        if fill and found:
+            failed = _fill(installation, [one.gap for one in found])
+            found = _look(installation, codes)
+        if as_json:
+            out.print(json.dumps({"gaps": [_document(one) for one in found], "failed": failed}, indent=2))
+        else:
+            _show(found)
+        raise typer.Exit(1 if found else 0)
+
+
+def _look(installation: Installation, codes: Sequence[str]) -> list[Standing]:
+    with timed("Looking for gaps ..."):
+        found = find(installation.database, installation.settings)
+        if codes:
+            own = [(gap, tuple(code for code in gap.portfolios if code in codes)) for gap in found]
+            found = [replace(gap, portfolios=wanted) for gap, wanted in own if wanted]
+        return standings(installation.database, installation.settings, found)
+
+
+def _fill(installation: Installation, found: Sequence[Gap]) -> list[str]:
+    """Run the plans of gaps one after the other; what fails does not keep the others from being filled."""
+    launcher, database = installation.launcher, installation.database
+    waiting = backfills.open_requests(database)
+    busy = f"{waiting[0]} is open" if waiting else running(launcher.instance)
+    if busy is not None:
+        raise UserError(f"nothing can be filled while {busy}: let it end (`sigmasight runs` shows how far it is)")
+    source, failed = open_source(installation.settings, sessions.calendar()), []
+    for gap in found:
+        note(f"Filling {gap}")
+        try:
+            run_chunks(launcher, plan(database, installation.settings, source, sessions.calendar(), gap))
+        except (RangeFailedError, history.NothingToRunError) as error:
+            warn(str(error))
+            failed.append(str(error))
+    runs.sync(launcher.instance, database)
+    return failed
+
+
+def _show(found: Sequence[Standing]) -> None:
+    if not found:
+        err.print("Nothing is missing.")
+        return
+    table = Table("portfolio", "sessions", "what is missing", "tried")
+    for one in found:
+        gap = one.gap
+        span = [str(gap.first), *([f"to {gap.last}"] if gap.last > gap.first else []), f"({gap.sessions})"]
+        table.add_row(
+            "\n".join(gap.portfolios) or gap.owner,
+            "\n".join(span),
+            "\n".join([*gap.engines, *(f"of {symbol}" for symbol in gap.symbols)]),
+            f"{one.attempts}\ngiven up" if one.given_up else str(one.attempts),
+        )
+    out.print(table)
+    for one in found:
+        if one.error:
+            warn(f"{one.gap.owner} from {one.gap.first}: {one.error}")
+    err.print("`sigmasight gaps --fill` computes what is missing.")
+
+
+def _document(one: Standing) -> dict[str, Any]:
+    gap = one.gap
+    return {
+        "portfolios": list(gap.portfolios),
+        "first": gap.first.isoformat(),
+        "last": gap.last.isoformat(),
+        "sessions": gap.sessions,
+        "engines": list(gap.engines),
+        "symbols": list(gap.symbols),
+        "attempts": one.attempts,
+        "given_up": one.given_up,
+        "error": one.error,
+    }

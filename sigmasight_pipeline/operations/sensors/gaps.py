@@ -1,0 +1,96 @@
+"""The sensor that looks for gaps and asks for what fills them, and the check that says which it gave up.
+
+What belongs here: the tick, and the check's evaluation. What does not: finding and planning (``operations.gaps``),
+and launching (sensor ``backfills``).
+"""
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from sigmasight_pipeline import sessions
+from sigmasight_pipeline.assets.resources import MarketDataResource, PostgresResource, SettingsResource
+from sigmasight_pipeline.operations import backfills, jobs
+from sigmasight_pipeline.operations import gaps as operations
+from sigmasight_pipeline.operations.gaps import Standing
+from sigmasight_pipeline.operations.restatement import running
+from sigmasight_pipeline.operations.sensors.common import sensor_status
+
+SHOWN = 20
+
+
+def _verdict(found: Sequence[Standing]) -> tuple[str, dict[str, dg.MetadataValue]]:
+    """The check in one sentence, and its figures."""
+    given_up = [str(one) for one in found if one.given_up]
+    figures: dict[str, dg.MetadataValue] = {
+        "gaps": dg.MetadataValue.int(len(found)),
+        "given_up": dg.MetadataValue.int(len(given_up)),
+    }
+    if not given_up:
+        return f"{len(found)} gap(s), none given up", figures
+    figures["what"] = dg.MetadataValue.md("\n".join(f"- {line}" for line in given_up[:SHOWN]))
+    return (
+        f"{len(given_up)} gap(s) given up, first: {given_up[0]}; correct what its runs failed of, "
+        "then `sigmasight gaps --fill`",
+        figures,
+    )
+
+
+@dg.asset_check(
+    asset=jobs.NO_GAP_GIVEN_UP.asset_key,
+    name=jobs.NO_GAP_GIVEN_UP.name,
+    description="No gap is left that was tried to fill as often as allowed (setting gap_attempts). Evaluated by the "
+    "sensor `gaps`, not by runs.",
+)
+def no_gap_given_up(postgres: PostgresResource, settings: SettingsResource) -> dg.AssetCheckResult:
+    """Look now, and say which gaps are given up."""
+    found = operations.standings(
+        postgres.database, settings.values, operations.find(postgres.database, settings.values)
+    )
+    sentence, figures = _verdict(found)
+    return dg.AssetCheckResult(
+        passed=not any(one.given_up for one in found),
+        severity=dg.AssetCheckSeverity.WARN,
+        description=sentence,
+        metadata=figures,
+    )
+
+
+@dg.sensor(
+    name="gaps",
+    minimum_interval_seconds=600,
+    default_status=sensor_status(),
+    description="Looks for what should be there of computed sessions and is not, and asks for the smallest runs that "
+    "fill it; what failed as often as allowed is reported and left alone. Needs the sensor `backfills`.",
+)
+def gaps(
+    context: dg.SensorEvaluationContext,
+    postgres: PostgresResource,
+    settings: SettingsResource,
+    market_data: MarketDataResource,
+) -> dg.SensorResult:
+    """Ask for what fills the gaps there are, and evaluate the check."""
+    database, values = postgres.database, settings.values
+    waiting = backfills.open_requests(database)
+    busy = f"{waiting[0]} is open" if waiting else running(context.instance)
+    if busy is not None:
+        return dg.SensorResult(skip_reason=f"nothing is looked for while {busy}")
+    found = operations.standings(database, values, operations.find(database, values))
+    calendar = sessions.calendar()
+    remarks = [
+        operations.request(database, values, market_data.source, calendar, one) for one in found if not one.given_up
+    ]
+    sentence, figures = _verdict(found)
+    return dg.SensorResult(
+        skip_reason="; ".join([*remarks, sentence]),
+        asset_events=[
+            dg.AssetCheckEvaluation(
+                asset_key=jobs.NO_GAP_GIVEN_UP.asset_key,
+                check_name=jobs.NO_GAP_GIVEN_UP.name,
+                passed=not any(one.given_up for one in found),
+                severity=dg.AssetCheckSeverity.WARN,
+                description=sentence,
+                metadata=figures,
+            )
+        ],
+    )
