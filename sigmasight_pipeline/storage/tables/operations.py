@@ -154,7 +154,7 @@ inbox_files = Table(
     code("status", "What became of it", isin=INBOX_STATUSES),
     document("errors", "Everything that was wrong with it; of an accepted file, what it was warned of"),
     key("backfill_id", "Range launched for it", nullable=True),
-    code("moved_to", "Where the file lies now, below the inbox; NULL where it was gone before it was moved", nullable=True),
+    code("moved_to", "Where the file lies now, below the inbox; NULL where it was gone before", nullable=True),
     instant("received_at", "When it was judged"),
     Index("inbox_files_content", "content_sha256"),
     comment="One row per file that was taken from the inbox: what became of it.",
