@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from importlib import import_module
 from typing import Annotated
 
 import typer
@@ -31,10 +32,30 @@ def _root(
         raise typer.Exit
 
 
-def _command_tree() -> typer.Typer:
-    """The commands; loading them loads Dagster, whose definitions read the settings."""
-    from sigmasight_pipeline.cli import books, database, demo, prices, running, serving
+COMMANDS = {
+    "demo": "demo.demo",
+    "import": "books.import_portfolio",
+    "import-marks": "books.import_marks",
+    "import-flows": "books.import_flows",
+    "backfill": "running.backfill",
+    "status": "running.status",
+    "repair": "repair.repair",
+    "gaps": "gaps.gaps",
+    "runs": "runs.runs",
+    "audit": "audit.audit",
+    "checks": "audit.checks",
+    "dev": "serving.dev",
+    "reset": "database.reset",
+    "db": "database.app",
+    "prices": "prices.app",
+    "alerts": "alerts.app",
+    "inbox": "inbox.inbox",
+}
+"""Every command, or group of commands (an ``app``), and where below this package it stands, as `--help` lists them."""
 
+
+def _command_tree(only: str | None = None) -> typer.Typer:
+    """The commands; of a known name only that one, because loading all of them takes seconds (Dagster, SciPy)."""
     app = typer.Typer(
         name="sigmasight",
         help="Portfolio risk and P&L for long/short equity books with options: Dagster assets on PostgreSQL.\n\n"
@@ -47,16 +68,11 @@ def _command_tree() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True)(_root)
-    app.command("demo")(demo.demo)
-    app.command("import")(books.import_portfolio)
-    app.command("import-marks")(books.import_marks)
-    app.command("import-flows")(books.import_flows)
-    app.command("backfill")(running.backfill)
-    app.command("status")(running.status)
-    app.command("dev")(serving.dev)
-    app.command("reset")(database.reset)
-    app.add_typer(database.app, name="db")
-    app.add_typer(prices.app, name="prices")
+    for name, place in COMMANDS.items():
+        if only not in COMMANDS or name == only:
+            module, _, found = place.partition(".")
+            command = getattr(import_module(f"sigmasight_pipeline.cli.{module}"), found)
+            app.add_typer(command, name=name) if isinstance(command, typer.Typer) else app.command(name)(command)
     return app
 
 
@@ -94,7 +110,8 @@ def main() -> None:
         from sigmasight_pipeline.cli.installation import load_settings
 
         load_settings()
-        status = _command_tree()(prog_name="sigmasight", standalone_mode=False) or 0
+        named = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
+        status = _command_tree(named)(prog_name="sigmasight", standalone_mode=False) or 0
         if status == INTERRUPTED:  # what Typer makes of Ctrl-C
             raise KeyboardInterrupt
         sys.exit(status)

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sigmasight_pipeline.cli.console import out
+from sigmasight_pipeline.storage import verdicts
 from sigmasight_pipeline.storage.database import Database
 
 _NEWEST = """
@@ -62,20 +63,6 @@ LEFT JOIN LATERAL (SELECT sum(x.pnl) FILTER (WHERE component = 'market') AS mark
 WHERE p.active ORDER BY p.code
 """
 
-_FINDINGS = """
-WITH verdicts AS (
-  SELECT DISTINCT ON (session_date, asset, check_name) session_date, asset, check_name, severity, passed,
-         description, metadata
-  FROM sigmasight.data_quality_results ORDER BY session_date, asset, check_name, checked_at DESC
-)
-SELECT asset, check_name, severity, session_date, description,
-       coalesce(metadata -> 'portfolio_ids', '[]'::jsonb)::text AS portfolio_ids,
-       count(*) OVER (PARTITION BY asset, check_name) AS sessions
-FROM verdicts WHERE NOT passed
-ORDER BY severity, sessions DESC, session_date DESC
-"""
-
-
 def newest(database: Database) -> pl.DataFrame:
     """One row per active portfolio: its newest snapshot, NULLs where it has none."""
     return database.query(_NEWEST)
@@ -83,7 +70,7 @@ def newest(database: Database) -> pl.DataFrame:
 
 def open_findings(database: Database) -> pl.DataFrame:
     """Failed verdicts of each session's newest check, worst first (ERROR before WARN, then most sessions)."""
-    return database.query(_FINDINGS)
+    return verdicts.failed(database)
 
 
 def print_portfolios(database: Database, seconds: float | None = None) -> None:

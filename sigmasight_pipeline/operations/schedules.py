@@ -59,4 +59,17 @@ def renew_reference(_context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     return dg.RunRequest()
 
 
-SCHEDULES = [after_close, renew_reference]
+@dg.schedule(
+    name="freshness",
+    cron_schedule="0 5 * * 2-6",
+    execution_timezone="UTC",
+    job=jobs.freshness,
+    default_status=dg.DefaultScheduleStatus.STOPPED,
+    description="In the night after each close: whether every asset of results has the session that ended.",
+)
+def freshness(_context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """One run of the checks `fresh`."""
+    return dg.RunRequest()
+
+
+SCHEDULES = [after_close, renew_reference, freshness]

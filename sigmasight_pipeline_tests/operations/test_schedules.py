@@ -194,4 +194,5 @@ def test_schedules_are_off_until_somebody_turns_them_on() -> None:
     assert {s.name: s.default_status for s in schedules.SCHEDULES} == {
         "after_close": dg.DefaultScheduleStatus.STOPPED,
         "renew_reference": dg.DefaultScheduleStatus.STOPPED,
+        "freshness": dg.DefaultScheduleStatus.STOPPED,
     }
