@@ -19,16 +19,19 @@ import psycopg
 from pydantic import Field
 from sqlalchemy import Table
 
-from sigmasight_pipeline.assets import progress
+from sigmasight_pipeline.assets import partition_metadata, progress
 from sigmasight_pipeline.checks.rules import Judged, Rule, Verdict
 from sigmasight_pipeline.checks.schema import validate
 from sigmasight_pipeline.settings import Settings
-from sigmasight_pipeline.storage import tables, windows
+from sigmasight_pipeline.storage import recomputations, tables, windows
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.frames import empty_frame
 from sigmasight_pipeline.storage.partitions import append_rows, replace_sessions
 from sigmasight_pipeline.storage.upkeep import newest_priced_session, newest_verdicts, priced_sessions
 from sigmasight_pipeline.storage.windows import Read
+
+REPORT_TAG = "sigmasight/report"
+"""Tag of runs that compute stored sessions anew on purpose: they report what they moved."""
 
 LIMITS = (
     "split_tolerance",
@@ -101,6 +104,9 @@ class SessionRun:
         self.table = table
         self.code_version = code_version
         self.started = time.monotonic()
+        # the time of a result is the one before its inputs were read: what changes after it was not seen by it
+        self.began = datetime.now(UTC)
+        self.moved: list[pl.DataFrame] | None = [] if context.run.tags.get(REPORT_TAG) == "true" else None
         self.requested = [date.fromisoformat(key) for key in sorted(context.partition_keys)]
         self.calendar = database.read(tables.trading_sessions, order_by="session_date")
         if self.calendar.is_empty():
@@ -179,7 +185,7 @@ class SessionRun:
     def stamped(self, frame: pl.DataFrame) -> pl.DataFrame:
         """`frame` with the provenance columns."""
         return frame.with_columns(
-            computed_at=pl.lit(datetime.now(UTC)).cast(pl.Datetime("us", "UTC")),
+            computed_at=pl.lit(self.began).cast(pl.Datetime("us", "UTC")),
             code_version=pl.lit(self.code_version),
             run_id=pl.lit(self.context.run_id),
         )
@@ -202,16 +208,39 @@ class SessionRun:
         sessions: Sequence[date],
         before_commit: Callable[[psycopg.Connection], None] | None = None,
     ) -> list[pl.DataFrame]:
-        """The same for several tables in one transaction."""
+        """The same for several tables in one transaction.
+
+        A run that reports (REPORT_TAG) compares what it replaces with what it writes, and keeps the counts.
+        """
         valid = [validate(table, frame, sessions) for table, frame in writes]
+        replaced = [(table, frame) for (table, _), frame in zip(writes, valid, strict=True)]
         replace_sessions(
             self.database,
-            [(table, frame) for (table, _), frame in zip(writes, valid, strict=True)],
+            replaced,
             sessions,
             portfolio_ids=self.portfolio_ids,
-            before_commit=before_commit,
+            before_commit=before_commit if self.moved is None else self._reporting(replaced, sessions, before_commit),
         )
         return valid
+
+    def _reporting(
+        self,
+        writes: Sequence[tuple[Table, pl.DataFrame]],
+        sessions: Sequence[date],
+        before_commit: Callable[[psycopg.Connection], None] | None,
+    ) -> Callable[[psycopg.Connection], None]:
+        """`before_commit`, and keeping what the write moves."""
+        results = [(table, frame) for table, frame in writes if set(tables.PROVENANCE) <= set(frame.columns)]
+        counts = recomputations.moved(self.database, results, sessions, self.portfolio_ids)
+
+        def write(connection: psycopg.Connection) -> None:
+            if before_commit is not None:
+                before_commit(connection)
+            recomputations.keep(connection, self.context.run_id, counts)
+
+        if self.moved is not None:
+            self.moved.append(counts)
+        return write
 
     def judge(
         self,
@@ -274,7 +303,7 @@ class SessionRun:
             if row:
                 metadata |= {name: float(row[name]) for name in figures if row[name] is not None}
             metadata |= (extra or {}).get(session, {})
-            self.context.add_asset_metadata(metadata, self.table.name, partition_key=session.isoformat())
+            partition_metadata.add(self.context, self.table.name, session, metadata)
 
     def result(
         self,
@@ -293,10 +322,23 @@ class SessionRun:
         return dg.MaterializeResult(
             asset_key=name,
             # of the run, not of a session: every partition of the run would show it
-            metadata=dict(metadata or {}),
+            metadata={**(metadata or {}), **self._what_moved()},
             check_results=[verdict.dagster_result(name) for verdict in verdicts],
             data_version=dg.DataVersion(content.digest),
         )
+
+    def _what_moved(self) -> dict[str, int | float]:
+        """Counts of the asset's own table, of a run that reports."""
+        own = pl.concat(self.moved or [pl.DataFrame(schema=recomputations.SCHEMA)]).filter(
+            pl.col("table_name") == self.table.name
+        )
+        if own.is_empty():
+            return {}
+        counts: dict[str, int | float] = {name: int(own[name].sum()) for name in recomputations.COUNTS}
+        differences = own["largest_nav_difference"].drop_nulls().cast(pl.Float64)
+        if differences.is_empty():
+            return counts
+        return {**counts, "largest_nav_difference": float(differences[int(differences.abs().arg_max() or 0)])}
 
 
 @dataclass(frozen=True)

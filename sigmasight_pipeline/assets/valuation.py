@@ -4,7 +4,8 @@ What belongs here: declarations of what each reads, the engine it calls and its 
 depends on its own previous session. What does not: formulas.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 
 import dagster as dg
@@ -21,6 +22,7 @@ from sigmasight_pipeline.checks import greeks as greeks_rules
 from sigmasight_pipeline.checks import valuation as rules
 from sigmasight_pipeline.settings import Settings, get_settings
 from sigmasight_pipeline.storage import tables, windows
+from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.upkeep import keep_equity, newest_snapshots
 from sigmasight_pipeline.storage.windows import Read, as_of, last_known, look_back, on_sessions, until
 
@@ -136,7 +138,7 @@ GROUPS = SessionAsset(
     grain=(tables.positions,),
 )
 
-_SNAPSHOT_READS: dict[str, Read] = {
+SNAPSHOT_READS: dict[str, Read] = {
     **_BOOK,
     "position_values": on_sessions(tables.position_values),
     "portfolio_exposures": on_sessions(tables.portfolio_exposures),
@@ -149,10 +151,13 @@ CHAIN_FIGURES = ("net_asset_value", "cash_balance", "cumulative_pnl", "cumulativ
 """What the next session's snapshot is made from: where one of these changes, the sessions after it change too."""
 
 
-def _newest_stored(run: SessionRun) -> dict[int, date]:
-    """Newest stored snapshot of every portfolio of the run."""
-    newest, wanted = newest_snapshots(run.database), run.portfolio_ids
-    return newest if wanted is None else {key: day for key, day in newest.items() if key in wanted}
+def later_snapshots(database: Database, last: date, portfolio_ids: Collection[int] | None) -> dict[int, date]:
+    """Newest stored snapshot of every portfolio (of `portfolio_ids`) that has one after `last`."""
+    return {
+        key: day
+        for key, day in newest_snapshots(database).items()
+        if day > last and (portfolio_ids is None or key in portfolio_ids)
+    }
 
 
 def _chain_changed(computed: pl.DataFrame, stored: pl.DataFrame) -> bool:
@@ -165,7 +170,7 @@ def _chain_changed(computed: pl.DataFrame, stored: pl.DataFrame) -> bool:
     tables.portfolio_snapshots,
     GROUP,
     deps=[
-        *catalog.dependencies(list(_SNAPSHOT_READS.values())),
+        *catalog.dependencies(list(SNAPSHOT_READS.values())),
         catalog.own_previous_session(tables.portfolio_snapshots.name),
     ],
     more="Depends on its own previous session: a session whose predecessor is missing is refused by name. Where a "
@@ -193,19 +198,18 @@ def portfolio_snapshots(
     )
     run.leave_out_unpriced()
     stored = run.read(look_back(tables.portfolio_snapshots, sessions=1))
-    frames = run.read_all(_SNAPSHOT_READS)
-    result = snapshots.portfolio_snapshots(
-        sessions=run.sessions, **frames, previous=stored.filter(pl.col("session_date") < run.first)
+    frames = run.read_all(SNAPSHOT_READS)
+    result, following = rolled_forward(
+        run.database,
+        sessions=run.sessions,
+        frames=frames,
+        previous=stored.filter(pl.col("session_date") < run.first),
+        stored=stored.filter(pl.col("session_date") == run.last),
+        last=run.last,
+        portfolio_ids=run.portfolio_ids,
     )
-    frame, sessions = result.frame, run.requested
-    later = {key: day for key, day in _newest_stored(run).items() if day > run.last}
-    if later and _chain_changed(
-        frame.filter((pl.col("session_date") == run.last) & pl.col("portfolio_id").is_in(list(later))),
-        stored.filter((pl.col("session_date") == run.last) & pl.col("portfolio_id").is_in(list(later))),
-    ):
-        continued, sessions = _continued(run, frame, later)
-        frame = pl.concat([frame, *continued])
-    frame = run.write(run.stamped(frame), sessions=sessions, before_commit=keep_equity(result.opening_cash))
+    sessions = [*run.requested, *following]
+    frame = run.write(run.stamped(result.frame), sessions=sessions, before_commit=keep_equity(result.opening_cash))
     verdicts = run.judge(rules.SNAPSHOTS, frame, frames)
     run.annotate(
         frame,
@@ -216,8 +220,7 @@ def portfolio_snapshots(
             "worst_daily_return": pl.col("daily_return").min(),
         },
     )
-    extra = [day for day in sessions if day > run.last]
-    for day in extra:
+    for day in following:
         context.log_event(
             dg.AssetMaterialization(
                 asset_key=tables.portfolio_snapshots.name,
@@ -225,37 +228,48 @@ def portfolio_snapshots(
                 description=f"continued from {run.last}, whose figures changed",
             )
         )
-    return run.result(frame, verdicts, {"continued_sessions": len(extra)})
+    return run.result(frame, verdicts, {"continued_sessions": len(following)})
 
 
-def _continued(
-    run: SessionRun, computed: pl.DataFrame, later: Mapping[int, date]
-) -> tuple[list[pl.DataFrame], list[date]]:
-    """The chain after the run's last session: frames to write and every session the write now covers."""
+def rolled_forward(
+    database: Database,
+    *,
+    sessions: Sequence[date],
+    frames: Mapping[str, pl.DataFrame],
+    previous: pl.DataFrame,
+    stored: pl.DataFrame,
+    last: date,
+    portfolio_ids: Collection[int] | None,
+    to_newest: bool = True,
+) -> tuple[snapshots.Snapshots, list[date]]:
+    """Snapshots of `sessions` and, where those at `last` differ from what is `stored` there, on to the newest stored.
+
+    `frames` by the names of SNAPSHOT_READS; `previous` are the snapshots of the session before. Returns the snapshots
+    and the sessions after `last` they now cover. Nothing is written.
+    """
+    result = snapshots.portfolio_snapshots(sessions=sessions, **frames, previous=previous)
+    later = later_snapshots(database, last, portfolio_ids) if to_newest else {}
+    of_later = pl.col("portfolio_id").is_in(list(later))
+    at_last = result.frame.filter((pl.col("session_date") == last) & of_later)
+    if not later or not _chain_changed(at_last, stored.filter(of_later)):
+        return result, []
     newest = max(later.values())
-    opened = run.calendar.filter(~pl.col("is_closed"))["session_date"]
-    following = opened.filter((opened > run.last) & (opened <= newest)).to_list()
-    frames = {
-        name: windows.read(run.database, read, following[0], newest, run.portfolio_ids)
-        for name, read in _SNAPSHOT_READS.items()
+    opened = frames["calendar"].filter(~pl.col("is_closed"))["session_date"].sort()
+    following = opened.filter((opened > last) & (opened <= newest)).to_list()
+    after = {
+        name: windows.read(database, read, following[0], newest, portfolio_ids) for name, read in SNAPSHOT_READS.items()
     }
-    previous = computed.filter(pl.col("session_date") == run.last)
-    parts = []
+    parts = [result.frame]
     for end in sorted(set(later.values())):
         # a portfolio whose snapshots stop earlier is not carried beyond them
-        own = [key for key, day in later.items() if day == end]
-        book = {
-            name: frame.filter(pl.col("portfolio_id").is_in(own)) if "portfolio_id" in frame.columns else frame
-            for name, frame in frames.items()
-        }
+        own = pl.col("portfolio_id").is_in([key for key, day in later.items() if day == end])
+        book = {name: frame.filter(own) if "portfolio_id" in frame.columns else frame for name, frame in after.items()}
         parts.append(
             snapshots.portfolio_snapshots(
-                sessions=[day for day in following if day <= end],
-                **book,
-                previous=previous.filter(pl.col("portfolio_id").is_in(own)),
+                sessions=[day for day in following if day <= end], **book, previous=at_last.filter(own)
             ).frame
         )
-    return parts, [*run.requested, *following]
+    return replace(result, frame=pl.concat(parts)), following
 
 
 ASSETS = [

@@ -7,6 +7,7 @@ not: cutting ranges and running them (``operations``).
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from typing import Annotated
 
@@ -14,12 +15,12 @@ import typer
 
 from sigmasight_pipeline import sessions
 from sigmasight_pipeline.cli import summary
-from sigmasight_pipeline.cli.console import OptionError, UserError, err, note, out, run_chunks, warn
+from sigmasight_pipeline.cli.console import OptionError, Runs, UserError, err, note, out, run_chunks, warn
 from sigmasight_pipeline.cli.installation import Installation, connected
 from sigmasight_pipeline.market_data.factory import open_source
 from sigmasight_pipeline.market_data.source import MarketDataSource
-from sigmasight_pipeline.operations import history
-from sigmasight_pipeline.operations.launcher import Chunk
+from sigmasight_pipeline.operations import backfills, history, runs
+from sigmasight_pipeline.operations.launcher import Chunk, this_process
 from sigmasight_pipeline.storage import imports
 
 
@@ -46,10 +47,14 @@ def backfill(
         typer.Option(metavar="CODE", help="Only this portfolio, by its code (repeatable); default: all."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the runs that would be made, and stop.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew where an earlier one of the same range was broken off.")
+    ] = False,
 ) -> None:
     """Compute a range of sessions, prices first, in runs of at most 252 sessions, in order.
 
-    Sessions after the range are computed too where a price inside it turned out restated.
+    Stopped or killed, the same command goes on after the last run that was done. Sessions after the range are computed
+    too where a price inside it turned out restated.
     """
     started = time.monotonic()
     start, end = parse_day(first, "--from"), parse_day(last, "--to")
@@ -62,6 +67,7 @@ def backfill(
             last=end,
             portfolios=portfolio or [],
             dry_run=dry_run,
+            resume=not restart,
         )
         if not dry_run:
             summary.print_portfolios(installation.database, time.monotonic() - started)
@@ -77,6 +83,7 @@ def run_history(
     look_back: bool = False,
     dry_run: bool = False,
     refresh: bool = True,
+    resume: bool = False,
     prices_from: date | None = None,
 ) -> None:
     """Plan the history of `portfolios` from `first` to `last` and run it, then whatever its restatements reach.
@@ -115,7 +122,7 @@ def run_history(
         refresh_reference(installation)
     for closed in (day for day in settings.closed_sessions if start <= day <= bounds.last):
         note(f"{closed} is marked closed and is not computed.")
-    run_chunks(installation.launcher, chunks)
+    _run(installation, chunks, last=last, trigger=trigger, resume=resume)
     done = chunks[-1].last
     newest = history.newest_snapshot(database)
     restated = history.restated_since(database, begun, chunks[0].first or start)
@@ -131,7 +138,35 @@ def run_history(
             portfolios=portfolios,
             trigger=trigger,
         )
-        run_chunks(installation.launcher, follow)
+        _run(installation, follow, last=None, trigger=trigger, resume=False)
+
+
+def _run(installation: Installation, chunks: Sequence[Chunk], *, last: date | None, trigger: str, resume: bool) -> None:
+    """Run chunks as a range of its own, which the same range goes on with where it was broken off (`resume`)."""
+    launcher, database = installation.launcher, installation.database
+    daily = next(chunk for chunk in chunks if chunk.job == "daily")
+    key = f"{trigger}:{daily.first}:{last or 'newest'}:{','.join(daily.portfolios) or 'all'}#"
+    earlier = backfills.attempts(database, key)
+    if earlier and earlier[-1].status == "processing":
+        raise UserError(f"{earlier[-1]} is this range, and another process runs it right now: let it end")
+    broken_off = backfills.resumable(earlier, chunks) if resume else None
+    if broken_off is not None:
+        note(f"Going on with {broken_off}, which was broken off: {broken_off.error} (--restart begins anew.)")
+    else:
+        reason = f"sigmasight command ({trigger})"
+        backfills.request(
+            database,
+            key=f"{key}{len(earlier) + 1}",
+            trigger=trigger,
+            reason=reason,
+            chunks=chunks,
+            driver=this_process(),
+        )
+    backfill = broken_off or backfills.attempts(database, key)[-1]
+    try:
+        backfills.drive(database, backfill, Runs(launcher, total=len(backfill.chunks), done=backfill.done_runs).run)
+    finally:
+        runs.sync(launcher.instance, database)
 
 
 def refresh_reference(installation: Installation) -> None:

@@ -10,7 +10,7 @@ changes an answer: the close of a symbol on a session is the same whatever range
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 
 import numpy as np
@@ -52,6 +52,14 @@ class SimulatedMarket:
     def stored_range(self) -> tuple[date, date]:
         """First and last session of the simulation."""
         return self._sessions[0], self._sessions[-1]
+
+    def contents(self) -> Mapping[str, str]:
+        """Nothing: the simulated past does not change."""
+        return {}
+
+    def changed_at(self) -> datetime | None:
+        """Never."""
+        return None
 
     def symbols(self) -> Collection[str]:
         """The universe: what the demo holds, factor proxies and a few more."""

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection
-from datetime import date
+from datetime import UTC, date, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -97,12 +98,46 @@ class FilesSource:
         self._folder = folder
         self._calendar = calendar
         self._cache: dict[Path, tuple[tuple[int, int], pl.DataFrame]] = {}
+        self._digested: tuple[dict[Path, tuple[int, int]], dict[str, str]] = ({}, {})
 
     def stored_range(self) -> tuple[date, date] | None:
         """First and last session within the dates of the prices file; None where there is none."""
         days = self._prices()["session_date"].unique().sort()
         sessions = self._calendar.between(days[0], days[-1])
         return (sessions[0], sessions[-1]) if sessions else None
+
+    def contents(self) -> dict[str, str]:
+        """A digest of each month's rows of all files; the order of rows and what is unreadable do not count."""
+        parts = [
+            (self._prices(), "session_date"),
+            (self._load("corporate_actions", _read_actions, ACTIONS), "ex_date"),
+            (self._load("option_prices", _read_options, OPTION_BARS), "session_date"),
+            (self._load("treasury_yields", _read_yields, YIELDS), "observed_date"),
+        ]
+        there = {find_file(self._folder, name) for name in FILES}
+        versions = {path: version for path, (version, _) in self._cache.items() if path in there}
+        if self._digested[0] != versions:
+            months = pl.concat(
+                [
+                    frame.select(month=pl.col(day).dt.strftime("%Y-%m"), row=frame.hash_rows(seed=number))
+                    for number, (frame, day) in enumerate(parts)
+                ]
+            )
+            sums = months.group_by("month").agg(pl.col("row").cast(pl.UInt128).sum(), pl.len().alias("rows"))
+            self._digested = (
+                versions,
+                {
+                    month: sha256(f"{total}:{rows}".encode()).hexdigest()[:8]
+                    for month, total, rows in sums.sort("month").iter_rows()
+                },
+            )
+        return dict(self._digested[1])
+
+    def changed_at(self) -> datetime | None:
+        """When the newest of the files was written."""
+        paths = [find_file(self._folder, name) for name in FILES]
+        written = [path.stat().st_mtime for path in paths if path is not None]
+        return datetime.fromtimestamp(max(written), UTC) if written else None
 
     def symbols(self) -> Collection[str]:
         """Every symbol of the prices file, sorted."""

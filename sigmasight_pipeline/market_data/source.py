@@ -8,8 +8,8 @@ Every frame carries canonical symbols and session dates; prices are as traded, n
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from datetime import date
+from collections.abc import Collection, Mapping
+from datetime import date, datetime
 from typing import Protocol
 
 import polars as pl
@@ -88,6 +88,17 @@ class MarketDataSource(Protocol):
 
     def stored_range(self) -> tuple[date, date] | None:
         """First and last date the source has prices for, or None where it has no bounds of its own."""
+        ...
+
+    def contents(self) -> Mapping[str, str]:
+        """A digest of what it has of each month (``2024-03``), by which a changed past is noticed.
+
+        Empty where asking would cost as much as reading everything.
+        """
+        ...
+
+    def changed_at(self) -> datetime | None:
+        """When what it has was last changed; None where it cannot tell."""
         ...
 
     def symbols(self) -> Collection[str]:

@@ -151,7 +151,8 @@ def plan_history(
         plan_range(
             "market_data",
             wanted[0],
-            wanted[-1],
+            # one further: the session after has a close to measure its return from now
+            min(calendar.offset(wanted[-1], 1), before[-1]),
             calendar=calendar,
             size=size,
             portfolios=portfolios,

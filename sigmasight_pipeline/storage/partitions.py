@@ -19,6 +19,7 @@ import polars as pl
 from psycopg import sql
 from sqlalchemy import Table, UniqueConstraint
 
+from sigmasight_pipeline.storage import changes
 from sigmasight_pipeline.storage.copying import (
     Connection,
     RefusalReason,
@@ -32,6 +33,9 @@ from sigmasight_pipeline.storage.tables import SCHEMA
 
 INCOMING = sql.Identifier("pg_temp", "sigmasight_incoming")
 """The temporary table a merge or a replacing append stages its rows in."""
+
+_AS_PIPELINE = "set_config('sigmasight.writer', 'pipeline', true)"
+"""Said with every lock, until the transaction ends: the triggers that record changes by hand leave these rows alone."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +82,13 @@ def replace_sessions(
         frames[table] = checked(table, frame, key=key, allowed=allowed).sort(key)
     with database.connect() as connection:
         lock_sessions(connection, frames, days)
+        changed = [changes.found(connection, table, frame, days) for table, frame in frames.items()]
         for table in frames:
             _delete_sessions(connection, table, days, portfolio_ids)
         written = {table.name: copy_rows(connection, relation(table), frame) for table, frame in frames.items()}
         if before_commit is not None:
             before_commit(connection)
+        changes.record(connection, pl.concat(changed)) if changed else None
     return written
 
 
@@ -178,7 +184,7 @@ def lock_sessions(connection: Connection, tables: Collection[Table], sessions: C
     """
     pairs = sorted((_lock_key(table.name), day.toordinal()) for table in tables for day in set(sessions))
     connection.execute(
-        "SELECT count(pg_advisory_xact_lock(k, d)) FROM unnest(%s::int[], %s::int[]) AS pairs(k, d)",
+        f"SELECT count(pg_advisory_xact_lock(k, d)), {_AS_PIPELINE} FROM unnest(%s::int[], %s::int[]) AS pairs(k, d)",
         ([key for key, _ in pairs], [ordinal for _, ordinal in pairs]),
     )
 
@@ -188,7 +194,7 @@ def reference_lock(connection: Connection) -> None:
 
     One lock for all of them: they are written rarely and together (an import touches five).
     """
-    connection.execute("SELECT pg_advisory_xact_lock(%s, 0)", (_lock_key("reference"),))
+    connection.execute(f"SELECT pg_advisory_xact_lock(%s, 0), {_AS_PIPELINE}", (_lock_key("reference"),))
 
 
 def _lock_key(name: str) -> int:

@@ -13,7 +13,7 @@ from datetime import date
 import polars as pl
 import psycopg
 
-from sigmasight_pipeline.storage import tables
+from sigmasight_pipeline.storage import changes, tables
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.partitions import append_rows, reference_lock
 
@@ -26,6 +26,14 @@ def priced_sessions(database: Database, first: date, last: date) -> set[date]:
         "SELECT DISTINCT session_date FROM sigmasight.daily_prices WHERE session_date BETWEEN %s AND %s", (first, last)
     )
     return set(found["session_date"])
+
+
+def priced_range(database: Database) -> tuple[date, date] | None:
+    """First and newest session of which any price is stored."""
+    first, newest = database.query(
+        "SELECT min(session_date) AS first, max(session_date) AS newest FROM sigmasight.daily_prices"
+    ).row(0)
+    return None if first is None else (first, newest)
 
 
 def newest_priced_session(database: Database) -> date | None:
@@ -86,8 +94,10 @@ def keep_beside_prices(
 
     def write(connection: psycopg.Connection) -> None:
         reference_lock(connection)
+        changed = changes.found(connection, tables.corporate_actions, actions, days)
         connection.execute("DELETE FROM sigmasight.corporate_actions WHERE ex_date = ANY(%s)", (days,))
         append_rows(connection, tables.corporate_actions, actions)
+        changes.record(connection, changed)
         append_rows(connection, tables.daily_price_revisions, revisions)
         append_rows(connection, tables.rejected_prices, new.drop("rejection_id"))
         for status, ids in known.group_by("status").agg("rejection_id").iter_rows():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import dagster as dg
@@ -16,6 +16,7 @@ from sigmasight_pipeline.assets import progress
 from sigmasight_pipeline.assets.resources import PostgresResource, SettingsResource, _database
 from sigmasight_pipeline.assets.session_asset import SessionAsset, session_asset
 from sigmasight_pipeline.assets.session_run import (
+    REPORT_TAG,
     ReferenceNotReadyError,
     UnknownPortfolioError,
     UnpricedSessionsError,
@@ -89,13 +90,14 @@ def run(
     grain: Sequence[Table] = (),
     *,
     priced: bool = False,
+    tags: dict[str, str] | None = None,
 ) -> dg.ExecuteInProcessResult:
     """One run over a range, as the launcher makes it."""
     ends = {"start": first, "end": last}
     return dg.materialize(
         [asset(engine, grain, priced=priced)],
         resources={"postgres": PostgresResource(database_url=database.url), "settings": SettingsResource()},
-        tags={f"dagster/asset_partition_range_{end}": day.isoformat() for end, day in ends.items()},
+        tags={f"dagster/asset_partition_range_{end}": day.isoformat() for end, day in ends.items()} | (tags or {}),
         run_config={"ops": {TABLE.name: {"config": {"portfolios": list(portfolios)}}}},
     )
 
@@ -164,6 +166,34 @@ def test_a_range_is_computed_checked_written_and_told(stored: Database) -> None:
     assert told[CLOSED.isoformat()]["dagster/row_count"] == 0
     assert str(told[CLOSED.isoformat()]["status"]).startswith("closed: ")
     assert [(step.asset, step.first, step.last, step.rows) for step in heard] == [(TABLE.name, D1, D3, 6)]
+
+
+def test_a_result_is_as_old_as_the_reading_of_its_inputs(stored: Database) -> None:
+    """What changes while it is computed has not been seen by it, and must count as newer."""
+    moments: list[datetime] = []
+
+    class Timed(Engine):
+        """Says when it began."""
+
+        def exposures(self, *, sessions: Sequence[date], calendar: pl.DataFrame) -> pl.DataFrame:
+            """As the other."""
+            moments.append(datetime.now(UTC))
+            return super().exposures(sessions=sessions, calendar=calendar)
+
+    run(stored, Timed())
+    assert kept(stored)["computed_at"].max() < moments[0]
+
+
+def test_a_run_that_reports_tells_what_it_moved(stored: Database) -> None:
+    run(stored, Engine())
+    assert stored.read(tables.recomputation_changes).is_empty(), "ordinary runs do not pay for it"
+    result = run(stored, Engine(seed=1, portfolios=1), D2, D3, ["book-1"], tags={REPORT_TAG: "true"})
+    told = stored.read(tables.recomputation_changes).drop("recorded_at")
+    assert told.rows() == [(result.run_id, TABLE.name, 1, 0, 2, 0, 0, D2, D3, None)]
+    assert metadata(result)[D2.isoformat()]["rows_updated"] == 2
+    again = run(stored, Engine(seed=1), D1, D3, tags={REPORT_TAG: "true"})
+    assert metadata(again)[D2.isoformat()]["rows_unchanged"] == 2
+    assert metadata(again)[D2.isoformat()]["rows_updated"] == 4
 
 
 def test_a_run_too_large_for_one_part_is_told_as_one(stored: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,21 +12,25 @@ import psycopg
 import pytest
 from polars.testing import assert_frame_equal
 
-from sigmasight_pipeline.assets import factors, reference, risk, valuation
+from sigmasight_pipeline.assets import factors, operations, reference, risk, valuation
 from sigmasight_pipeline.cli.installation import Installation
+from sigmasight_pipeline.operations import backfills
 from sigmasight_pipeline.operations.instance import project_folder
+from sigmasight_pipeline.operations.launcher import RANGE_END_TAG, RANGE_START_TAG
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
 from sigmasight_pipeline_tests.conftest import temporary_home
 from sigmasight_pipeline_tests.end_to_end.installations import (
     CALENDAR,
+    assert_same,
     everything,
     import_demo,
     installation,
     rows,
     run_history,
 )
-from sigmasight_pipeline_tests.end_to_end.webserver import Webserver, dev
+from sigmasight_pipeline_tests.end_to_end.webserver import Webserver, dev, waited
+from sigmasight_pipeline_tests.operations.receivers import Webhook, webhook
 
 SHORT = {
     "first_session": "2023-09-01",
@@ -44,9 +48,12 @@ BY_SELECTION = CALENDAR.between(date(2024, 2, 1), LAST)
 
 MARKET_DATA = ["daily_prices", "corporate_actions", "option_prices", "treasury_yields", "daily_returns"]
 VALUATION = [str(asset.key.path[0]) for asset in valuation.ASSETS]
-COMPUTED = [str(asset.key.path[0]) for module in (valuation, factors, risk) for asset in module.ASSETS]
+COMPUTED = [str(asset.key.path[0]) for module in (valuation, factors, risk, operations) for asset in module.ASSETS]
 REFERENCE = [str(asset.key.path[0]) for asset in reference.ASSETS]
 
+
+RANGE_TAGS = (RANGE_START_TAG, RANGE_END_TAG)
+UNKNOWN_PORTFOLIO = {"ops": {"position_values": {"config": {"portfolios": ["nobody"]}}}}
 
 Expected = Callable[[], dict[str, pl.DataFrame]]
 
@@ -69,9 +76,16 @@ def expected(server: EmbeddedServer) -> Expected:
 
 
 @pytest.fixture(scope="module")
-def opened(server: EmbeddedServer) -> Iterator[Installation]:
+def told() -> Iterator[Webhook]:
+    with webhook() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="module")
+def opened(server: EmbeddedServer, told: Webhook) -> Iterator[Installation]:
     """An installation loaded through `LOADED`, its Dagster UI and daemon about to start."""
-    with temporary_home() as home, installation(server, home, **SHORT) as opened:
+    settings = {**SHORT, "alert_webhook_url": told.url}
+    with temporary_home() as home, installation(server, home, **settings) as opened:
         import_demo(opened)
         run_history(opened, FIRST, LOADED)
         yield opened
@@ -185,11 +199,11 @@ PLOTTED = {
 
 def test_the_ui_tells_what_every_asset_is(ui: Webserver) -> None:
     nodes = {node["assetKey"]["path"][0]: node for node in ui.ask(ASSETS, days=[str(LOADED)])["assetNodes"]}
-    assert sorted(nodes) == sorted([*REFERENCE, *MARKET_DATA, *COMPUTED])
+    kept = ["batch_runs", "data_quality_results"]  # by what runs, and of every check: no asset of a run writes them
+    assert sorted(nodes) == sorted([*REFERENCE, *MARKET_DATA, *COMPUTED, *kept])
     for name, node in nodes.items():
         table = tables.metadata.tables[f"{tables.SCHEMA}.{name}"]
-        assert node["groupName"] in ("reference", "market_data", "valuation", "factors", "risk"), name
-        assert node["isPartitioned"] == (name not in REFERENCE), name
+        assert node["groupName"] in ("reference", "market_data", "valuation", "factors", "risk", "operations"), name
         assert [owner["team"] for owner in node["owners"]] == ["portfolio-analytics"], name
         assert set(node["kinds"]) == {"postgres", "polars"}, name
         assert node["description"].startswith(str(table.comment)), name
@@ -197,6 +211,9 @@ def test_the_ui_tells_what_every_asset_is(ui: Webserver) -> None:
         described = [(column["name"], column["description"]) for column in schema["columns"]]
         assert described == [(column.name, column.comment) for column in table.columns], name
         assert all(description for _, description in described), name
+        if name in kept:
+            continue
+        assert node["isPartitioned"] == (name not in REFERENCE), name
         (materialized,) = node["ofDay" if node["isPartitioned"] else "ofNone"]
         figures = {entry["label"]: entry for entry in materialized["metadataEntries"]}
         assert figures["dagster/row_count"]["intValue"] >= 0, name
@@ -247,3 +264,116 @@ def test_the_password_is_nowhere_to_be_read(server: EmbeddedServer, opened: Inst
     files = [path for path in opened.settings.home_path.rglob("*") if path.is_file()]
     assert any("compute_logs" in path.parts for path in files)
     assert [path for path in files if password.encode() in path.read_bytes()] == []
+
+
+SENSORS = """{ sensorsOrError(repositorySelector: {repositoryLocationName: "sigmasight_pipeline",
+  repositoryName: "__repository__"}) { ... on Sensors { results {
+  name description sensorState { status } } } } }"""
+
+
+def test_sensors_are_off_until_somebody_turns_them_on(ui: Webserver) -> None:
+    found = {sensor["name"]: sensor for sensor in ui.ask(SENSORS)["sensorsOrError"]["results"]}
+    assert set(found) == {"backfills", "run_status", "alerts", "inbox", "gaps", "restatement"}
+    assert {name for name, sensor in found.items() if sensor["sensorState"]["status"] == "RUNNING"} == set()
+    assert all(sensor["description"] for sensor in found.values())
+
+
+class Sensor:
+    """A sensor, ticked by the code server with the cursor its last tick left."""
+
+    def __init__(self, ui: Webserver, name: str) -> None:
+        self.ui, self.name, self.cursor = ui, name, None
+
+    def __call__(self) -> str:
+        answer = self.ui.tick_sensor(self.name, self.cursor)
+        self.cursor = answer["cursor"]
+        assert answer["runRequests"] in (None, []), "the sensor `backfills` alone launches runs"
+        return str(answer["skipReason"])
+
+
+def ended(opened: Installation, ui: Webserver, what: str) -> backfills.Backfill:
+    """The newest range that was asked for, once the daemon has run it."""
+    ui.start_sensor("backfills")
+
+    def found() -> backfills.Backfill | None:
+        (newest,) = backfills.recent(opened.database, 1)
+        assert newest.status != "failed", newest.error
+        return newest if newest.status == "completed" else None
+
+    return waited(found, what)
+
+
+def test_a_gap_is_found_and_filled_by_the_daemon(opened: Installation, ui: Webserver) -> None:
+    before, missing = everything(opened), CALENDAR.between(FIRST, LOADED)[7]
+    with opened.database.connect() as connection:
+        for table in ("portfolio_snapshots", "stress_test_results", "stress_position_results"):
+            connection.execute(f"DELETE FROM sigmasight.{table} WHERE session_date = %s".encode(), (missing,))
+    gaps = Sensor(ui, "gaps")
+    assert str(missing) in gaps()
+    assert ended(opened, ui, "filling the gap").requested_by == "gap"
+    assert_same(opened, before)
+    assert gaps().startswith("0 gap(s)")
+
+
+def test_a_corrected_price_is_followed_by_the_daemon_once(opened: Installation, ui: Webserver) -> None:
+    before, changed = everything(opened), CALENDAR.between(FIRST, LOADED)[9]
+    with opened.database.connect() as connection:
+        connection.execute(
+            "UPDATE sigmasight.daily_prices SET close = close * 1.01 WHERE symbol = 'AAPL' AND session_date = %s",
+            (changed,),
+        )
+    restatement = Sensor(ui, "restatement")
+    assert "AAPL" in restatement()
+    assert ended(opened, ui, "following the price").requested_by == "restatement"
+    assert_same(opened, before, [day for day in CALENDAR.between(FIRST, LOADED) if day < changed])
+    assert rows(opened, tables.portfolio_snapshots, [changed]).height == 3
+    assert not rows(opened, tables.portfolio_snapshots).equals(before["portfolio_snapshots"])
+    untouched = ("treasury_yields", "option_prices", "corporate_actions")
+    assert {name: rows(opened, tables.metadata.tables[f"sigmasight.{name}"]) for name in untouched}.keys()
+    asked = len(backfills.recent(opened.database, 100))
+    restatement()
+    assert len(backfills.recent(opened.database, 100)) == asked, "a second tick does nothing"
+
+
+def test_a_dropped_file_becomes_a_book_with_its_history(opened: Installation, ui: Webserver) -> None:
+    inbox = opened.settings.inbox_path
+    inbox.mkdir(parents=True, exist_ok=True)
+    header = "# name: Dropped book\n# equity: 100000\nticker,quantity,entry_price,entry_date\n"
+    (inbox / "dropped-book.csv").write_text(f"{header}AAPL,100,180.00,2024-01-08\nBND,200,72.00,2024-01-08\n")
+    (inbox / "broken.csv").write_text("ticker,quantity\nAAPL,many\n")
+    look = Sensor(ui, "inbox")
+    look()
+    assert "dropped-book.csv" in look(), "it lay still for two ticks"
+    assert ended(opened, ui, "the history of the dropped book").requested_by == "inbox"
+    found = opened.database.query(
+        "SELECT p.code, min(session_date) AS first, count(*) AS sessions FROM sigmasight.portfolio_snapshots "
+        "JOIN sigmasight.portfolios p USING (portfolio_id) GROUP BY 1 ORDER BY 1"
+    )
+    newest = rows(opened, tables.portfolio_snapshots)["session_date"].max()
+    assert isinstance(newest, date)
+    first = date(2024, 1, 8)
+    assert found.row(by_predicate=pl.col("code") == "dropped-book", named=False) == (
+        "dropped-book",
+        first,
+        len(CALENDAR.between(first, newest)),
+    )
+    assert list((inbox / "rejected").glob("broken*.errors.txt"))
+
+
+def test_a_failed_run_is_recorded_and_told_once(opened: Installation, ui: Webserver, told: Webhook) -> None:
+    alerts = Sensor(ui, "alerts")
+    alerts()  # what failed before anybody listened, the rejected file among it
+    told.got.clear()
+    run = ui.launch_run("daily", [{"key": tag, "value": str(LOADED)} for tag in RANGE_TAGS], UNKNOWN_PORTFOLIO)
+    waited(lambda: ui.status(run) == "FAILURE" or None, "the failure of a run")
+    Sensor(ui, "run_status")()
+    (row,) = opened.database.query(
+        "SELECT status, error_message, partition_start, trigger FROM sigmasight.batch_runs WHERE run_id = %s", (run,)
+    ).to_dicts()
+    assert (row["status"], row["partition_start"], row["trigger"]) == ("failure", LOADED, "manual")
+    assert "unknown portfolio(s) nobody; known: " in row["error_message"]
+    alerts()
+    (message,) = told.got
+    assert "unknown portfolio(s) nobody" in message["text"]
+    alerts()
+    assert len(told.got) == 1

@@ -75,15 +75,15 @@ def page(ui: Webserver, browser: Browser) -> Iterator[Page]:
     opened.close()
 
 
-def test_the_graph_has_five_groups() -> None:
-    assert set(ASSETS_OF) == {"reference", "market_data", "valuation", "factors", "risk"}
+def test_the_graph_has_six_groups() -> None:
+    assert set(ASSETS_OF) == {"reference", "market_data", "valuation", "factors", "risk", "operations"}
     assert {"symbol_factor_betas", "portfolio_factor_exposures"} <= set(ASSETS_OF["factors"])
     assert {"stress_test_results", "portfolio_risk_metrics", "pnl_attribution"} <= set(ASSETS_OF["risk"])
 
 
 @pytest.mark.parametrize("group", ASSETS_OF)
 def test_the_graph_shows_every_asset_in_its_group(page: Page, group: str) -> None:
-    """Of one opened group and four closed ones, the graph shows the assets of the opened one."""
+    """Of one opened group and the closed others, the graph shows the assets of the opened one."""
     page.goto(f"/asset-groups?expanded=global@global:{group}")
     for name in (*ASSETS_OF, *ASSETS_OF[group]):
         expect(page.get_by_text(name, exact=True).first).to_be_attached()

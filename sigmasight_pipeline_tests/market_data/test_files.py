@@ -294,3 +294,30 @@ def test_no_folder_no_prices_or_two_of_them(tmp_path):
     pl.DataFrame({"symbol": ["A"]}).write_parquet(tmp_path / "prices.parquet")
     with pytest.raises(MarketDataError, match=r"has both prices.csv and prices.parquet: remove"):
         files.symbols()
+
+
+def test_what_changed_is_told_by_month(tmp_path):
+    rows = ["AAPL,2024-01-02,185.64", "AAPL,2024-02-01,186.86", "MSFT,2024-02-01,403.78"]
+    told = {"NVDA": "symbol,ex_date,kind,split_from,split_to,cash_amount\nNVDA,2024-02-09,split,1,10,\n"}
+
+    def digests(rows, **others) -> dict[str, str]:
+        return source(tmp_path, prices="\n".join(["symbol,date,close", *rows]) + "\n", **others).contents()
+
+    before = digests(rows)
+    assert list(before) == ["2024-01", "2024-02"]
+    assert digests(rows[::-1]) == before
+    for changed in ([*rows[:2], "MSFT,2024-02-01,403.79"], rows[:2], [*rows, "QQQ,2024-02-29,1"]):
+        after = digests(changed)
+        assert (after["2024-01"] == before["2024-01"], after["2024-02"] == before["2024-02"]) == (True, False)
+    files = source(tmp_path, prices="\n".join(["symbol,date,close", *rows]) + "\n", corporate_actions=told["NVDA"])
+    with_split = files.contents()
+    assert (with_split["2024-01"] == before["2024-01"], with_split["2024-02"] == before["2024-02"]) == (True, False)
+    (tmp_path / "corporate_actions.csv").unlink()
+    assert files.contents() == before
+
+
+def test_when_it_was_changed_is_when_its_newest_file_was(tmp_path):
+    files = source(tmp_path, **CONTENTS)
+    for number, path in enumerate(sorted(tmp_path.iterdir())):
+        os.utime(path, (1_700_000_000 + number, 1_700_000_000 + number))
+    assert files.changed_at().timestamp() == 1_700_000_000 + len(CONTENTS) - 1
