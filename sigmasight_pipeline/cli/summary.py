@@ -63,6 +63,7 @@ LEFT JOIN LATERAL (SELECT sum(x.pnl) FILTER (WHERE component = 'market') AS mark
 WHERE p.active ORDER BY p.code
 """
 
+
 def newest(database: Database) -> pl.DataFrame:
     """One row per active portfolio: its newest snapshot, NULLs where it has none."""
     return database.query(_NEWEST)

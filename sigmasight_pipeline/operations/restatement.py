@@ -247,7 +247,8 @@ def ask(
     if len(earlier) >= settings.gap_attempts:
         said = earlier[-1].error or "it ended, and the results are still older than the change"
         return Answer(
-            f"{what}; given up after {len(earlier)} attempts: {said}. Put right what failed, then `sigmasight repair --from {first}` (the source is not asked again)"
+            f"{what}; given up after {len(earlier)} attempts: {said}. Put that right, then "
+            f"`sigmasight repair --from {first} --to {last}` (it does not ask the source again)"
         )
     backfill_id = backfills.request(
         database,

@@ -49,7 +49,5 @@ def restatement(
         answer = operations.Answer("no input of a computed session changed", settled=True)
     else:
         answer = operations.ask(database, settings.values, calendar, busy=busy, now=now)
-    context.update_cursor(
-        json.dumps({"contents": looked.contents, "settled": list(state) if answer.settled else None})
-    )
+    context.update_cursor(json.dumps({"contents": looked.contents, "settled": list(state) if answer.settled else None}))
     return dg.SkipReason("; ".join(part for part in (looked.sentence, answer.sentence) if part))
