@@ -116,7 +116,7 @@ def _run_or_tell(installation: Installation, accepted: Accepted, no_run: bool) -
         return
     first = accepted.first_session
     if first is None:
-        refresh_reference(installation)
+        refresh_reference(installation, "import")
         note("No figure depends on what was changed; nothing was computed.")
         return
     newest = history.newest_snapshot(installation.database)
@@ -131,7 +131,7 @@ def _run_or_tell(installation: Installation, accepted: Accepted, no_run: bool) -
             look_back=accepted.look_back,
         )
     except history.NothingToRunError as error:
-        refresh_reference(installation)
+        refresh_reference(installation, "import")
         warn(f"The file is imported, but {error}. `sigmasight backfill` computes it once there are prices.")
 
 

@@ -42,7 +42,7 @@ def demo(
         accepted = books.accept_demo(books.Importer(database, installation.settings, source), source)
         if accepted:
             note(f"Importing {', '.join(accepted)} ...")
-            refresh_reference(installation)
+            refresh_reference(installation, "demo")
         missing = history.missing_snapshots(database, last)
         if missing.is_empty():
             note(f"Every session through {last} is there; nothing to compute.")

@@ -119,7 +119,7 @@ def run_history(
             out.print(str(chunk))
         return
     if refresh:
-        refresh_reference(installation)
+        refresh_reference(installation, trigger)
     for closed in (day for day in settings.closed_sessions if start <= day <= bounds.last):
         note(f"{closed} is marked closed and is not computed.")
     _run(installation, chunks, last=last, trigger=trigger, resume=resume)
@@ -169,9 +169,9 @@ def _run(installation: Installation, chunks: Sequence[Chunk], *, last: date | No
         runs.sync(launcher.instance, database)
 
 
-def refresh_reference(installation: Installation) -> None:
+def refresh_reference(installation: Installation, trigger: str) -> None:
     """Run the reference assets: they apply waiting imports and renew the calendar."""
-    run_chunks(installation.launcher, [Chunk(job="reference")])
+    run_chunks(installation.launcher, [Chunk(job="reference", trigger=trigger)])
 
 
 def market_source(installation: Installation) -> MarketDataSource:

@@ -18,6 +18,7 @@ from typing import Any
 import dagster as dg
 
 from sigmasight_pipeline.assets import graph, progress
+from sigmasight_pipeline.assets.session_run import REPORT_TAG
 from sigmasight_pipeline.operations.run_errors import errors_of
 from sigmasight_pipeline.sessions import SessionCalendar, calendar
 
@@ -28,7 +29,6 @@ PROCESS_TAG = "sigmasight/process"
 BACKFILL_TAG = "sigmasight/backfill"
 CHUNK_TAG = "sigmasight/run_of_backfill"
 PORTFOLIOS_TAG = "sigmasight/portfolios"
-REPORT_TAG = "sigmasight/report"
 
 REPORTED_TRIGGERS = ("restatement", "repair")
 """Runs that compute stored sessions anew on purpose: they report what they moved."""
