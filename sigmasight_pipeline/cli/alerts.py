@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Annotated, ClassVar
 
 import typer
-from rich.table import Table
 
 from sigmasight_pipeline.cli.console import UserError, err, out
 from sigmasight_pipeline.cli.installation import connected, load_settings
@@ -59,18 +58,12 @@ def list_messages(
         if found.is_empty():
             err.print("No message was ever written.")
             return
-        table = Table("number", "written (UTC)", "channel", "state", "message", "tries", "last error")
         for row in found.iter_rows(named=True):
-            table.add_row(
-                str(row["alert_id"]),
-                f"{row['created_at']:%Y-%m-%d %H:%M}",
-                row["channel"],
-                _state(row["status"], row["sent_at"], row["next_attempt_at"]),
-                row["subject"],
-                str(row["attempts"]),
-                row["last_error"] or "",
-            )
-        out.print(table)
+            state = _state(row["status"], row["sent_at"], row["next_attempt_at"])
+            out.print(f"{row['alert_id']}  {row['created_at']:%Y-%m-%d %H:%M} UTC  {row['channel']}, {state}")
+            out.print(f"    {row['subject']}")
+            if row["last_error"]:
+                out.print(f"    try {row['attempts']} failed: {row['last_error']}")
 
 
 def _state(status: str, sent_at: datetime | None, next_attempt_at: datetime) -> str:

@@ -92,9 +92,9 @@ class Runs:
             def listener(step: StepDone) -> None:
                 progress.update(task, advance=1, description=f"{title}: {step.asset}")
 
-            (outcome,) = self.launcher.run_all([chunk], listener, tags)
+            outcomes = list(self.launcher.run_all([chunk], listener, tags))
         note(f"{title}: {time.monotonic() - started:.1f} s")
-        return outcome
+        return outcomes[-1]
 
 
 def run_chunks(launcher: Launcher, chunks: Sequence[Chunk]) -> list[Outcome]:

@@ -74,7 +74,7 @@ def test_every_end_of_a_run_is_one_row_with_what_failed(toy: Launcher, database:
     fine = found["fine"]
     assert (fine["partition_start"], fine["partition_end"]) == (date(2024, 1, 2), date(2024, 1, 5))
     assert (fine["backfill_id"], fine["error_message"]) == (7, None)
-    assert fine["duration_seconds"] == pytest.approx((fine["ended_at"] - fine["started_at"]).total_seconds())
+    assert fine["duration_seconds"] == pytest.approx((fine["ended_at"] - fine["started_at"]).total_seconds(), abs=1e-3)
     assert found["unpriced"]["error_message"] == f"{UNPRICED} has no prices"
     assert "position_values: " in found["broken"]["error_message"]
     assert "the database went away" in found["broken"]["error_message"]

@@ -225,6 +225,14 @@ def made(seed: int, count: int, splits: int) -> Book:
         "marks": frame(tables.position_marks, _marks(market, positions)),
         "instruments": frame(tables.instruments, market.instruments()),
     }
+    # a symbol that was renamed has no closes under its old name afterwards: no source lists any
+    ended = frames["instruments"].select("symbol", "last_session")
+    frames["prices"] = (
+        frames["prices"]
+        .join(ended, on="symbol", how="left")
+        .filter(pl.col("last_session").is_null() | (pl.col("session_date") <= pl.col("last_session")))
+        .drop("last_session")
+    )
     frames["option_prices"] = frame(tables.option_prices, market.quotes(positions))
     frames["option_model"] = _model(rng, opened, frames)
     flows = [
