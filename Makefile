@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 NO_INDEX := { echo "The locked packages could not be installed: see the lines above. Is the package index reachable? (PIP_INDEX_URL names another one.) Then run the same command again." >&2; exit 1; }
 
-.PHONY: help demo dev test test-slow bench lint lock clean
+.PHONY: help demo dev test test-slow test-long bench lint lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -36,6 +36,9 @@ test: $(VENV)/.dev ## the whole test suite
 
 test-slow: $(VENV)/.dev ## the tests that take minutes
 	@$(BIN)/python -m pytest -m slow
+
+test-long: $(VENV)/.dev ## ten years as one backfill through the daemon, killed twice on the way
+	@SIGMASIGHT_FIRST_SESSION=2014-01-02 $(BIN)/python -m pytest -m long -s sigmasight_pipeline_tests/end_to_end/test_long_backfill.py
 
 bench: $(VENV)/.dev ## seconds per stage, rows per second, ratios against named peers
 	@$(BIN)/python -m sigmasight_pipeline_tests.benchmarks

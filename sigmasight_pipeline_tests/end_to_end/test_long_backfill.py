@@ -1,4 +1,7 @@
-"""Ten years as one backfill through the daemon: killed twice on the way, it ends as the undisturbed one does."""
+"""Ten years as one backfill through the daemon: killed twice on the way, it ends as the undisturbed one does.
+
+A process has one first session: `make test-long` sets it.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from sigmasight_pipeline_tests.conftest import temporary_home
 from sigmasight_pipeline_tests.end_to_end.installations import CALENDAR, everything, expect, installation, run_history
 from sigmasight_pipeline_tests.end_to_end.webserver import dev, waited
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 SESSIONS = 2520
 FIRST = date(2014, 1, 2)
