@@ -7,6 +7,7 @@ import dagster as dg
 from sigmasight_pipeline.assets import graph, operations
 from sigmasight_pipeline.assets.resources import MarketDataResource, PostgresResource, SettingsResource
 from sigmasight_pipeline.operations import freshness, jobs, schedules, sensors
+from sigmasight_pipeline.operations.executor import concurrent_in_process_executor
 from sigmasight_pipeline.operations.sensors.gaps import no_gap_given_up
 
 defs = dg.Definitions(
@@ -20,6 +21,5 @@ defs = dg.Definitions(
         "market_data": MarketDataResource(),
         "settings": SettingsResource(),
     },
-    # twenty small steps take 2 s in one process and more than 80 s with a process each
-    executor=dg.in_process_executor,
+    executor=concurrent_in_process_executor,
 )

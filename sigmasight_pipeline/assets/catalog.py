@@ -114,6 +114,10 @@ def column_schema(table: Table) -> dg.TableSchema:
     )
 
 
+POOL_TAG = "sigmasight/pool"
+"""Tag of steps that take from a pool, under which a run's executor knows not to start two of them at once."""
+
+
 def described(table: Table, more: str = "", engine: Callable[..., object] | None = None) -> str:
     """The asset's description: grain and meaning first, then what to know, then the engine's own first paragraph."""
     parts = [table.comment or "", more]
@@ -136,6 +140,14 @@ def shown(table: Table, group: str, *, grain: str, code_version: str, filtered: 
         "code_version": code_version,
         "metadata": definition_metadata(table),
     }
+
+
+def step_tags(*, pool: str | None = None, early: bool = False) -> dict[str, str]:
+    """Tags of a step that the executor goes by: which pool it takes from, and whether it goes before other ready steps.
+
+    `early` is for steps that hold many others up, and for the longest one: last, it would run alone.
+    """
+    return {**({POOL_TAG: pool} if pool else {}), **({"dagster/priority": "1"} if early else {})}
 
 
 Decorator = Callable[[Callable[..., Any]], dg.AssetsDefinition]
@@ -172,6 +184,7 @@ def partitioned_asset(
     code_version: str = "1",
     filtered: bool = False,
     pool: str | None = None,
+    early: bool = False,
 ) -> Decorator:
     """Decorator of the function that writes a session table: partitioned by session, at most 252 of them a run."""
     decorate: Decorator = dg.asset(
@@ -182,6 +195,7 @@ def partitioned_asset(
         partitions_def=partitions(),
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=MAX_SESSIONS_PER_RUN),
         pool=pool,
+        op_tags=step_tags(pool=pool, early=early),
         **shown(table, group, grain="session", code_version=code_version, filtered=filtered),
     )
     return decorate

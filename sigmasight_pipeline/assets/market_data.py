@@ -109,6 +109,7 @@ _REFERENCE = [
     ],
     backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=catalog.MAX_SESSIONS_PER_RUN),
     pool=SOURCE_POOL,
+    op_tags=catalog.step_tags(pool=SOURCE_POOL, early=True),
 )
 def market_prices(
     context: dg.AssetExecutionContext,
@@ -348,6 +349,7 @@ RETURNS = SessionAsset(
     group=GROUP,
     code_version="1",
     rules=[rules.RETURNS_COMPLETE],
+    early=True,
     figures={"symbols": pl.len(), "median_return": pl.col("simple_return").median()},
     description="Splits and dividends included; a return over a gap says how many sessions it spans.",
 )

@@ -103,6 +103,7 @@ STRESS_TEST_RESULTS = SessionAsset(
     },
     engine=stress.stress_results,
     group=GROUP,
+    early=True,
     priced=True,
     code_version="1",
     rules=stress_rules.STRESS_TEST_RESULTS,

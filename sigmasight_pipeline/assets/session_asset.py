@@ -32,7 +32,7 @@ class SessionAsset:
     its sessions need stored prices (see ``SessionRun.leave_out_unpriced``). `grain`: tables whose sizes multiplied
     bound the rows of a session; a run whose rows might not fit memory is computed and written in parts. `also`: further
     tables the engine fills, in the same transaction; it then returns a tuple of frames, the asset's own first, and the
-    rules see the others among their inputs by table name.
+    rules see the others among their inputs by table name. `early`: see ``catalog.step_tags``.
     """
 
     table: Table
@@ -47,6 +47,7 @@ class SessionAsset:
     priced: bool = False
     grain: Sequence[Table] = ()
     also: Sequence[Table] = ()
+    early: bool = False
 
     def sessions_at_a_time(self, database: Database) -> int:
         """How many sessions are computed and written together."""
@@ -82,6 +83,7 @@ def session_asset(declared: SessionAsset) -> dg.AssetsDefinition:
         deps=catalog.dependencies(reads, self_name=declared.name),
         code_version=declared.code_version,
         filtered=by_portfolio,
+        early=declared.early,
     )
     def compute(
         context: dg.AssetExecutionContext,

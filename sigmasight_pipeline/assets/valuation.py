@@ -63,6 +63,7 @@ GREEKS = SessionAsset(
     reads={**_BOOK, **_MARKET, "position_values": on_sessions(tables.position_values)},
     engine=priced_book.book_greeks,
     group=GROUP,
+    early=True,
     priced=True,
     code_version="2",
     rules=greeks_rules.POSITION_GREEKS,
@@ -80,6 +81,7 @@ VALUES = SessionAsset(
     reads={**_BOOK, **_MARKET, "marks": as_of(tables.position_marks)},
     engine=priced_book.book_values,
     group=GROUP,
+    early=True,
     priced=True,
     code_version="1",
     rules=rules.POSITION_VALUES,
@@ -107,6 +109,7 @@ EXPOSURES = SessionAsset(
     },
     engine=exposures.portfolio_exposures,
     group=GROUP,
+    early=True,
     priced=True,
     code_version="2",
     rules=exposure_rules.EXPOSURES,
@@ -180,6 +183,7 @@ def _chain_changed(computed: pl.DataFrame, stored: pl.DataFrame) -> bool:
     rules=rules.SNAPSHOTS,
     code_version=SNAPSHOTS_VERSION,
     filtered=True,
+    early=True,
 )
 def portfolio_snapshots(
     context: dg.AssetExecutionContext,

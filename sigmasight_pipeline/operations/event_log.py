@@ -11,7 +11,7 @@ took 31 s with its class and 6 s with this one (2 cores, shared with other work)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dagster import DagsterEventType
@@ -23,7 +23,7 @@ from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, Sq
 from dagster._serdes import ConfigurableClassData, serialize_value
 from dagster_postgres.event_log import PostgresEventLogStorage
 from dagster_postgres.utils import create_pg_engine, get_token_provider_from_config, pg_url_from_config
-from sqlalchemy import ARRAY, Text, cast, func, literal, select
+from sqlalchemy import ARRAY, Connection, Text, cast, func, literal, select
 from sqlalchemy.pool import QueuePool
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ class PooledEventLogStorage(PostgresEventLogStorage):
             pool_pre_ping=True,
         )
 
+        self._seen: set[str] = set()
+
     @classmethod
     def from_config_value(
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
@@ -76,6 +78,20 @@ class PooledEventLogStorage(PostgresEventLogStorage):
         """Close the pooled connections too: a server that is asked to stop waits for nobody."""
         super().dispose()
         self._engine.dispose()
+
+    def has_table(self, table_name: str) -> bool:
+        """The parent's answer, asked until it is yes: Dagster asks with every event, and tables do not go away."""
+        return self._once(table_name, lambda: super(PooledEventLogStorage, self).has_table(table_name))
+
+    def _has_asset_key_col_on_connection(self, conn: Connection, column_name: str) -> bool:
+        parent = super()._has_asset_key_col_on_connection
+        return self._once(f"asset_keys.{column_name}", lambda: parent(conn, column_name))
+
+    def _once(self, name: str, ask: Callable[[], bool]) -> bool:
+        """Whether `name` exists, as `ask` said it does once."""
+        if name not in self._seen and ask():
+            self._seen.add(name)
+        return name in self._seen
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store planned materialisations with one INSERT; everything else as the parent does."""

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.execute_in_process import core_execute_in_process
 
 from sigmasight_pipeline.assets import graph, progress
 from sigmasight_pipeline.assets.session_run import REPORT_TAG
@@ -142,14 +144,19 @@ class Launcher:
     ) -> Outcome:
         """Run one chunk and say how it ended; an asset that fails does not raise, Ctrl-C does (KeyboardInterrupt)."""
         job = self.definitions.resolve_job_def(chunk.job)
+        if chunk.assets:
+            job = job.get_subset(asset_selection=frozenset(chunk.asset_selection or ()))
         config = {"loggers": QUIET_LOGGERS, **chunk.run_config(self._filtered_steps(chunk))}
         with progress.listening(listener or (lambda _step: None)):
-            result = job.execute_in_process(
-                instance=self.instance,
+            # what `JobDefinition.execute_in_process` does, but with the job's own executor
+            result = core_execute_in_process(
                 run_config=config,
-                tags={**chunk.tags, **(tags or {}), PROCESS_TAG: this_process()},
-                asset_selection=chunk.asset_selection,
+                job=InMemoryJob(job),
+                instance=self.instance,
+                output_capturing_enabled=False,
                 raise_on_error=False,
+                run_tags={**chunk.tags, **(tags or {}), PROCESS_TAG: this_process()},
+                asset_selection=frozenset(chunk.asset_selection or ()),
             )
         return _outcome(chunk, result)
 

@@ -14,6 +14,7 @@ import dagster as dg
 from dagster import DagsterEventType
 from dagster._core.errors import DagsterAssetCheckFailedError
 from dagster._core.events import JobFailureData
+from dagster._core.execution.plan.objects import ErrorSource
 from dagster_shared.error import SerializableErrorInfo
 
 from sigmasight_pipeline.assets.market_data import FIRST_FAILING_SESSION
@@ -59,7 +60,7 @@ def errors_of(events: Iterable[dg.DagsterEvent]) -> RunErrors:
                 steps[data.user_failure_data.description or ""] = []
                 entry = data.user_failure_data.metadata.get(FIRST_FAILING_SESSION)
                 failing = date.fromisoformat(str(entry.value)) if entry is not None else failing
-            elif data.error is not None and data.error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
+            elif data.error_source is ErrorSource.INTERRUPT:
                 interrupted = True  # Dagster reports a Ctrl-C as a failed step
             elif data.error is not None and data.error.cls_name != DagsterAssetCheckFailedError.__name__:
                 # several steps may stumble over the same thing: it is said once

@@ -7,7 +7,6 @@ not: which rows a calculation needs (``storage.windows``), writing (``storage.pa
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,8 +17,10 @@ import adbc_driver_manager.dbapi as adbc
 import adbc_driver_postgresql.dbapi as adbc_postgresql
 import polars as pl
 import psycopg
-from psycopg import sql
+from psycopg import sql, waiting
+from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
 from psycopg.types.string import TextLoader
 from sqlalchemy import Column, Double, Numeric, Table
 from sqlalchemy.dialects.postgresql import JSONB
@@ -30,6 +31,9 @@ from sigmasight_pipeline.storage.frames import polars_schema
 
 CONNECT_TIMEOUT_SECONDS = 10
 """libpq would wait over two minutes for a host that does not answer; a URL may carry its own."""
+
+WAIT_SECONDS = 0.1
+"""How often a connection that waits for the server looks whether it was interrupted."""
 
 SESSION = "session_date"
 """The column a session table is partitioned by."""
@@ -77,27 +81,44 @@ def connection_string(url: str) -> str:
     return make_conninfo(url, **{name: value for name, value in defaults.items() if name not in given})
 
 
+class _Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection whose waiting can be interrupted on any thread.
+
+    psycopg waits in C, where a step's thread cannot be told that the run was stopped (see ``operations.executor``): a
+    statement that waits for another writer's lock would keep it going.
+    """
+
+    def wait(self, gen: PQGen[Any], interval: float = WAIT_SECONDS, timeout: float | None = None) -> Any:
+        """Wait for a statement; interrupted, cancel it in the server too, which otherwise finishes it for nobody."""
+        try:
+            return waiting.wait_poll(gen, self.pgconn.socket, interval=interval, timeout=timeout)
+        except KeyboardInterrupt:
+            if self.info.transaction_status == TransactionStatus.ACTIVE:
+                with suppress(psycopg.Error):  # a server that is gone has nothing to cancel
+                    self.cancel_safe(timeout=CONNECT_TIMEOUT_SECONDS)
+            self.close()
+            raise
+
+
 class Database:
     """The database at `url`.
 
-    Writing connections are opened per transaction (6 ms). The reading one is kept, because ADBC takes ten
-    times as long to connect (it loads the server's type catalogue); a lock lets threads share it, one read at
-    a time. Do not carry an object that has read through `os.fork`.
+    Writing connections are opened per transaction (6 ms). Reading ones are kept, because ADBC takes ten times as
+    long to connect (it loads the server's type catalogue), one for every thread that reads at the same time. Do not
+    carry an object that has read through `os.fork`.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._reading = threading.Lock()
-        self._kept: list[adbc.Connection] = []
-        self._finalizer = weakref.finalize(self, _close_all, self._kept)
+        self._free: list[adbc.Connection] = []  # appending and popping are atomic
+        self._finalizer = weakref.finalize(self, _close_all, self._free)
 
     def __repr__(self) -> str:
         return f"Database({redact(self.url)!r})"
 
     def close(self) -> None:
-        """Close the kept reading connection; the next read opens another."""
-        with self._reading:
-            _close_all(self._kept)
+        """Close the kept reading connections; the next read opens another."""
+        _close_all(self._free)
 
     @contextmanager
     def connect(self) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
@@ -105,7 +126,7 @@ class Database:
 
         Database errors, of connecting and of the block alike, come out as StorageError.
         """
-        with explained(self.url), psycopg.connect(connection_string(self.url)) as connection:
+        with explained(self.url), _Connection.connect(connection_string(self.url)) as connection:
             connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
             yield connection
 
@@ -177,21 +198,35 @@ class Database:
         return int(self.query(f"SELECT count(*) AS rows FROM {table.fullname}")["rows"][0])
 
     def _fetch(self, statement: str) -> pl.DataFrame:
-        with self._reading:
-            if self._kept:
-                try:
-                    return _run(self._kept[0], statement)
-                except adbc.Error as error:
-                    _close_all(self._kept)
-                    if not isinstance(explain(error, self.url), ServerUnreachableError):
-                        raise
-                    # The server was restarted since the last read: nothing was lost, connect anew.
-            self._kept.append(adbc_postgresql.connect(connection_string(self.url), autocommit=True))
+        for kept in self._taken():
             try:
-                return _run(self._kept[0], statement)
-            except adbc.Error:
-                _close_all(self._kept)
-                raise
+                return self._run(kept, statement)
+            except adbc.Error as error:
+                self.close()
+                if not isinstance(explain(error, self.url), ServerUnreachableError):
+                    raise
+                # The server was restarted since the last read: nothing was lost, connect anew.
+        return self._run(adbc_postgresql.connect(connection_string(self.url), autocommit=True), statement)
+
+    def _taken(self) -> list[adbc.Connection]:
+        """A kept connection, no longer free, or none."""
+        try:
+            return [self._free.pop()]
+        except IndexError:
+            return []
+
+    def _run(self, connection: adbc.Connection, statement: str) -> pl.DataFrame:
+        """The rows of `statement`; the connection is free afterwards, or closed where that fails."""
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+                # fetch_polars would let a connection that breaks half-way out as a Polars error
+                rows = pl.DataFrame(cursor.fetch_arrow_table())
+        except BaseException:
+            _close_all([connection])
+            raise
+        self._free.append(connection)
+        return rows
 
 
 def select_list(table: Table, names: Sequence[str] | None = None) -> str:
@@ -207,13 +242,6 @@ def with_literals(statement: str, params: Sequence[object]) -> str:
         raise ValueError(f"{len(parts) - 1} placeholders but {len(params)} parameters in: {statement}")
     literals = [sql.Literal(value).as_string(None) for value in params] + [""]
     return "".join(part + literal for part, literal in zip(parts, literals, strict=True))
-
-
-def _run(connection: adbc.Connection, statement: str) -> pl.DataFrame:
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
-        # fetch_polars would let a connection that breaks half-way out as a Polars error
-        return pl.DataFrame(cursor.fetch_arrow_table())
 
 
 def _close_all(connections: list[adbc.Connection]) -> None:

@@ -2,9 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from uuid import uuid4
 
 import dagster as dg
 import polars as pl
@@ -14,10 +12,10 @@ from dagster_postgres.event_log import PostgresEventLogStorage
 from polars.testing import assert_frame_equal
 
 from sigmasight_pipeline.operations.event_log import PooledEventLogStorage
-from sigmasight_pipeline.operations.instance import INSTANCE_FILE, dagster_storage_url, project_folder
+from sigmasight_pipeline.operations.instance import dagster_storage_url
 from sigmasight_pipeline.operations.launcher import RANGE_END_TAG, RANGE_START_TAG
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
-from sigmasight_pipeline_tests.conftest import drop_database
+from sigmasight_pipeline_tests.operations.instances import DAGSTER_CLASS, PROJECT_CLASS, fresh_instance
 
 DAYS = dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-02-01")
 RANGE = {RANGE_START_TAG: "2024-01-03", RANGE_END_TAG: "2024-01-09"}
@@ -68,36 +66,6 @@ DEFINITIONS = dg.Definitions(
     ],
     executor=dg.in_process_executor,
 )
-
-PROJECT_CLASS = ("sigmasight_pipeline.operations.event_log", "PooledEventLogStorage")
-DAGSTER_CLASS = ("dagster_postgres.event_log", "PostgresEventLogStorage")
-
-
-@contextmanager
-def fresh_instance(
-    server: EmbeddedServer, folder: Path, monkeypatch: pytest.MonkeyPatch, storage: tuple[str, str]
-) -> Iterator[dg.DagsterInstance]:
-    """An instance by the project's own dagster.yaml on a new database, `storage` (module, class) as its event log."""
-    name = f"test_{uuid4().hex}"
-    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
-    folder.mkdir()
-    text = (project_folder() / INSTANCE_FILE).read_text()
-    for ours, wanted in zip(PROJECT_CLASS, storage, strict=True):
-        assert f": {ours}\n" in text, f"dagster.yaml does not name {ours}"
-        text = text.replace(f": {ours}\n", f": {wanted}\n")
-    (folder / INSTANCE_FILE).write_text(text)
-    monkeypatch.setenv("DAGSTER_DATABASE_URL", dagster_storage_url(server.url(name)))
-    monkeypatch.setenv("SIGMASIGHT_DAGSTER_DIR", str(folder))
-    monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "500")
-    instance = dg.DagsterInstance.from_config(str(folder))
-    try:
-        yield instance
-    finally:
-        instance.dispose()
-        with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
-            drop_database(connection, name)
-
 
 STORED = {
     # what was stored, in order; not when, nor by which run
