@@ -415,13 +415,14 @@ def chart(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def test_dagster_takes_what_the_chart_writes_and_the_event_log_is_ours(tmp_path: Path) -> None:
-    """The chart writes the event log it knows and, behind it, ours: Dagster must take the later of the two."""
+def test_dagster_takes_what_the_chart_writes_and_the_storages_are_ours(tmp_path: Path) -> None:
+    """The chart writes the storages it knows and, behind them, ours: Dagster must take the later of each two."""
     written = yaml.safe_dump(chart(VALUES)) + yaml.safe_dump(VALUES["additionalInstanceConfig"])
-    assert written.count("\nevent_log_storage:") == 2
     (tmp_path / "dagster.yaml").write_text(written)
     taken, _ = dagster_instance_config(str(tmp_path))
-    assert taken["event_log_storage"] == DAGSTER_YAML["event_log_storage"]
+    for storage in ("run_storage", "event_log_storage"):
+        assert written.count(f"\n{storage}:") == 2
+        assert taken[storage] == DAGSTER_YAML[storage]
 
 
 def test_the_chart_agrees_with_dagster_yaml() -> None:

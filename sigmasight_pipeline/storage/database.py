@@ -17,23 +17,15 @@ import adbc_driver_manager.dbapi as adbc
 import adbc_driver_postgresql.dbapi as adbc_postgresql
 import polars as pl
 import psycopg
-from psycopg import sql, waiting
-from psycopg.abc import PQGen
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.pq import TransactionStatus
+from psycopg import sql
 from psycopg.types.string import TextLoader
 from sqlalchemy import Column, Double, Numeric, Table
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import SQLAlchemyError
 
+from sigmasight_pipeline.storage.connections import KeptConnections, connection_string
 from sigmasight_pipeline.storage.errors import ServerUnreachableError, explain, redact
 from sigmasight_pipeline.storage.frames import polars_schema
-
-CONNECT_TIMEOUT_SECONDS = 10
-"""libpq would wait over two minutes for a host that does not answer; a URL may carry its own."""
-
-WAIT_SECONDS = 0.1
-"""How often a connection that waits for the server looks whether it was interrupted."""
 
 SESSION = "session_date"
 """The column a session table is partitioned by."""
@@ -71,45 +63,17 @@ def explained(url: str) -> Iterator[None]:
         raise explain(error, url) from None  # a driver may quote the whole URL, password included
 
 
-def connection_string(url: str) -> str:
-    """`url` as libpq takes it, with our connect timeout and application name unless it has its own."""
-    given = conninfo_to_dict(url)
-    defaults: dict[str, str | int] = {
-        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-        "application_name": "sigmasight",
-    }
-    return make_conninfo(url, **{name: value for name, value in defaults.items() if name not in given})
-
-
-class _Connection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection whose waiting can be interrupted on any thread.
-
-    psycopg waits in C, where a step's thread cannot be told that the run was stopped (see ``operations.executor``): a
-    statement that waits for another writer's lock would keep it going.
-    """
-
-    def wait(self, gen: PQGen[Any], interval: float = WAIT_SECONDS, timeout: float | None = None) -> Any:
-        """Wait for a statement; interrupted, cancel it in the server too, which otherwise finishes it for nobody."""
-        try:
-            return waiting.wait_poll(gen, self.pgconn.socket, interval=interval, timeout=timeout)
-        except KeyboardInterrupt:
-            if self.info.transaction_status == TransactionStatus.ACTIVE:
-                with suppress(psycopg.Error):  # a server that is gone has nothing to cancel
-                    self.cancel_safe(timeout=CONNECT_TIMEOUT_SECONDS)
-            self.close()
-            raise
-
-
 class Database:
     """The database at `url`.
 
-    Writing connections are opened per transaction (6 ms). Reading ones are kept, because ADBC takes ten times as
-    long to connect (it loads the server's type catalogue), one for every thread that reads at the same time. Do not
-    carry an object that has read through `os.fork`.
+    Connections are kept, one for every thread that uses one at the same time: those of transactions by
+    ``storage.connections``, those of bulk reads here (ADBC takes 60 ms to connect: it loads the server's type
+    catalogue). Do not carry an object that has been used through `os.fork`.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self._connections = KeptConnections(url)
         self._free: list[adbc.Connection] = []  # appending and popping are atomic
         self._finalizer = weakref.finalize(self, _close_all, self._free)
 
@@ -117,7 +81,8 @@ class Database:
         return f"Database({redact(self.url)!r})"
 
     def close(self) -> None:
-        """Close the kept reading connections; the next read opens another."""
+        """Close the kept connections; the next use opens another."""
+        self._connections.close()
         _close_all(self._free)
 
     @contextmanager
@@ -126,8 +91,7 @@ class Database:
 
         Database errors, of connecting and of the block alike, come out as StorageError.
         """
-        with explained(self.url), _Connection.connect(connection_string(self.url)) as connection:
-            connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        with explained(self.url), self._connections.transaction() as connection:
             yield connection
 
     def read(
@@ -178,11 +142,10 @@ class Database:
         too. A NUMERIC that declares no scale (a sum) gets the largest scale among its values; types without a
         Polars counterpart come as text.
         """
-        with self.connect() as connection:
-            connection.adapters.register_loader("json", TextLoader)
-            connection.adapters.register_loader("jsonb", TextLoader)
-            cursor = connection.execute(statement, params or None)
-            rows = cursor.fetchall()
+        with self.connect() as connection, connection.cursor() as cursor:
+            cursor.adapters.register_loader("json", TextLoader)
+            cursor.adapters.register_loader("jsonb", TextLoader)
+            rows = cursor.execute(statement, params or None).fetchall()
             described = cursor.description or []
             types = [connection.adapters.types.get(column.type_code) for column in described]
         values = list(zip(*rows, strict=True)) if rows else [()] * len(described)
@@ -202,7 +165,7 @@ class Database:
             try:
                 return self._run(kept, statement)
             except adbc.Error as error:
-                self.close()
+                _close_all(self._free)
                 if not isinstance(explain(error, self.url), ServerUnreachableError):
                     raise
                 # The server was restarted since the last read: nothing was lost, connect anew.

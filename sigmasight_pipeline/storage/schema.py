@@ -21,7 +21,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import NullPool, create_engine
 
 from sigmasight_pipeline.storage import migrations
-from sigmasight_pipeline.storage.database import connection_string, explained
+from sigmasight_pipeline.storage.connections import connection_string
+from sigmasight_pipeline.storage.database import explained
 from sigmasight_pipeline.storage.errors import (
     MINIMUM_SERVER_MAJOR,
     DatabaseMissingError,

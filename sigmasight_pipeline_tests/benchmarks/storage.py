@@ -18,8 +18,9 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from sigmasight_pipeline.storage import schema, tables, windows
+from sigmasight_pipeline.storage.connections import connection_string
 from sigmasight_pipeline.storage.copying import ROWS_PER_CHUNK
-from sigmasight_pipeline.storage.database import Database, connection_string
+from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.embedded_binaries import find_binaries, find_psql
 from sigmasight_pipeline.storage.frames import polars_schema
 from sigmasight_pipeline.storage.partitions import replace_sessions

@@ -11,6 +11,7 @@ import pytest
 from dagster_postgres.event_log import PostgresEventLogStorage
 from polars.testing import assert_frame_equal
 
+from sigmasight_pipeline.operations.dagster_storage import PooledRunStorage
 from sigmasight_pipeline.operations.event_log import PooledEventLogStorage
 from sigmasight_pipeline.operations.instance import dagster_storage_url
 from sigmasight_pipeline.operations.launcher import RANGE_END_TAG, RANGE_START_TAG
@@ -78,7 +79,8 @@ STORED = {
     "a.last_materialization_timestamp > now() - interval '1 hour' AS recent FROM asset_keys a "
     "JOIN LATERAL (SELECT * FROM event_logs e WHERE e.asset_key = a.asset_key ORDER BY id DESC LIMIT 1) e "
     "USING (asset_key) ORDER BY 1",
-    "checks": "SELECT asset_key, check_name, partition, execution_status, evaluation_event IS NULL AS without, "
+    "checks": "SELECT asset_key, check_name, partition, execution_status, "
+    "(SELECT e.event = evaluation_event FROM event_logs e WHERE e.id = evaluation_event_storage_id) AS the_event, "
     "materialization_event_storage_id IS NULL AS untargeted FROM asset_check_executions ORDER BY id",
     "tags": "SELECT t.asset_key, t.key, e.partition, e.dagster_event_type FROM asset_event_tags t "
     "JOIN event_logs e ON e.id = t.event_id WHERE t.key <> 'dagster/input_event_pointer' ORDER BY 1, 2, 3, e.id",
@@ -158,19 +160,25 @@ def steps(log: PooledEventLogStorage) -> list[str | None]:
     return [entry.step_key for entry in log.get_logs_for_run("a run")]
 
 
-def test_a_server_that_restarts_between_two_events_costs_no_event(home: Path) -> None:
+def test_a_server_that_restarts_between_two_events_costs_no_event_and_no_run(home: Path) -> None:
     server = EmbeddedServer(home)
     with server.shared():
         log = pooled(server.url("dagster"))
+        runs = PooledRunStorage(dagster_storage_url(server.url("dagster")))
         log.store_event(event("before"))
-        assert "Connections in pool: 1" in log._engine.pool.status(), (
-            "no connection was kept, so the restart proves nothing"
-        )
+        runs.add_run(dg.DagsterRun(job_name="before"))
+        for storage in (log, runs):
+            assert "Connections in pool: 1" in storage._engine.pool.status(), (
+                "no connection was kept, so the restart proves nothing"
+            )
         server.stop()
         server.start()
         log.store_event(event("after"))
+        runs.add_run(dg.DagsterRun(job_name="after"))
         assert steps(log) == ["before", "after"]
+        assert {run.job_name for run in runs.get_runs()} == {"before", "after"}
         log.dispose()
+        runs.dispose()
 
 
 def test_several_processes_may_create_its_tables_at_once(database_url: str) -> None:
@@ -197,9 +205,11 @@ def test_several_processes_may_create_its_tables_at_once(database_url: str) -> N
 
 
 def test_dispose_leaves_no_connection_behind(database_url: str) -> None:
-    log = pooled(database_url)
+    log, runs = pooled(database_url), PooledRunStorage(dagster_storage_url(database_url))
     log.store_event(event("one"))
+    runs.add_run(dg.DagsterRun(job_name="one"))
     log.dispose()
+    runs.dispose()
     with psycopg.connect(database_url) as connection:
         row = connection.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"

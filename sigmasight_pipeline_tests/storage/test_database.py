@@ -14,7 +14,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from sigmasight_pipeline.storage import tables
-from sigmasight_pipeline.storage.database import Database, connection_string, with_literals
+from sigmasight_pipeline.storage.connections import connection_string
+from sigmasight_pipeline.storage.database import Database, with_literals
 from sigmasight_pipeline.storage.errors import (
     InvalidUrlError,
     SchemaNotCreatedError,
@@ -134,6 +135,7 @@ def test_the_reading_connection_is_kept_and_renewed(database: Database, prices: 
             )
             return [pid for (pid,) in found]
 
+    database.close()
     for _ in range(3):
         database.read(tables.daily_prices)
     (kept,) = reading_backends()
