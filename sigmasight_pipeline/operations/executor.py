@@ -107,7 +107,7 @@ class ConcurrentInProcessExecutor(dg.Executor):
     ) -> Iterator[dg.DagsterEvent]:
         """The events of a run's steps, as they happen."""
         if not gc.get_freeze_count():
-            gc.freeze()  # a million loaded objects stay anyway; looking through them again and again is a tenth of a run
+            gc.freeze()  # the million objects loaded by now stay; looking through them again is a tenth of a run
         yield dg.DagsterEvent.engine_event(
             plan_context,
             f"Executing steps in process (pid: {os.getpid()}), at most {self.steps_at_a_time} at a time",
