@@ -32,7 +32,7 @@ dev: $(VENV)/.runtime ## the Dagster UI and daemon on the same database
 	@$(BIN)/sigmasight dev
 
 test: $(VENV)/.dev ## the whole test suite
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/.dev ## the tests that take minutes
 	@$(BIN)/python -m pytest -m slow

@@ -1,8 +1,10 @@
-"""`make bench`: every benchmark as a table; exit status 1 where one is over its budget."""
+"""`make bench`: benchmarks as tables, all or those named; exit status 1 where one is over its budget."""
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Callable, Mapping
 from uuid import uuid4
 
 import psycopg
@@ -20,21 +22,29 @@ WIDTH = 130
 console = Console(width=max(Console().width, WIDTH))
 
 
+STAGES: Mapping[str, Callable[[EmbeddedServer], list[Measurement]]] = {
+    "demo": demo.run,
+    "storage": lambda server: storage.run(_fresh(server)),
+    "valuation": lambda _server: valuation.run(),
+    "options": lambda _server: options.run(),
+    "factors": lambda _server: factors.run(),
+    "stress": lambda _server: stress.run(),
+    "risk": lambda _server: risk.run(),
+}
+
+
 def main() -> int:
-    """Run all benchmarks on a server of their own; returns the exit status."""
+    """Run benchmarks on a server of their own; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m sigmasight_pipeline_tests.benchmarks", description=__doc__)
+    parser.add_argument("stages", nargs="*", metavar="stage", help=f"one of {', '.join(STAGES)}; default: all")
+    wanted = parser.parse_args().stages or list(STAGES)
+    if unknown := [name for name in wanted if name not in STAGES]:
+        parser.error(f"no stage {', '.join(unknown)}; there are {', '.join(STAGES)}")
     measured: list[Measurement] = []
     with temporary_home() as home, EmbeddedServer(home).shared() as server:
-        for name, benchmark in (
-            ("demo", lambda: demo.run(server)),
-            ("write and read path", lambda: storage.run(_fresh(server))),
-            ("valuation", valuation.run),
-            ("options", options.run),
-            ("factors", factors.run),
-            ("stress", stress.run),
-            ("risk", risk.run),
-        ):
+        for name in wanted:
             with console.status(f"measuring: {name} ..."):
-                found = benchmark()
+                found = STAGES[name](server)
             console.print(_table(name, found))
             measured += found
     over = [item.stage for item in measured if not item.within_budget]
