@@ -71,6 +71,7 @@ def errors_of(events: Iterable[dg.DagsterEvent]) -> RunErrors:
                 name = f"{check.asset_key.to_user_string()}.{check.check_name}"
                 checks.append(f"the check {name} failed: {check.description}")
         elif event.event_type is DagsterEventType.RUN_FAILURE:
+            interrupted |= _is_interruption(event)  # between two steps, no step can say it
             outside += _of_the_run(event)
         elif event.event_type is DagsterEventType.ENGINE_EVENT and "unexpectedly exited" in (event.message or ""):
             outside.append(str(event.message))
@@ -83,6 +84,12 @@ def stored_errors(instance: dg.DagsterInstance, run_id: str) -> RunErrors:
     """The same of a run that ended anywhere, from the event log."""
     entries = instance.all_logs(run_id, of_type=TELLING_EVENTS)
     return errors_of(entry.dagster_event for entry in entries if entry.dagster_event is not None)
+
+
+def _is_interruption(event: dg.DagsterEvent) -> bool:
+    data = event.event_specific_data
+    error = data.error if isinstance(data, JobFailureData) else None
+    return error is not None and error.cls_name == dg.DagsterExecutionInterruptedError.__name__
 
 
 def _of_the_run(event: dg.DagsterEvent) -> list[str]:

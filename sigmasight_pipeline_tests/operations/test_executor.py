@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,10 +77,12 @@ def launched(
     assets: Sequence[dg.AssetsDefinition],
     executor: dg.ExecutorDefinition = concurrent_in_process_executor,
     listener: Callable[[progress.StepDone], None] | None = None,
+    resources: Mapping[str, object] | None = None,
 ) -> Outcome:
     """A run of all `assets`, as the command line starts it."""
     job = dg.define_asset_job("job", selection=list(assets))
-    return Launcher(instance, dg.Definitions(assets=assets, jobs=[job], executor=executor)).run(Chunk("job"), listener)
+    definitions = dg.Definitions(assets=assets, jobs=[job], executor=executor, resources=resources)
+    return Launcher(instance, definitions).run(Chunk("job"), listener)
 
 
 def events(instance: dg.DagsterInstance, run_id: str) -> list[tuple[str | None, str]]:
@@ -274,6 +276,20 @@ def test_ctrl_c_ends_every_step_under_way(instance: dg.DagsterInstance) -> None:
     assert kinds["STEP_FAILURE"] == 2
     assert kinds["PIPELINE_FAILURE"] == 1
     assert record.dagster_run.is_finished
+
+
+def test_ctrl_c_before_the_first_step_starts_none(instance: dg.DagsterInstance) -> None:
+    watch = Watch()
+
+    @dg.resource  # set up before the steps
+    def pressed(_context: dg.InitResourceContext) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    one = step(watch, "one", lambda: None, required_resource_keys={"pressed"})
+    with pytest.raises(KeyboardInterrupt):
+        launched(instance, [one], resources={"pressed": pressed})
+    assert watch.order == []
+    assert instance.get_run_records(limit=1)[0].dagster_run.is_finished
 
 
 def test_ctrl_c_does_not_wait_for_a_statement_of_the_server(
