@@ -16,6 +16,8 @@ import dagster as dg
 import numpy as np
 import psycopg
 import pytest
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.execute_in_process import core_execute_in_process
 from threadpoolctl import threadpool_info
 
 from sigmasight_pipeline.assets import progress
@@ -194,6 +196,21 @@ def test_the_events_are_those_of_the_in_process_executor(instance: dg.DagsterIns
         return [kind for key, kind in found if key is None and kind != "ENGINE_EVENT"]
 
     assert of_run(ours[1]) == of_run(theirs[1])
+
+
+def test_an_error_is_raised_for_who_asks_for_it_after_the_other_steps_ended(instance: dg.DagsterInstance) -> None:
+    watch = Watch()
+
+    def fail() -> None:
+        raise ValueError("no prices")
+
+    assets = [step(watch, "bad", fail), step(watch, "slow", lambda: time.sleep(0.5))]
+    jobs = [dg.define_asset_job("job", selection=assets)]
+    job = dg.Definitions(assets=assets, jobs=jobs, executor=concurrent_in_process_executor).resolve_job_def("job")
+    with pytest.raises(ValueError, match="no prices"):
+        core_execute_in_process({}, InMemoryJob(job), instance, output_capturing_enabled=False, raise_on_error=True)
+    assert sorted(watch.order) == ["bad", "slow"]
+    assert watch.under_way.total() == 0
 
 
 def test_a_step_that_asks_for_it_is_tried_again(instance: dg.DagsterInstance) -> None:
