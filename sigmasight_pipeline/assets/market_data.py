@@ -190,6 +190,7 @@ def _receive(run: SessionRun, source: MarketDataSource, *, only_missing: bool) -
         stored=stored,
         actions=pl.concat([history, actions]),
         kinds=dict(zip(instruments["symbol"], instruments["kind"], strict=True)),
+        renamed=dict(instruments.drop_nulls("replaced_by").drop_nulls("last_session")["symbol", "last_session"].rows()),
         rejections=rejections,
         accepted_rejections=rejections.filter(pl.col("status") == "accepted")["rejection_id"].to_list(),
         source=source.name,

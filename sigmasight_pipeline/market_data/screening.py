@@ -31,6 +31,7 @@ class Reason(StrEnum):
     UNKNOWN_SYMBOL = "unknown_symbol"
     OUTSIDE_RANGE = "outside_range"
     NOT_A_SESSION = "not_a_session"
+    AFTER_RENAMING = "after_renaming"
     MISSING_CLOSE = "missing_close"
     NOT_POSITIVE_CLOSE = "not_positive_close"
     VOLUME_NOT_A_NUMBER = "volume_not_a_number"
@@ -100,6 +101,7 @@ def screen(
     stored: pl.DataFrame,
     actions: pl.DataFrame,
     kinds: Mapping[str, str],
+    renamed: Mapping[str, date],
     rejections: pl.DataFrame,
     accepted_rejections: Collection[int] = (),
     large_move: float,
@@ -115,6 +117,8 @@ def screen(
     before `first`. `stored`: rows of ``daily_prices`` from `first` to `last`; later ones may be given too and confirm
     like a close received. `actions`: rows of ``corporate_actions`` since
     the previous closes. `kinds`: symbol to kind of instrument, a symbol without one counts as a stock.
+    `renamed`: last session of each symbol that another one continues; a close under the old name after it would hide
+    the new one's.
     `rejections`: rows of ``rejected_prices`` of the asked sessions and every quarantined row of the symbols.
     `accepted_rejections`: ids of quarantined rows a person accepted; one before its symbol's previous close waits
     for a run of its session.
@@ -124,7 +128,7 @@ def screen(
     or the row restates a stored close of its own session within that band.
     """
     sessions = [day for day in calendar.between(first, last) if day not in closed]
-    good, refused, notices = _judge_rows(bars, symbols, first, last, sessions)
+    good, refused, notices = _judge_rows(bars, symbols, renamed, first, last, sessions)
     known = rejections.with_columns(
         received=pl.Series([_canonical(text) for text in rejections["received"]], dtype=pl.String)
     )
@@ -203,7 +207,12 @@ def screen(
 
 
 def _judge_rows(
-    bars: pl.DataFrame, symbols: Collection[str], first: date, last: date, sessions: Collection[date]
+    bars: pl.DataFrame,
+    symbols: Collection[str],
+    renamed: Mapping[str, date],
+    first: date,
+    last: date,
+    sessions: Collection[date],
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """Rows good in themselves (one per symbol and session), refused ones with their reason, and notices."""
     unlisted = set(bars["problem"].drop_nulls()) - set(REASONS)
@@ -215,10 +224,12 @@ def _judge_rows(
         pl.when(pl.col(sided) > 0).then(pl.col(sided)),
         unusable=pl.any_horizontal((pl.col(sided) <= 0).fill_null(False)),
     )
+    ended = pl.col("symbol").replace_strict(dict(renamed), default=None, return_dtype=pl.Date)
     tests: list[tuple[Reason, pl.Expr]] = [
         (Reason.UNKNOWN_SYMBOL, pl.col("symbol").is_in(list(symbols)).fill_null(False).not_()),
         (Reason.OUTSIDE_RANGE, day.is_between(first, last).not_()),
         (Reason.NOT_A_SESSION, day.is_in(list(sessions)).fill_null(False).not_()),
+        (Reason.AFTER_RENAMING, day > ended),
         (Reason.MISSING_CLOSE, close.is_null()),
         (Reason.NOT_POSITIVE_CLOSE, close <= 0),
         (Reason.VOLUME_NOT_A_NUMBER, volume.is_finite().not_()),
@@ -226,7 +237,7 @@ def _judge_rows(
         (Reason.OUTSIDE_LOW_HIGH, (close < pl.col("low")).fill_null(False) | (close > pl.col("high")).fill_null(False)),
     ]
     found = [pl.when(test).then(pl.lit(reason.value)) for reason, test in tests]
-    judged = usable.with_columns(reason=pl.coalesce(*found[:3], "problem", *found[3:]))
+    judged = usable.with_columns(reason=pl.coalesce(*found[:4], "problem", *found[4:]))
     passed = judged.filter(pl.col("reason").is_null()).with_columns(copies=pl.len().over(_KEY))
     repeated = passed.filter(pl.col("copies") > 1).filter(pl.struct(_VALUES).n_unique().over(_KEY) > 1)
     contradictory = repeated.with_columns(reason=pl.lit(Reason.DUPLICATE_SESSION.value))

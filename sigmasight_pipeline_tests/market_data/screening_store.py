@@ -49,8 +49,8 @@ def actions(*rows):
 class Store:
     """Stored prices, rejections and revisions; every run takes a minute of its own."""
 
-    def __init__(self, *, symbols=("A", "B"), kinds=None, actions=None, closed=()):
-        self.symbols, self.kinds, self.closed = symbols, kinds or {}, closed
+    def __init__(self, *, symbols=("A", "B"), kinds=None, actions=None, closed=(), renamed=None):
+        self.symbols, self.kinds, self.closed, self.renamed = symbols, kinds or {}, closed, renamed or {}
         self.actions = pl.DataFrame(schema=ACTIONS) if actions is None else actions
         self.prices = empty_frame(tables.daily_prices)
         self.rejected = empty_frame(tables.rejected_prices)
@@ -73,6 +73,7 @@ class Store:
             stored=self.prices.filter(pl.col("session_date").is_between(start, DAYS[-1] if later else end)),
             actions=self.actions,
             kinds=self.kinds,
+            renamed=self.renamed,
             rejections=self.rejected,
             accepted_rejections=accept,
             source="test",

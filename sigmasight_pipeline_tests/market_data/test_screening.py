@@ -101,6 +101,14 @@ def test_a_session_marked_closed_is_none():
     assert store.verdicts() == [("A", 1, "not_a_session", "rejected")]
 
 
+def test_a_close_under_an_old_name_after_the_renaming_is_refused():
+    store = Store(renamed={"A": DAYS[1]})
+    store.run(bars(*(bar(symbol, day, 5) for symbol in ("A", "B") for day in range(4))), 0, 3)
+    assert list(store.closes("A")) == [0, 1]
+    assert list(store.closes("B")) == [0, 1, 2, 3]
+    assert store.verdicts() == [("A", 2, "after_renaming", "rejected"), ("A", 3, "after_renaming", "rejected")]
+
+
 def test_open_high_low_that_are_not_positive_are_left_out_and_told():
     store = Store()
     result = store.run(bars(bar("A", 1, 5, open_=0, high=6, low=-1)), 0, 9)

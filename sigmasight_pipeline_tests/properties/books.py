@@ -225,7 +225,7 @@ def made(seed: int, count: int, splits: int) -> Book:
         "marks": frame(tables.position_marks, _marks(market, positions)),
         "instruments": frame(tables.instruments, market.instruments()),
     }
-    # a symbol that was renamed has no closes under its old name afterwards: no source lists any
+    # a symbol that was renamed has no closes under its old name afterwards: screening refuses them
     ended = frames["instruments"].select("symbol", "last_session")
     frames["prices"] = (
         frames["prices"]
