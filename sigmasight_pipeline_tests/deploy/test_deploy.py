@@ -6,96 +6,35 @@ Dagster is set up there as dagster.yaml sets it up.
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from fnmatch import fnmatch
-from functools import cache
 from pathlib import Path
-from typing import Any
 
-import dagster
 import pytest
-import yaml
-from dagster._cli import create_dagster_cli
-from dagster._core.instance.config import dagster_instance_config
-from dagster._daemon.cli import create_dagster_daemon_cli
-from dagster_webserver.cli import dagster_webserver
-from typer.main import get_command
 
-from sigmasight_pipeline.cli import main
 from sigmasight_pipeline.definitions import defs
-from sigmasight_pipeline.operations.instance import dagster_storage_url, set_environment
+from sigmasight_pipeline.operations.instance import dagster_storage_url
 from sigmasight_pipeline.settings import Settings
-
-ROOT = Path(__file__).parent.parent
-DEPLOY = ROOT / "deploy"
-COMPOSE_FILE = DEPLOY / "docker-compose.yaml"
-VALUES_FILE = DEPLOY / "kubernetes" / "values.yaml"
-EXAMPLES = (DEPLOY / "compose.env.example", DEPLOY / "kubernetes" / "secrets.env.example")
-PIPELINE_SERVICES = ("migrate", "code", "webserver", "daemon")
-PICTURES = {".png", ".gif", ".jpg"}
-
-
-def texts() -> dict[Path, str]:
-    """Every text below deploy/ that is not a person's own (.env)."""
-    found = [path for path in DEPLOY.rglob("*") if path.is_file() and path.suffix not in PICTURES | {".env"}]
-    return {path: path.read_text(encoding="utf-8") for path in found if path.name != ".env"}
-
-
-def read(path: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return loaded
-
-
-COMPOSE = read(COMPOSE_FILE)
-VALUES = read(VALUES_FILE)
-MIGRATE_JOB = read(DEPLOY / "kubernetes" / "migrate-job.yaml")
-DAGSTER_YAML = read(ROOT / "dagster.yaml")
-GUIDE = (DEPLOY / "operators-guide.md").read_text(encoding="utf-8")
-DOCKERFILE = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
-SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-
-
-def instructions() -> list[tuple[str, str]]:
-    """The Dockerfile's instructions with their arguments, continued lines joined."""
-    lines = [line for line in DOCKERFILE.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
-    return [(name, rest) for name, _, rest in (line.partition(" ") for line in joined.splitlines())]
-
-
-def image_environment() -> dict[str, str]:
-    """What the last stage of the image sets."""
-    stage = [*instructions()]
-    last = max(index for index, (name, _) in enumerate(stage) if name == "FROM")
-    words = [word for name, rest in stage[last:] if name == "ENV" for word in shlex.split(rest)]
-    return dict(word.split("=", 1) for word in words)
-
-
-@contextmanager
-def own_environment() -> Iterator[None]:
-    """The environment as it was afterwards, whatever the block sets."""
-    before = dict(os.environ)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-@pytest.fixture(scope="module")
-def needed(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """The variables `sigmasight` sets before it starts Dagster."""
-    with own_environment():
-        os.environ.clear()
-        url = "postgresql://x@localhost/x"
-        set_environment(home=tmp_path_factory.mktemp("home"), database_url=url, dagster_url=url)
-        return set(os.environ)
-
+from sigmasight_pipeline_tests.deploy.files import (
+    COMPOSE,
+    COMPOSE_FILE,
+    DEPLOY,
+    DOCKERFILE,
+    EXAMPLES,
+    GUIDE,
+    PIPELINE_SERVICES,
+    ROOT,
+    SERVICES,
+    complaint,
+    image_environment,
+    instructions,
+    read,
+    texts,
+)
 
 # --- names
 
@@ -112,33 +51,6 @@ def test_every_setting_named_exists(needed: set[str]) -> None:
     named = {name for text in texts().values() for name in re.findall(r"\bSIGMASIGHT_[A-Z0-9_]+", text)}
     assert {"SIGMASIGHT_DATABASE_URL", "SIGMASIGHT_SENSORS", "SIGMASIGHT_ALERT_WEBHOOK_URL"} <= named
     assert named - known == set()
-
-
-PROGRAMS: dict[str, Any] = {
-    "dagster": create_dagster_cli(),
-    "dagster-daemon": create_dagster_daemon_cli(),
-    "dagster-webserver": dagster_webserver,
-}
-
-
-@cache
-def program(name: str) -> Any:
-    """The click command of a program."""
-    return get_command(main._command_tree()) if name == "sigmasight" else PROGRAMS[name]
-
-
-def complaint(line: str) -> str | None:
-    """What is wrong with a command line, by what its program says of itself; None where nothing is."""
-    name, *words = shlex.split(line)
-    command = program(name)
-    while words and hasattr(command, "commands"):
-        word = words.pop(0)
-        if word not in command.commands:
-            return f"{line!r}: {name} has no {word!r}"
-        command = command.commands[word]
-    known = {option for parameter in command.params for option in parameter.opts}
-    given = {word for word in words if word.startswith("--") and len(word) > 2}
-    return f"{line!r}: no {sorted(given - known)}" if given - known else None
 
 
 def commands_of(text: str) -> Iterator[str]:
@@ -363,118 +275,3 @@ def test_every_variable_compose_needs_is_in_the_example() -> None:
     example = EXAMPLES[0].read_text()
     required = set(re.findall(r"\$\{(\w+):\?", COMPOSE_FILE.read_text()))
     assert required == {name for name in required if re.search(rf"^{name}=$", example, re.M)}
-
-
-# --- Kubernetes
-
-
-def chart(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What the templates of Dagster's chart write into dagster.yaml of values, but for `additionalInstanceConfig`."""
-
-    def snake(section: Mapping[str, Any], *names: str) -> dict[str, Any]:
-        return {re.sub(r"(?=[A-Z])", "_", name).lower(): section[name] for name in names if name in section}
-
-    def storage(kind: str, name: str) -> dict[str, Any]:
-        given = values["postgresql"]
-        return {
-            "module": f"dagster_postgres.{kind}",
-            "class": name,
-            "config": {
-                "postgres_db": {
-                    "username": given["postgresqlUsername"],
-                    "password": {"env": "DAGSTER_PG_PASSWORD"},
-                    "hostname": given["postgresqlHost"],
-                    "db_name": given["postgresqlDatabase"],
-                    "port": given["service"]["port"],
-                    "params": {},
-                    "scheme": given["postgresqlScheme"],
-                }
-            },
-        }
-
-    daemon, concurrency, retention = values["dagsterDaemon"], values["concurrency"], values["retention"]
-    queue = daemon["runCoordinator"]["config"]["queuedRunCoordinator"]
-    monitoring = ("startTimeoutSeconds", "maxRuntimeSeconds", "pollIntervalSeconds", "freeSlotsAfterRunEndSeconds")
-    return {
-        "run_storage": storage("run_storage", "PostgresRunStorage"),
-        "event_log_storage": storage("event_log", "PostgresEventLogStorage"),
-        "schedule_storage": storage("schedule_storage", "PostgresScheduleStorage"),
-        "run_coordinator": {
-            "module": "dagster.core.run_coordinator",
-            "class": daemon["runCoordinator"]["type"],
-            "config": snake(queue, "maxConcurrentRuns", "dequeueIntervalSeconds"),
-        },
-        "run_monitoring": snake(daemon["runMonitoring"], "enabled", *monitoring),
-        "run_retries": snake(daemon["runRetries"], "enabled", "maxRetries", "retryOnAssetOrOpFailure"),
-        "telemetry": values["telemetry"],
-        "retention": {name: snake(retention[name], "purgeAfterDays") for name in ("schedule", "sensor")},
-        "concurrency": {
-            "runs": snake(concurrency["runs"], "maxConcurrentRuns"),
-            "pools": snake(concurrency["pools"], "defaultLimit", "granularity"),
-        },
-    }
-
-
-def test_dagster_takes_what_the_chart_writes_and_the_storages_are_ours(tmp_path: Path) -> None:
-    """The chart writes the storages it knows and, behind them, ours: Dagster must take the later of each two."""
-    written = yaml.safe_dump(chart(VALUES)) + yaml.safe_dump(VALUES["additionalInstanceConfig"])
-    (tmp_path / "dagster.yaml").write_text(written)
-    taken, _ = dagster_instance_config(str(tmp_path))
-    for storage in ("run_storage", "event_log_storage"):
-        assert written.count(f"\n{storage}:") == 2
-        assert taken[storage] == DAGSTER_YAML[storage]
-
-
-def test_the_chart_agrees_with_dagster_yaml() -> None:
-    written = chart(VALUES)
-    for section in ("run_monitoring", "run_retries", "telemetry", "concurrency"):
-        assert written[section] == DAGSTER_YAML[section], section
-    # the chart wants all four; Dagster keeps for ever what dagster.yaml does not name
-    retention = written["retention"]
-    assert retention["sensor"]["purge_after_days"].pop("started") == -1
-    assert retention == DAGSTER_YAML["retention"]
-    interval = written["run_coordinator"]["config"]["dequeue_interval_seconds"]
-    assert interval == DAGSTER_YAML["run_queue"]["dequeue_interval_seconds"]
-    assert VALUES["additionalInstanceConfig"]["nux"] == DAGSTER_YAML["nux"]
-    assert dagster_storage_url("x://y") == f"{VALUES['postgresql']['postgresqlScheme']}://y"
-
-
-def test_every_pod_runs_the_same_image_with_the_same_secret(needed: set[str]) -> None:
-    (code,) = VALUES["dagster-user-deployments"]["deployments"]
-    places = [VALUES["dagsterWebserver"], VALUES["dagsterDaemon"], code]
-    (job,) = MIGRATE_JOB["spec"]["template"]["spec"]["containers"]
-    assert {f"{place['image']['repository']}:{place['image']['tag']}" for place in places} == {job["image"]}
-    run = VALUES["runLauncher"]["config"]["k8sRunLauncher"]
-    assert all(place["envSecrets"] == [{"name": "sigmasight"}] for place in [*places, run])
-    assert job["envFrom"] == [{"secretRef": {"name": VALUES["global"]["postgresqlSecretName"]}}]
-    assert VALUES["global"]["dagsterHome"] == image_environment()["DAGSTER_HOME"]
-    secret = set(re.findall(r"^([A-Za-z_-]+)=", EXAMPLES[1].read_text(), re.M))
-    assert needed <= secret | image_environment().keys()
-    assert "postgresql-password" in secret, "the chart reads this key"
-
-
-def test_pods_of_kubernetes_are_the_images_user_and_share_one_volume() -> None:
-    (code,) = VALUES["dagster-user-deployments"]["deployments"]
-    run = VALUES["runLauncher"]["config"]["k8sRunLauncher"]
-    user = int([rest for name, rest in instructions() if name == "USER"][-1].split(":")[0])
-    contexts = [place["podSecurityContext"] for place in (VALUES["dagsterWebserver"], VALUES["dagsterDaemon"], code)]
-    contexts += [
-        run["runK8sConfig"]["podSpecConfig"]["securityContext"],
-        MIGRATE_JOB["spec"]["template"]["spec"]["securityContext"],
-    ]
-    assert {context["runAsUser"] for context in contexts} == {user}
-    claim = read(DEPLOY / "kubernetes" / "state-volume.yaml")["metadata"]["name"]
-    for place in (code, run):
-        (volume,), (mount,) = place["volumes"], place["volumeMounts"]
-        assert volume["persistentVolumeClaim"]["claimName"] == claim
-        assert (mount["name"], mount["mountPath"]) == (volume["name"], image_environment()["SIGMASIGHT_HOME"])
-
-
-def test_the_same_migration_and_probes_that_fit() -> None:
-    (job,) = MIGRATE_JOB["spec"]["template"]["spec"]["containers"]
-    assert job["command"] == SERVICES["migrate"]["command"]
-    webserver = VALUES["dagsterWebserver"]
-    assert webserver["readinessProbe"]["httpGet"]["port"] == webserver["service"]["port"] > 1024
-    (code,) = VALUES["dagster-user-deployments"]["deployments"]
-    assert complaint(shlex.join(["dagster", "api", "grpc", *code["dagsterApiGrpcArgs"]])) is None
-    assert f"--version {dagster.__version__} " in VALUES_FILE.read_text(), "chart and locked dagster go together"
