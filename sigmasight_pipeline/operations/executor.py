@@ -82,6 +82,12 @@ class _StepThreads:
         """Forget a step that has said its last."""
         self.running.pop(step_key).join()
 
+    def lost(self) -> list[_Ended]:
+        """Steps whose thread ended without its last word: an interruption can reach it before it speaks."""
+        dead = [key for key, thread in self.running.items() if not thread.is_alive()]
+        # asked after that: what a dead thread has said lies in the queue already
+        return [_Ended(key, DagsterExecutionInterruptedError()) for key in dead] if self.said.empty() else []
+
     def interrupt(self) -> None:
         """Have every running step raise KeyboardInterrupt at its next Python instruction, as Ctrl-C in it would."""
         for thread in self.running.values():
@@ -167,6 +173,8 @@ def _run_steps(active: ActiveExecution, job_context: PlanExecutionContext) -> It
             try:
                 said = threads.said.get(timeout=LOOK_SECONDS)
             except Empty:
+                for lost in threads.lost():
+                    threads.said.put(lost)
                 continue
             if isinstance(said, _Ended):
                 threads.ended(said.step_key)

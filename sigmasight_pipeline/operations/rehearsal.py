@@ -106,7 +106,7 @@ def _frames(
             found[name] = windows.read(database, read, first, last, portfolio_ids)
             continue
         if read != on_sessions(read.table):
-            raise NotImplementedError(f"{name}: only what is computed for the same sessions can stand in")
+            raise ValueError(f"{name}: the computed sessions cannot stand in for {read}")
         found[name] = own.sort(read.table.primary_key.columns.keys())
     return found
 

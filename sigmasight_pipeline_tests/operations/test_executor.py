@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_info
 from sigmasight_pipeline.assets import progress
 from sigmasight_pipeline.assets.catalog import step_tags
 from sigmasight_pipeline.definitions import defs
-from sigmasight_pipeline.operations.executor import concurrent_in_process_executor
+from sigmasight_pipeline.operations.executor import _StepThreads, concurrent_in_process_executor
 from sigmasight_pipeline.operations.launcher import Chunk, Launcher, Outcome
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
@@ -293,6 +293,16 @@ def test_ctrl_c_ends_every_step_under_way(instance: dg.DagsterInstance) -> None:
     assert kinds["STEP_FAILURE"] == 2
     assert kinds["PIPELINE_FAILURE"] == 1
     assert record.dagster_run.is_finished
+
+
+def test_a_thread_that_ends_without_a_word_does_not_hold_the_run_up(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where Ctrl-C reaches it between its last event and its last word."""
+    monkeypatch.setattr(_StepThreads, "_run", lambda _threads, _step_context: None)
+    with pytest.raises(KeyboardInterrupt):
+        launched(instance, [step(Watch(), name, lambda: None) for name in ("one", "other")])
+    assert instance.get_run_records(limit=1)[0].dagster_run.is_finished
 
 
 def test_ctrl_c_before_the_first_step_starts_none(instance: dg.DagsterInstance) -> None:

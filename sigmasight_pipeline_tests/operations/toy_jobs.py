@@ -7,17 +7,15 @@ What does not: assertions.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
-from uuid import uuid4
 
 import dagster as dg
-import psycopg
 
 from sigmasight_pipeline import sessions
 from sigmasight_pipeline.assets.market_data import FIRST_FAILING_SESSION
 from sigmasight_pipeline.storage import schema
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
-from sigmasight_pipeline_tests.conftest import drop_database
+from sigmasight_pipeline_tests.conftest import temporary_database
 
 DAYS = sessions.session_partitions(sessions.calendar().on_or_after(date(2024, 1, 2)))
 BACKFILL = dg.BackfillPolicy.multi_run(max_partitions_per_run=252)
@@ -66,13 +64,10 @@ TOY = dg.Definitions(
 @contextmanager
 def migrated(server: EmbeddedServer) -> Iterator[Database]:
     """A migrated database of the caller's own, dropped afterwards."""
-    name = f"test_{uuid4().hex}"
-    schema.create_database_if_missing(server.url(name))
-    schema.upgrade(server.url(name))
-    database = Database(server.url(name))
-    try:
-        yield database
-    finally:
-        database.close()
-        with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
-            drop_database(connection, name)
+    with temporary_database(server) as url:
+        schema.upgrade(url)
+        database = Database(url)
+        try:
+            yield database
+        finally:
+            database.close()
