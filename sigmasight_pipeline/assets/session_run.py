@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
@@ -27,11 +27,19 @@ from sigmasight_pipeline.storage import recomputations, tables, windows
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.frames import empty_frame
 from sigmasight_pipeline.storage.partitions import append_rows, replace_sessions
-from sigmasight_pipeline.storage.upkeep import newest_priced_session, newest_verdicts, priced_sessions
+from sigmasight_pipeline.storage.upkeep import (
+    InTransaction,
+    newest_priced_session,
+    newest_verdicts,
+    priced_sessions,
+)
 from sigmasight_pipeline.storage.windows import Read
 
 REPORT_TAG = "sigmasight/report"
 """Tag of runs that compute stored sessions anew on purpose: they report what they moved."""
+
+FOLLOWED_TAG = "sigmasight/followed_by"
+"""Tag of a run of a range that the next run of the same range follows: the session that one begins with."""
 
 LIMITS = (
     "split_tolerance",
@@ -141,6 +149,11 @@ class SessionRun:
         self.unpriced = unpriced
 
     @property
+    def followed(self) -> bool:
+        """Whether another run of the same range goes on after this one."""
+        return FOLLOWED_TAG in self.context.run.tags
+
+    @property
     def first(self) -> date:
         """First session of the run."""
         return self.requested[0]
@@ -194,32 +207,40 @@ class SessionRun:
         self,
         frame: pl.DataFrame,
         *,
-        sessions: Sequence[date] | None = None,
-        before_commit: Callable[[psycopg.Connection], None] | None = None,
+        beyond: Collection[tuple[date, int]] = (),
+        before_commit: InTransaction | None = None,
     ) -> pl.DataFrame:
-        """Validate `frame`, then replace the sessions (and portfolios) it covers in one transaction."""
-        days = self.requested if sessions is None else list(sessions)
-        return self.write_all([(self.table, frame)], sessions=days, before_commit=before_commit)[0]
+        """Validate `frame`, then replace the run's sessions (and portfolios) in one transaction.
+
+        `beyond`: see ``partitions.replace_sessions``.
+        """
+        writes = [(self.table, frame)]
+        return self.write_all(writes, sessions=self.requested, beyond=beyond, before_commit=before_commit)[0]
 
     def write_all(
         self,
         writes: Sequence[tuple[Table, pl.DataFrame]],
         *,
         sessions: Sequence[date],
-        before_commit: Callable[[psycopg.Connection], None] | None = None,
+        beyond: Collection[tuple[date, int]] = (),
+        before_commit: InTransaction | None = None,
     ) -> list[pl.DataFrame]:
         """The same for several tables in one transaction.
 
         A run that reports (REPORT_TAG) compares what it replaces with what it writes, and keeps the counts.
         """
-        valid = [validate(table, frame, sessions) for table, frame in writes]
+        covered = [*sessions, *sorted({day for day, _ in beyond})]
+        valid = [validate(table, frame, covered) for table, frame in writes]
         replaced = [(table, frame) for (table, _), frame in zip(writes, valid, strict=True)]
+        if self.moved is not None:
+            before_commit = self._reporting(replaced, sessions, beyond, before_commit)
         replace_sessions(
             self.database,
             replaced,
             sessions,
             portfolio_ids=self.portfolio_ids,
-            before_commit=before_commit if self.moved is None else self._reporting(replaced, sessions, before_commit),
+            beyond=beyond,
+            before_commit=before_commit,
         )
         return valid
 
@@ -227,11 +248,12 @@ class SessionRun:
         self,
         writes: Sequence[tuple[Table, pl.DataFrame]],
         sessions: Sequence[date],
-        before_commit: Callable[[psycopg.Connection], None] | None,
-    ) -> Callable[[psycopg.Connection], None]:
+        beyond: Collection[tuple[date, int]],
+        before_commit: InTransaction | None,
+    ) -> InTransaction:
         """`before_commit`, and keeping what the write moves."""
         results = [(table, frame) for table, frame in writes if set(tables.PROVENANCE) <= set(frame.columns)]
-        counts = recomputations.moved(self.database, results, sessions, self.portfolio_ids)
+        counts = recomputations.moved(self.database, results, sessions, self.portfolio_ids, beyond)
 
         def write(connection: psycopg.Connection) -> None:
             if before_commit is not None:

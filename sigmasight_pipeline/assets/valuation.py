@@ -4,14 +4,10 @@ What belongs here: declarations of what each reads, the engine it calls and its 
 depends on its own previous session. What does not: formulas.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
-from datetime import date
-
 import dagster as dg
 import polars as pl
 
-from sigmasight_pipeline.assets import catalog
+from sigmasight_pipeline.assets import catalog, snapshot_chain
 from sigmasight_pipeline.assets.resources import PostgresResource, SettingsResource
 from sigmasight_pipeline.assets.session_asset import SessionAsset, session_asset
 from sigmasight_pipeline.assets.session_run import PortfolioConfig, SessionRun
@@ -21,9 +17,8 @@ from sigmasight_pipeline.checks import exposures as exposure_rules
 from sigmasight_pipeline.checks import greeks as greeks_rules
 from sigmasight_pipeline.checks import valuation as rules
 from sigmasight_pipeline.settings import Settings, get_settings
-from sigmasight_pipeline.storage import tables, windows
-from sigmasight_pipeline.storage.database import Database
-from sigmasight_pipeline.storage.upkeep import keep_equity, newest_snapshots
+from sigmasight_pipeline.storage import tables
+from sigmasight_pipeline.storage.upkeep import keep_equity
 from sigmasight_pipeline.storage.windows import Read, as_of, last_known, look_back, on_sessions, until
 
 GROUP = "valuation"
@@ -141,44 +136,20 @@ GROUPS = SessionAsset(
     grain=(tables.positions,),
 )
 
-SNAPSHOT_READS: dict[str, Read] = {
-    **_BOOK,
-    "position_values": on_sessions(tables.position_values),
-    "portfolio_exposures": on_sessions(tables.portfolio_exposures),
-    "flows": as_of(tables.portfolio_cash_flows),
-}
-
 SNAPSHOTS_VERSION = "2"
-
-CHAIN_FIGURES = ("net_asset_value", "cash_balance", "cumulative_pnl", "cumulative_return", "high_water_mark")
-"""What the next session's snapshot is made from: where one of these changes, the sessions after it change too."""
-
-
-def later_snapshots(database: Database, last: date, portfolio_ids: Collection[int] | None) -> dict[int, date]:
-    """Newest stored snapshot of every portfolio (of `portfolio_ids`) that has one after `last`."""
-    return {
-        key: day
-        for key, day in newest_snapshots(database).items()
-        if day > last and (portfolio_ids is None or key in portfolio_ids)
-    }
-
-
-def _chain_changed(computed: pl.DataFrame, stored: pl.DataFrame) -> bool:
-    """Whether what later sessions are made from differs from what is stored (or was not there yet)."""
-    columns = ["portfolio_id", *CHAIN_FIGURES]
-    return not computed.select(columns).sort("portfolio_id").equals(stored.select(columns).sort("portfolio_id"))
 
 
 @catalog.partitioned_asset(
     tables.portfolio_snapshots,
     GROUP,
     deps=[
-        *catalog.dependencies(list(SNAPSHOT_READS.values())),
+        *catalog.dependencies(list(snapshot_chain.READS.values())),
         catalog.own_previous_session(tables.portfolio_snapshots.name),
     ],
     more="Depends on its own previous session: a session whose predecessor is missing is refused by name. Where a "
-    "re-run changes a net asset value that later snapshots were made from, the chain is continued to the newest "
-    "one in the same transaction, which also keeps `portfolios.equity_balance`.",
+    "re-run changes what later snapshots were made from, the chain is continued in the same transaction as far as "
+    "their position values are current, and what is still owed after that is recorded in it; it also keeps "
+    "`portfolios.equity_balance`. Nothing is written that does not add up.",
     engine=snapshots.portfolio_snapshots,
     rules=rules.SNAPSHOTS,
     code_version=SNAPSHOTS_VERSION,
@@ -191,7 +162,7 @@ def portfolio_snapshots(
     postgres: PostgresResource,
     settings: SettingsResource,
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster inspects the bare class
-    """Roll net asset value forward through the run's sessions, and on to the newest where the past changed."""
+    """Roll net asset value forward through the run's sessions, and on over current values where the past changed."""
     run = SessionRun(
         context,
         postgres.database,
@@ -201,22 +172,23 @@ def portfolio_snapshots(
         portfolios=config.portfolios,
     )
     run.leave_out_unpriced()
-    stored = run.read(look_back(tables.portfolio_snapshots, sessions=1))
-    frames = run.read_all(SNAPSHOT_READS)
-    result, following = rolled_forward(
-        run.database,
+    frames = run.read_all(snapshot_chain.READS)
+    rolled = snapshot_chain.roll(
+        snapshot_chain.Stored(run.database, run.portfolio_ids, value_inputs()),
         sessions=run.sessions,
         frames=frames,
-        previous=stored.filter(pl.col("session_date") < run.first),
-        stored=stored.filter(pl.col("session_date") == run.last),
+        previous=run.read(look_back(tables.portfolio_snapshots, sessions=1)).filter(pl.col("session_date") < run.first),
         last=run.last,
-        portfolio_ids=run.portfolio_ids,
+        onward=not run.followed,
     )
-    sessions = [*run.requested, *following]
-    frame = run.write(run.stamped(result.frame), sessions=sessions, before_commit=keep_equity(result.opening_cash))
-    verdicts = run.judge(rules.SNAPSHOTS, frame, frames)
+    run.write(
+        run.stamped(rolled.frame),
+        beyond=rolled.beyond,
+        before_commit=snapshot_chain.closing(rolled, run.last, keep_equity(rolled.opening_cash)),
+    )
+    verdicts = run.judge(rules.SNAPSHOTS, rolled.own, frames)
     run.annotate(
-        frame,
+        rolled.own,
         {
             "net_asset_value": pl.col("net_asset_value").sum(),
             "daily_pnl": pl.col("daily_pnl").sum(),
@@ -224,7 +196,7 @@ def portfolio_snapshots(
             "worst_daily_return": pl.col("daily_return").min(),
         },
     )
-    for day in following:
+    for day in rolled.sessions_beyond:
         context.log_event(
             dg.AssetMaterialization(
                 asset_key=tables.portfolio_snapshots.name,
@@ -232,48 +204,12 @@ def portfolio_snapshots(
                 description=f"continued from {run.last}, whose figures changed",
             )
         )
-    return run.result(frame, verdicts, {"continued_sessions": len(following)})
+    return run.result(rolled.frame, verdicts, {"continued_sessions": len(rolled.sessions_beyond)})
 
 
-def rolled_forward(
-    database: Database,
-    *,
-    sessions: Sequence[date],
-    frames: Mapping[str, pl.DataFrame],
-    previous: pl.DataFrame,
-    stored: pl.DataFrame,
-    last: date,
-    portfolio_ids: Collection[int] | None,
-    to_newest: bool = True,
-) -> tuple[snapshots.Snapshots, list[date]]:
-    """Snapshots of `sessions` and, where those at `last` differ from what is `stored` there, on to the newest stored.
-
-    `frames` by the names of SNAPSHOT_READS; `previous` are the snapshots of the session before. Returns the snapshots
-    and the sessions after `last` they now cover. Nothing is written.
-    """
-    result = snapshots.portfolio_snapshots(sessions=sessions, **frames, previous=previous)
-    later = later_snapshots(database, last, portfolio_ids) if to_newest else {}
-    of_later = pl.col("portfolio_id").is_in(list(later))
-    at_last = result.frame.filter((pl.col("session_date") == last) & of_later)
-    if not later or not _chain_changed(at_last, stored.filter(of_later)):
-        return result, []
-    newest = max(later.values())
-    opened = frames["calendar"].filter(~pl.col("is_closed"))["session_date"].sort()
-    following = opened.filter((opened > last) & (opened <= newest)).to_list()
-    after = {
-        name: windows.read(database, read, following[0], newest, portfolio_ids) for name, read in SNAPSHOT_READS.items()
-    }
-    parts = [result.frame]
-    for end in sorted(set(later.values())):
-        # a portfolio whose snapshots stop earlier is not carried beyond them
-        own = pl.col("portfolio_id").is_in([key for key, day in later.items() if day == end])
-        book = {name: frame.filter(own) if "portfolio_id" in frame.columns else frame for name, frame in after.items()}
-        parts.append(
-            snapshots.portfolio_snapshots(
-                sessions=[day for day in following if day <= end], **book, previous=at_last.filter(own)
-            ).frame
-        )
-    return replace(result, frame=pl.concat(parts)), following
+def value_inputs() -> list[str]:
+    """Tables whose recorded changes make position values out of date."""
+    return [str(read.table.name) for read in VALUES.reads.values()]
 
 
 ASSETS = [

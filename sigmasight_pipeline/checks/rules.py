@@ -37,7 +37,11 @@ FINDINGS: dict[str, pl.DataType] = {
 
 @dataclass(frozen=True)
 class Judged:
-    """What a rule may look at: the rows just written, what they were made from, and the database after the write."""
+    """What a rule may look at: the rows just written, what they were made from, and the database after the write.
+
+    A rule judges `sessions` (oldest first) of `portfolio_ids` (None: of all portfolios), which its run computed, and
+    nothing else: what is wrong with others is nothing this run could put right, and must not stop it.
+    """
 
     sessions: Sequence[date]
     frame: pl.DataFrame
@@ -45,6 +49,11 @@ class Judged:
     database: Database
     portfolio_ids: Sequence[int] | None = None
     limits: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def owners(self) -> list[int] | None:
+        """The portfolios the run computed, for a query; None: all of them."""
+        return None if self.portfolio_ids is None else list(self.portfolio_ids)
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,8 @@ class Rule:
     def verdict(self, judged: Judged) -> Verdict:
         """Judge, and sort what was found by session."""
         found = self.judge(judged).select(pl.col(name).cast(dtype) for name, dtype in FINDINGS.items())
+        if judged.owners is not None:
+            found = found.filter(pl.col("portfolio_id").is_null() | pl.col("portfolio_id").is_in(judged.owners))
         findings = found.sort("session_date", "detail")
         return Verdict(rule=self, sessions=tuple(judged.sessions), findings=findings)
 

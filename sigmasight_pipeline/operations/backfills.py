@@ -267,6 +267,7 @@ def _scope(chunks: Sequence[Chunk], *, stopped: bool = False) -> dict[str, Any]:
                 "portfolios": list(chunk.portfolios),
                 "trigger": chunk.trigger,
                 "assets": list(chunk.assets),
+                "followed_by": chunk.followed_by and chunk.followed_by.isoformat(),
             }
             for chunk in chunks
         ],
@@ -301,6 +302,7 @@ def _backfill(row: dict[str, Any]) -> Backfill:
                 portfolios=tuple(run["portfolios"]),
                 trigger=run["trigger"],
                 assets=tuple(run["assets"]),
+                followed_by=date.fromisoformat(run["followed_by"]) if run.get("followed_by") else None,
             )
             for run in scope["runs"]
         ),

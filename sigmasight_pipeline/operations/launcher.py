@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.execute_in_process import core_execute_in_process
 
 from sigmasight_pipeline.assets import graph, progress
-from sigmasight_pipeline.assets.session_run import REPORT_TAG
+from sigmasight_pipeline.assets.session_run import FOLLOWED_TAG, REPORT_TAG
 from sigmasight_pipeline.operations.run_errors import errors_of
 from sigmasight_pipeline.sessions import SessionCalendar, calendar
 
@@ -43,7 +44,8 @@ QUIET_LOGGERS = {"console": {"config": {"log_level": "CRITICAL"}}}
 class Chunk:
     """One Dagster run: a job over consecutive sessions (both ends included), or over none (reference).
 
-    `assets` restricts it to these assets of the job; empty: all of them.
+    `assets` restricts it to these assets of the job; empty: all of them. `followed_by` is the session the next run of
+    the same range begins with; None where this is the last one.
     """
 
     job: str
@@ -53,6 +55,7 @@ class Chunk:
     portfolios: tuple[str, ...] = ()
     trigger: str = "manual"
     assets: tuple[str, ...] = ()
+    followed_by: date | None = None
 
     @property
     def tags(self) -> dict[str, str]:
@@ -64,6 +67,8 @@ class Chunk:
             tags[PORTFOLIOS_TAG] = ", ".join(self.portfolios)
         if self.trigger in REPORTED_TRIGGERS:
             tags[REPORT_TAG] = "true"
+        if self.followed_by is not None:
+            tags[FOLLOWED_TAG] = self.followed_by.isoformat()
         return tags
 
     def run_config(self, filtered_steps: Sequence[str]) -> dict[str, Any]:
@@ -95,6 +100,8 @@ def plan_range(
     assets: Sequence[str] = (),
 ) -> list[Chunk]:
     """The runs `first` to `last` takes: chunks of at most `size` sessions, oldest first."""
+    spans = list(calendar.chunks(first, last, size))
+    following = [start for start, _ in spans[1:]]
     return [
         Chunk(
             job=job,
@@ -104,8 +111,9 @@ def plan_range(
             portfolios=tuple(portfolios),
             trigger=trigger,
             assets=tuple(assets),
+            followed_by=after,
         )
-        for start, end in calendar.chunks(first, last, size)
+        for (start, end), after in zip_longest(spans, following)
     ]
 
 
@@ -197,7 +205,7 @@ def before_failing(chunk: Chunk, failing: date | None) -> Chunk | None:
         return None
     known = calendar()
     last = known.offset(failing, -1)
-    return replace(chunk, last=last, session_count=len(known.between(chunk.first, last)))
+    return replace(chunk, last=last, session_count=len(known.between(chunk.first, last)), followed_by=None)
 
 
 def _outcome(chunk: Chunk, result: dg.ExecuteInProcessResult) -> Outcome:

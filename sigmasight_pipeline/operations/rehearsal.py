@@ -13,7 +13,7 @@ from datetime import date
 
 import polars as pl
 
-from sigmasight_pipeline.assets import valuation
+from sigmasight_pipeline.assets import snapshot_chain, valuation
 from sigmasight_pipeline.settings import Settings
 from sigmasight_pipeline.storage import recomputations, tables, windows
 from sigmasight_pipeline.storage.database import Database
@@ -68,24 +68,24 @@ def rehearse(
             counts.append(_counted(database, declared.name, frame, days, portfolio_ids))
         name = tables.portfolio_snapshots.name
         listener(name, first, last)
-        stored = windows.read(database, look_back(tables.portfolio_snapshots, sessions=1), first, last, portfolio_ids)
-        result, following = valuation.rolled_forward(
-            database,
+        if previous is None:
+            before = look_back(tables.portfolio_snapshots, sessions=1)
+            previous = windows.read(database, before, first, last, portfolio_ids).filter(pl.col("session_date") < first)
+        result = snapshot_chain.roll(
+            snapshot_chain.Stored(database, portfolio_ids, valuation.value_inputs()),
             sessions=days,
-            frames=_frames(database, valuation.SNAPSHOT_READS, first, last, portfolio_ids, computed),
-            previous=stored.filter(pl.col("session_date") < first) if previous is None else previous,
-            stored=stored.filter(pl.col("session_date") == last),
+            frames=_frames(database, snapshot_chain.READS, first, last, portfolio_ids, computed),
+            previous=previous,
             last=last,
-            portfolio_ids=portfolio_ids,
-            to_newest=(first, last) == ranges[-1],
+            onward=(first, last) == ranges[-1],
         )
-        previous = result.frame.filter(pl.col("session_date") == (days[-1] if days else last))
+        previous = result.own.filter(pl.col("session_date") == days[-1]) if days else previous
         rolled.append(result.frame)
-        counts.append(_counted(database, name, result.frame, [*days, *following], portfolio_ids))
+        counts.append(_counted(database, name, result.frame, days, portfolio_ids, result.beyond))
     chain = pl.concat(rolled)
     return Rehearsal(
         recomputations.added_up(counts),
-        _differing(database, chain, portfolio_ids),
+        _differing(database, chain, ranges[-1][1], portfolio_ids),
         _identities(database, chain, ranges[0][0], portfolio_ids),
     )
 
@@ -123,16 +123,26 @@ def _open_sessions(database: Database, first: date, last: date) -> list[date]:
 
 
 def _counted(
-    database: Database, name: str, frame: pl.DataFrame, days: Sequence[date], portfolio_ids: Sequence[int] | None
+    database: Database,
+    name: str,
+    frame: pl.DataFrame,
+    days: Sequence[date],
+    portfolio_ids: Sequence[int] | None,
+    beyond: Sequence[tuple[date, int]] = (),
 ) -> pl.DataFrame:
     table = tables.metadata.tables[f"{tables.SCHEMA}.{name}"]
-    return recomputations.counted(table, recomputations.stored(database, table, days, portfolio_ids), frame)
+    return recomputations.counted(table, recomputations.stored(database, table, days, portfolio_ids, beyond), frame)
 
 
-def _differing(database: Database, chain: pl.DataFrame, portfolio_ids: Sequence[int] | None) -> pl.DataFrame:
+def _differing(
+    database: Database, chain: pl.DataFrame, last: date, portfolio_ids: Sequence[int] | None
+) -> pl.DataFrame:
     key = ["portfolio_id", "session_date"]
     days = chain["session_date"].unique().to_list()
     stored = recomputations.stored(database, tables.portfolio_snapshots, days, portfolio_ids)
+    # after the range, what the chain is not continued to stays
+    carried = stored.select(key).join(chain, on=key, how="semi").with_columns(carried=pl.lit(value=True))
+    stored = stored.join(carried, on=key, how="left").filter((pl.col("session_date") <= last) | pl.col("carried"))
     return (
         stored.select(*key, before=NAV)
         .join(chain.select(*key, after=NAV), on=key, how="full", coalesce=True)

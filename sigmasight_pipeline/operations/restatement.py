@@ -33,8 +33,12 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "positions": ("position_values",),
     "position_marks": ("position_values",),
     "portfolio_cash_flows": ("portfolio_snapshots",),
+    "portfolio_snapshots": ("position_values",),
 }
 """First results made from a book's own tables, which assets share with others; market tables have assets of their own.
+
+Snapshots are made from their own past. A run that changed it and could not go on says so by a change of snapshots (see
+``assets.snapshot_chain``): what is owed begins with values, because it were stale ones that stopped it.
 """
 
 EVERYBODY = 0
@@ -105,17 +109,7 @@ def outstanding(database: Database, settings: Settings, calendar: SessionCalenda
 def _concerned(recorded: pl.DataFrame, followers: pl.DataFrame, portfolios: pl.DataFrame) -> pl.DataFrame:
     """`recorded` once per portfolio whose results a change enters."""
     active = portfolios.filter("active").select("portfolio_id", "inception_date")
-    # a quote concerns who holds contracts on its underlying, whatever splits have made of the contract's symbol
-    underlying = (
-        pl.when(pl.col("table_name") == "option_prices")
-        .then(pl.col("symbol").str.slice(0, pl.col("symbol").str.len_chars() - 15))
-        .otherwise("symbol")
-    )
-    of_book = recorded.filter(pl.col("portfolio_id").is_not_null())
-    of_market = recorded.filter(pl.col("portfolio_id").is_null()).drop("portfolio_id").with_columns(of=underlying)
-    named = of_market.filter(pl.col("of").is_not_null()).join(followers, left_on="of", right_on="symbol")
-    unnamed = of_market.filter(pl.col("of").is_null()).join(active.select("portfolio_id"), how="cross")
-    all_of_them = pl.concat([of_book, named.drop("of"), unnamed.drop("of")], how="diagonal_relaxed")
+    all_of_them = changes.concerned(recorded, followers, active["portfolio_id"].to_list())
     return all_of_them.join(active, on="portfolio_id").filter(
         # what is dated before a book's first session enters it through windows only; actions since each entry do anyway
         (pl.col("inception_date") <= pl.col("reach")) | (pl.col("table_name") == "corporate_actions")

@@ -184,6 +184,61 @@ def followers(database: Database) -> pl.DataFrame:
     )
 
 
+def concerned(recorded: pl.DataFrame, followers: pl.DataFrame, portfolio_ids: Collection[int]) -> pl.DataFrame:
+    """`recorded` once per portfolio (of `portfolio_ids`) whose results a change may enter."""
+    # a quote concerns who holds contracts on its underlying, whatever splits have made of the contract's symbol
+    underlying = (
+        pl.when(pl.col("table_name") == "option_prices")
+        .then(pl.col("symbol").str.slice(0, pl.col("symbol").str.len_chars() - 15))
+        .otherwise("symbol")
+    )
+    everybody = pl.DataFrame({"portfolio_id": list(portfolio_ids)}, schema={"portfolio_id": pl.Int64()})
+    of_book = recorded.filter(pl.col("portfolio_id").is_not_null())
+    of_market = recorded.filter(pl.col("portfolio_id").is_null()).drop("portfolio_id").with_columns(of=underlying)
+    named = of_market.filter(pl.col("of").is_not_null()).join(followers, left_on="of", right_on="symbol")
+    unnamed = of_market.filter(pl.col("of").is_null()).join(everybody, how="cross")
+    found = pl.concat([of_book, named.drop("of"), unnamed.drop("of")], how="diagonal_relaxed")
+    return found.join(everybody, on="portfolio_id", how="semi")
+
+
+def first_stale(
+    database: Database, table: Table, inputs: Collection[str], first: date, last: date, portfolio_ids: Collection[int]
+) -> dict[int, date]:
+    """Of each portfolio the first session from `first` to `last` at which rows of `table` are older than a change of
+    one of their `inputs` (tables) of that session or an earlier one; portfolios without such a session are not in it.
+    """
+    changes = recorded(database).filter(pl.col("table_name").is_in(list(inputs)), pl.col("session_date") <= last)
+    if changes.is_empty():
+        return {}
+    newest = (
+        concerned(changes, followers(database), portfolio_ids)
+        .sort("session_date")
+        .select("portfolio_id", "session_date", pl.col("changed_at").cum_max().over("portfolio_id"))
+    )
+    rows = database.query(
+        f"SELECT portfolio_id, session_date, min(computed_at) AS oldest FROM {table.fullname} "
+        "WHERE session_date BETWEEN %s AND %s AND portfolio_id = ANY(%s) GROUP BY 1, 2 ORDER BY 2",
+        (first, last, list(portfolio_ids)),
+    )
+    stale = rows.join_asof(newest, on="session_date", by="portfolio_id", check_sortedness=False).filter(
+        pl.col("oldest") < pl.col("changed_at")
+    )
+    return dict(stale.group_by("portfolio_id").agg(pl.col("session_date").min()).iter_rows())
+
+
+def owe(connection: Connection, table: Table, sessions: Mapping[int, date], detail: str) -> None:
+    """Record, in the caller's transaction, that rows of `table` of these portfolios from these sessions on are older
+    than what they are made from: a change of the table itself, which its dependents have to follow."""
+    record(
+        connection,
+        pl.DataFrame(
+            [(str(table.name), day, owner, None, "revised", detail) for owner, day in sorted(sessions.items())],
+            schema=_SCHEMA,
+            orient="row",
+        ),
+    )
+
+
 def computed(database: Database, engines: Mapping[str, Collection[str]], since: date) -> pl.DataFrame:
     """(table_name, portfolio_id, session_date, oldest) from `since` on: when the oldest result was computed.
 

@@ -54,19 +54,21 @@ def replace_sessions(
     sessions: Collection[date],
     *,
     portfolio_ids: Collection[int] | None = None,
+    beyond: Collection[tuple[date, int]] = (),
     before_commit: Callable[[Connection], None] | None = None,
 ) -> dict[str, int]:
     """Make `sessions` of each table hold exactly the rows of its frame, all tables in one transaction.
 
     With `portfolio_ids`, tables that have a portfolio_id are replaced for those portfolios only; a table without
-    one always for the whole session. A session without rows in the frame is emptied. `before_commit` runs last in
-    the transaction; when it raises, nothing was written. Writers of the same session of the same table wait for each
+    one always for the whole session. A session without rows in the frame is emptied. `beyond`: further sessions, each
+    with a portfolio whose rows alone are replaced there. `before_commit` runs last in the transaction; when it raises,
+    nothing was written. Writers of the same session of the same table wait for each
     other; readers see the old rows until the commit.
 
     Returns the rows written per table. Raises RefusedWriteError before anything is sent (see `checked`; also for
     rows of other sessions or portfolios), StorageError for what PostgreSQL refuses.
     """
-    days = sorted(set(sessions))
+    days, further = sorted(set(sessions)), sorted({day for day, _ in beyond})
     pairs = list(writes.items() if isinstance(writes, Mapping) else writes)
     frames: dict[Table, pl.DataFrame] = {}
     for table, frame in pairs:
@@ -74,17 +76,18 @@ def replace_sessions(
             raise RefusedWriteError(table, RefusalReason.TABLE_TWICE, "two frames for one table")
         if SESSION not in table.primary_key.columns:
             raise RefusedWriteError(table, RefusalReason.NO_SESSIONS, "the table's key has no session_date")
-        allowed: dict[str, Collection[object]] = {SESSION: days}
+        allowed: dict[str, Collection[object]] = {SESSION: [*days, *further]}
         if portfolio_ids is not None and PORTFOLIO in table.columns:
             allowed[PORTFOLIO] = portfolio_ids
         key = table.primary_key.columns.keys()
         # Sorted by the key, rows of one index page arrive together whatever order an engine leaves them in.
         frames[table] = checked(table, frame, key=key, allowed=allowed).sort(key)
     with database.connect() as connection:
-        lock_sessions(connection, frames, days)
+        lock_sessions(connection, frames, [*days, *further])
         changed = [changes.found(connection, table, frame, days) for table, frame in frames.items()]
         for table in frames:
             _delete_sessions(connection, table, days, portfolio_ids)
+            _delete_rows(connection, table, beyond)
         written = {table.name: copy_rows(connection, relation(table), frame) for table, frame in frames.items()}
         if before_commit is not None:
             before_commit(connection)
@@ -211,6 +214,18 @@ def _delete_sessions(
         statement += sql.SQL(" AND {} = ANY(%s)").format(sql.Identifier(PORTFOLIO))
         params.append(list(portfolio_ids))
     connection.execute(statement, params)
+
+
+def _delete_rows(connection: Connection, table: Table, beyond: Collection[tuple[date, int]]) -> None:
+    if beyond:
+        connection.execute(
+            sql.SQL("DELETE FROM {} t USING unnest(%s::date[], %s::bigint[]) AS b(day, owner) WHERE {} AND {}").format(
+                relation(table),
+                sql.SQL("t.{} = b.day").format(sql.Identifier(SESSION)),
+                sql.SQL("t.{} = b.owner").format(sql.Identifier(PORTFOLIO)),
+            ),
+            ([day for day, _ in beyond], [owner for _, owner in beyond]),
+        )
 
 
 def _stage(connection: Connection, table: Table, frame: pl.DataFrame) -> None:

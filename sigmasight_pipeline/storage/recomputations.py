@@ -38,23 +38,36 @@ def moved(
     writes: Sequence[tuple[Table, pl.DataFrame]],
     sessions: Collection[date],
     portfolio_ids: Collection[int] | None,
+    beyond: Collection[tuple[date, int]] = (),
 ) -> pl.DataFrame:
-    """What replacing `sessions` of each table by its frame moves: columns SCHEMA."""
+    """What replacing `sessions` of each table (and `beyond`) by its frame moves: columns SCHEMA."""
     return pl.concat(
         [
             pl.DataFrame(schema=SCHEMA),
-            *(counted(table, stored(database, table, sessions, portfolio_ids), frame) for table, frame in writes),
+            *(
+                counted(table, stored(database, table, sessions, portfolio_ids, beyond), frame)
+                for table, frame in writes
+            ),
         ]
     )
 
 
 def stored(
-    database: Database, table: Table, sessions: Collection[date], portfolio_ids: Collection[int] | None
+    database: Database,
+    table: Table,
+    sessions: Collection[date],
+    portfolio_ids: Collection[int] | None,
+    beyond: Collection[tuple[date, int]] = (),
 ) -> pl.DataFrame:
-    """The rows a write of `sessions` (of `portfolio_ids`, where the table has portfolios) would replace."""
+    """The rows a write of `sessions` (of `portfolio_ids`, where the table has portfolios) would replace, and those of
+    the (session, portfolio) `beyond` them."""
     where, params = f"{SESSION} = ANY(%s)", list[object]([list(sessions)])
     if portfolio_ids is not None and PORTFOLIO in table.columns:
         where, params = f"{where} AND {PORTFOLIO} = ANY(%s)", [*params, list(portfolio_ids)]
+    if beyond:
+        pairs = "SELECT * FROM unnest(%s::date[], %s::bigint[])"
+        where = f"({where}) OR ({SESSION}, {PORTFOLIO}) IN ({pairs})"
+        params += [[day for day, _ in beyond], [owner for _, owner in beyond]]
     return database.read(table, where=where, params=params)
 
 

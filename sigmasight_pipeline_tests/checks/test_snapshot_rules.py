@@ -155,15 +155,29 @@ def test_a_missing_session_is_named(database: Database, missing: date) -> None:
         assert found(rules.NO_GAP, judged(later, kept, database=database)) == []
 
 
-def test_the_chain_is_judged_from_the_run_to_the_newest(database: Database) -> None:
+def test_sessions_and_portfolios_the_run_did_not_compute_are_not_judged(database: Database) -> None:
+    """What is wrong with them is nothing the run could put right, and must not stop it."""
     keep(database, changed(snapshots(), {"session_date": D3, "portfolio_id": FIRST}, daily_pnl="0", cash_balance="0"))
     for rule, sentence in (
         (rules.NAV_IDENTITY, "book-1: residual 10.01"),
         (rules.CASH_IDENTITY, "book-1: residual 999635.03"),
     ):
-        for sessions in ([D1], [D2], [D3], OPEN):
+        for sessions in ([D3], [D3, D4], OPEN):
             assert found(rule, judged(sessions, database=database)) == [(D3, FIRST, sentence)], sessions
-        assert found(rule, judged([D4], database=database)) == []
+            own, other = (
+                replace(judged(sessions, database=database), portfolio_ids=[key]) for key in (FIRST, SECOND)
+            )
+            assert found(rule, own) == [(D3, FIRST, sentence)]
+            assert found(rule, other) == []
+        for sessions in ([D1], [D1, D2], [D4]):
+            assert found(rule, judged(sessions, database=database)) == []
+
+
+def test_no_rule_speaks_of_a_portfolio_its_run_did_not_compute() -> None:
+    everything = Rule("everything", "ERROR", "Nothing is there.", lambda judged: findings(judged.frame, pl.lit("x")))
+    mine = replace(judged(OPEN, snapshots()), portfolio_ids=[SECOND])
+    assert {owner for _, owner, _ in found(everything, mine)} == {SECOND}
+    assert {owner for _, owner, _ in found(everything, judged(OPEN, snapshots()))} == {FIRST, SECOND}
 
 
 @pytest.mark.parametrize(
@@ -183,8 +197,11 @@ def test_equity_beside_the_chain(
             (balance, as_of, SECOND),
         )
     sentence = f"book-2: equity balance {findings} is not the newest value 1000035.03"
-    for sessions in (OPEN, [D1], []):
-        assert found(rules.EQUITY_SYNCHRONISED, judged(sessions, database=database)) == [(D4, SECOND, sentence)]
+    for sessions in (OPEN, [D1]):
+        what = judged(sessions, database=database)
+        assert found(rules.EQUITY_SYNCHRONISED, what) == [(sessions[-1], SECOND, sentence)], "told of the run"
+        assert found(rules.EQUITY_SYNCHRONISED, replace(what, portfolio_ids=[FIRST])) == []
+    assert found(rules.EQUITY_SYNCHRONISED, judged([], database=database)) == []
 
 
 def test_equity_without_snapshots_is_not_judged(database: Database) -> None:

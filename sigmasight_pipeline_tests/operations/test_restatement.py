@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from sigmasight_pipeline import sessions
-from sigmasight_pipeline.assets import factors, risk, valuation
+from sigmasight_pipeline.assets import factors, risk, snapshot_chain, valuation
 from sigmasight_pipeline.assets.session_asset import SessionAsset
 from sigmasight_pipeline.market_data.files import FilesSource
 from sigmasight_pipeline.operations import backfills, history, jobs, rereading, restatement
@@ -238,7 +238,7 @@ def test_declared_reads_are_those_a_change_is_followed_through() -> None:
         if isinstance(value, SessionAsset)
     ]  # fmt: skip
     assert len(declared) > 10
-    snapshots = {"portfolio_snapshots": valuation.SNAPSHOT_READS}
+    snapshots = {"portfolio_snapshots": snapshot_chain.READS}
     reads = {asset.name: asset.reads for asset in declared} | snapshots
     for table in (*changes.DAY, *restatement.READ_BY):
         readers = {name for name, own in reads.items() if any(read.table.name == table for read in own.values())}
