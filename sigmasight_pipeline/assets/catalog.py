@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 import dagster as dg
+import polars as pl
 from sqlalchemy import Table
 
 from sigmasight_pipeline import sessions
@@ -199,6 +200,16 @@ def partitioned_asset(
         **shown(table, group, grain="session", code_version=code_version, filtered=filtered),
     )
     return decorate
+
+
+def over_all_portfolios(*columns: str, where: pl.Expr | None = None, of: str | None = None) -> dict[str, pl.Expr]:
+    """Figures of a partition that are sums over its portfolios, and are named so: of `columns`, or, of the column `of`
+    in rows `where`, under the name given."""
+    values = {name: pl.col(of or name) for name in columns}
+    return {
+        f"{name}_all_portfolios": (value if where is None else value.filter(where)).sum()
+        for name, value in values.items()
+    }
 
 
 def _bounds(info: dict[str, object]) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from sigmasight_pipeline.assets import catalog
 from sigmasight_pipeline.assets.session_asset import SessionAsset, session_asset
 from sigmasight_pipeline.calculations import factor_exposures, factor_model, factor_moments
 from sigmasight_pipeline.checks import factor_betas as beta_rules
@@ -122,7 +123,7 @@ PORTFOLIO_FACTOR_EXPOSURES = SessionAsset(
     rules=exposure_rules.PORTFOLIO_FACTOR_EXPOSURES,
     parameters=lambda settings: {"min_coverage": settings.min_coverage},
     figures={
-        "market_exposure": pl.col("exposure_dollar").filter(pl.col("factor") == "Market").sum(),
+        **catalog.over_all_portfolios("market_exposure", of="exposure_dollar", where=pl.col("factor") == "Market"),
         "lowest_coverage": pl.col("coverage").filter(pl.col("factor") == "Market").min(),
     },
     description="Factors overlap: their exposures may add up to more than the net asset value, and that is right.",

@@ -117,7 +117,7 @@ def market_prices(
     postgres: PostgresResource,
     market_data: MarketDataResource,
     settings: SettingsResource,
-) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]  # Dagster inspects the bare class
+) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:  # type: ignore[type-arg]  # Dagster inspects the bare class
     """Fetch, screen and store; stop at the first session without enough prices."""
     run = SessionRun(context, postgres.database, settings.values, tables.daily_prices, code_version="1")
     received = _receive(run, market_data.source, only_missing=bool(config.portfolios))
@@ -132,6 +132,9 @@ def market_prices(
         ),
     }
     if isinstance(first_failing, date):
+        # told before the failure is raised: after it Dagster takes nothing more of the step
+        for name, found in verdicts.items():
+            yield from (verdict.dagster_result(name) for verdict in found)
         _stop(run, received, days, first_failing, verdicts[tables.daily_prices.name])
     frames = {
         tables.daily_prices: received.prices,

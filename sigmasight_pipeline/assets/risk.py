@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from sigmasight_pipeline.assets import catalog
 from sigmasight_pipeline.assets.session_asset import SessionAsset, session_asset
 from sigmasight_pipeline.calculations import (
     attribution,
@@ -84,8 +85,8 @@ MARKET_RISK_SCENARIOS = SessionAsset(
     rules=stress_rules.MARKET_RISK_SCENARIOS,
     parameters=lambda settings: {"min_coverage": settings.min_coverage},
     figures={
-        "market_down_20": pl.col("pnl").filter(pl.col("scenario") == "market_down_20").sum(),
-        "rates_up_100bp": pl.col("pnl").filter(pl.col("scenario") == "rates_up_100bp").sum(),
+        **catalog.over_all_portfolios("market_down_20", of="pnl", where=pl.col("scenario") == "market_down_20"),
+        **catalog.over_all_portfolios("rates_up_100bp", of="pnl", where=pl.col("scenario") == "rates_up_100bp"),
     },
 )
 
@@ -250,8 +251,11 @@ PNL_ATTRIBUTION = SessionAsset(
     rules=attribution_rules.PNL_ATTRIBUTION,
     parameters=_window,
     figures={
-        component: pl.col("pnl").filter(pl.col("component") == component).sum()
+        name: figure
         for component in ("market", "other_factors", "specific", "unexplained")
+        for name, figure in catalog.over_all_portfolios(
+            component, of="pnl", where=pl.col("component") == component
+        ).items()
     },
     description="The components of every position add up to its daily P&L to the cent.",
 )

@@ -4,7 +4,7 @@ What belongs here: the factory that turns such a declaration into a Dagster asse
 assets that need more than read, compute, check, write (they use ``SessionRun`` themselves).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
@@ -90,7 +90,7 @@ def session_asset(declared: SessionAsset) -> dg.AssetsDefinition:
         config: PortfolioConfig,
         postgres: PostgresResource,
         settings: SettingsResource,
-    ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster inspects the bare class
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:  # type: ignore[type-arg]  # Dagster inspects the bare class
         run = SessionRun(
             context,
             postgres.database,
@@ -102,12 +102,24 @@ def session_asset(declared: SessionAsset) -> dg.AssetsDefinition:
         if declared.priced:
             run.leave_out_unpriced()
         parts = run.parts(declared.sessions_at_a_time(run.database))
-        written, judged = zip(*(_materialize(declared, part) for part in parts), strict=True)
-        # a part of nothing but closures has judged nothing; a whole run of them repeats the newest verdicts
-        verdicts = [found for part, found in zip(parts, judged, strict=True) if part.sessions] or judged[:1]
-        return run.result(sum(written, RowHash()), [reduce(add, of_rule) for of_rule in zip(*verdicts, strict=True)])
+        done: list[tuple[SessionRun, RowHash, list[Verdict]]] = []
+        try:
+            for part in parts:
+                done.append((part, *_materialize(declared, part)))
+        except Exception:
+            # what was judged before a later part failed is told all the same
+            yield from (verdict.dagster_result(declared.name) for verdict in _added_up(done)) if done else ()
+            raise
+        yield run.result(sum((written for _, written, _ in done), RowHash()), _added_up(done))
 
     return compute
+
+
+def _added_up(done: Sequence[tuple[SessionRun, RowHash, list[Verdict]]]) -> list[Verdict]:
+    """The verdicts of parts as those of a run."""
+    # a part of nothing but closures has judged nothing; a whole run of them repeats the newest verdicts
+    verdicts = [found for part, _, found in done if part.sessions] or [done[0][2]]
+    return [reduce(add, of_rule) for of_rule in zip(*verdicts, strict=True)]
 
 
 def _materialize(declared: SessionAsset, run: SessionRun) -> tuple[RowHash, list[Verdict]]:

@@ -24,7 +24,7 @@ from sigmasight_pipeline.checks.rules import Judged, Rule, Verdict
 from sigmasight_pipeline.checks.schema import validate
 from sigmasight_pipeline.settings import Settings
 from sigmasight_pipeline.storage import recomputations, tables, windows
-from sigmasight_pipeline.storage.database import Database
+from sigmasight_pipeline.storage.database import PORTFOLIO, Database
 from sigmasight_pipeline.storage.frames import empty_frame
 from sigmasight_pipeline.storage.partitions import append_rows, replace_sessions
 from sigmasight_pipeline.storage.upkeep import (
@@ -33,10 +33,13 @@ from sigmasight_pipeline.storage.upkeep import (
     newest_verdicts,
     priced_sessions,
 )
-from sigmasight_pipeline.storage.windows import Read
+from sigmasight_pipeline.storage.windows import Read, on_sessions
 
 REPORT_TAG = "sigmasight/report"
 """Tag of runs that compute stored sessions anew on purpose: they report what they moved."""
+
+PORTFOLIOS_SHOWN = 10
+"""Portfolios up to which each has figures of its own on a partition; of more, nobody could tell the plots apart."""
 
 FOLLOWED_TAG = "sigmasight/followed_by"
 """Tag of a run of a range that the next run of the same range follows: the session that one begins with."""
@@ -309,12 +312,21 @@ class SessionRun:
         *,
         day: str = "session_date",
         extra: Mapping[date, Mapping[str, float]] | None = None,
+        by_portfolio: Mapping[str, pl.Expr] | None = None,
     ) -> None:
-        """Give every partition of the run its own row count and the figures worth plotting over partitions."""
+        """Give every partition of the run its own row count and the figures worth plotting over partitions.
+
+        `figures` are of all rows of a partition: after a run of some portfolios those of the others are read beside
+        `frame`. `by_portfolio` are one figure per portfolio, named by its code.
+        """
+        if self.portfolio_ids is not None and PORTFOLIO in self.table.columns:
+            everybody = windows.read(self.database, on_sessions(self.table), self.first, self.last)
+            frame = everybody.filter(pl.col(day).is_in(self.requested))
         per_session = {
             row[day]: row
             for row in frame.group_by(day).agg(pl.len().alias("rows"), **dict(figures)).iter_rows(named=True)
         }
+        own = self._by_portfolio(frame, by_portfolio or {})
         for session in self.requested:
             row = per_session.get(session)
             metadata: dict[str, object] = {"dagster/row_count": row["rows"] if row else 0}
@@ -324,8 +336,20 @@ class SessionRun:
                 metadata["status"] = "not priced: no prices are stored of this session yet, nothing is computed"
             if row:
                 metadata |= {name: float(row[name]) for name in figures if row[name] is not None}
-            metadata |= (extra or {}).get(session, {})
+            metadata |= {**own.get(session, {}), **(extra or {}).get(session, {})}
             partition_metadata.add(self.context, self.table.name, session, metadata)
+
+    def _by_portfolio(self, frame: pl.DataFrame, figures: Mapping[str, pl.Expr]) -> dict[date, dict[str, float]]:
+        """Figures of each portfolio by session, named by code; none where they are too many to be looked at."""
+        if not figures or frame["portfolio_id"].n_unique() > PORTFOLIOS_SHOWN:
+            return {}
+        codes = self.database.read(tables.portfolios, columns=["portfolio_id", "code"])
+        found: dict[date, dict[str, float]] = {}
+        rows = frame.group_by("session_date", "portfolio_id").agg(**dict(figures)).join(codes, on="portfolio_id")
+        for row in rows.sort("code").iter_rows(named=True):
+            told = {f"{name}_{row['code']}": float(row[name]) for name in figures if row[name] is not None}
+            found.setdefault(row["session_date"], {}).update(told)
+        return found
 
     def result(
         self,
@@ -333,7 +357,10 @@ class SessionRun:
         verdicts: Sequence[Verdict],
         metadata: Mapping[str, int] | None = None,
     ) -> dg.MaterializeResult[None]:
-        """The materialisation: what was written, how long it took, and the check results."""
+        """The materialisation: what was written, how long it took, and the check results.
+
+        `metadata` are counts of the whole run; the materialisation names them ``run_...``.
+        """
         content = RowHash.of(written) if isinstance(written, pl.DataFrame) else written
         seconds = time.monotonic() - self.started
         name = self.table.name
@@ -343,8 +370,8 @@ class SessionRun:
         )
         return dg.MaterializeResult(
             asset_key=name,
-            # of the run, not of a session: every partition of the run would show it
-            metadata={**(metadata or {}), **self._what_moved()},
+            # every partition of the run shows them, so they say that they are the run's
+            metadata={f"run_{name}": value for name, value in {**(metadata or {}), **self._what_moved()}.items()},
             check_results=[verdict.dagster_result(name) for verdict in verdicts],
             data_version=dg.DataVersion(content.digest),
         )

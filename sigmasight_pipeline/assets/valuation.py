@@ -86,8 +86,7 @@ VALUES = SessionAsset(
         "max_mark_age": settings.max_mark_age,
     },
     figures={
-        "market_value": pl.col("market_value").sum(),
-        "daily_pnl": pl.col("daily_pnl").sum(),
+        **catalog.over_all_portfolios("market_value", "daily_pnl"),
         "share_priced_by_the_market": (pl.col("price_source") == "market").mean(),
         "stale_positions": pl.col("stale").sum(),
     },
@@ -109,12 +108,7 @@ EXPOSURES = SessionAsset(
     code_version="2",
     rules=exposure_rules.EXPOSURES,
     parameters=lambda settings: {"min_coverage": settings.min_coverage},
-    figures={
-        "gross_exposure": pl.col("gross_exposure").sum(),
-        "net_exposure": pl.col("net_exposure").sum(),
-        "delta_adjusted_net": pl.col("delta_adjusted_net").sum(),
-        "vega": pl.col("vega").sum(),
-    },
+    figures=catalog.over_all_portfolios("gross_exposure", "net_exposure", "delta_adjusted_net", "vega"),
 )
 
 GROUPS = SessionAsset(
@@ -190,11 +184,11 @@ def portfolio_snapshots(
     run.annotate(
         rolled.own,
         {
-            "net_asset_value": pl.col("net_asset_value").sum(),
-            "daily_pnl": pl.col("daily_pnl").sum(),
+            **catalog.over_all_portfolios("net_asset_value", "daily_pnl"),
             "portfolios": pl.col("portfolio_id").n_unique(),
             "worst_daily_return": pl.col("daily_return").min(),
         },
+        by_portfolio={name: pl.col(name).sum() for name in ("net_asset_value", "daily_pnl")},
     )
     for day in rolled.sessions_beyond:
         context.log_event(

@@ -236,9 +236,7 @@ def _chain(judged: Judged, broken: str, shown: str, detail: str, *names: str) ->
     if not judged.sessions:  # a run of nothing but unscheduled closures
         return nothing()
     first, last, owners = judged.sessions[0], judged.sessions[-1], judged.owners
-    found = judged.database.query(
-        _CHAIN_SQL.format(broken=broken, shown=shown), (first, last, first, owners, owners)
-    )
+    found = judged.database.query(_CHAIN_SQL.format(broken=broken, shown=shown), (first, last, first, owners, owners))
     return nothing() if found.is_empty() else findings(found, pl.format(detail, "code", *names))
 
 

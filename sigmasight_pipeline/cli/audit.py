@@ -15,10 +15,12 @@ from typing import Annotated, Any, ClassVar, Literal
 import typer
 from rich.table import Table
 
+from sigmasight_pipeline import sessions
 from sigmasight_pipeline.assets.session_run import UnknownPortfolioError
 from sigmasight_pipeline.cli.console import OptionError, UserError, err, out, timed
 from sigmasight_pipeline.cli.installation import connected
 from sigmasight_pipeline.cli.running import parse_day
+from sigmasight_pipeline.operations import restatement
 from sigmasight_pipeline.operations.audit import Audit
 from sigmasight_pipeline.operations.audit import audit as make_audit
 from sigmasight_pipeline.operations.audit_findings import Finding
@@ -69,6 +71,7 @@ def audit(
                 portfolios=portfolio or (),
                 first=start,
                 last=end,
+                owed=restatement.owed(installation.database, installation.settings, sessions.calendar()),
             )
     except (StorageError, UnknownPortfolioError, UserError) as error:
         raise CouldNotRunError(str(error)) from None

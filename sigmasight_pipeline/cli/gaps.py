@@ -1,7 +1,7 @@
-"""`sigmasight gaps`: what should be there of computed sessions and is not, and filling it.
+"""`sigmasight gaps`: what should be there of computed sessions and is not, or is out of date, and computing it.
 
-What belongs here: showing gaps and running their plans in this process. What does not: finding and planning
-(``operations.gaps``).
+What belongs here: showing it and running the plans in this process. What does not: finding and planning
+(``operations.gaps``, ``operations.restatement``).
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from rich.table import Table
 
 from sigmasight_pipeline import sessions
 from sigmasight_pipeline.cli.console import UserError, err, note, out, run_chunks, timed, warn
+from sigmasight_pipeline.cli.following import follow_changes
 from sigmasight_pipeline.cli.installation import Installation, connected
 from sigmasight_pipeline.market_data.factory import open_source
-from sigmasight_pipeline.operations import backfills, history, runs
-from sigmasight_pipeline.operations.gaps import Gap, Standing, find, plan, standings
+from sigmasight_pipeline.operations import backfills, history, restatement, runs
+from sigmasight_pipeline.operations.gaps import TRIGGER, Gap, Standing, find, plan, standings
 from sigmasight_pipeline.operations.launcher import RangeFailedError
-from sigmasight_pipeline.operations.restatement import running
+from sigmasight_pipeline.operations.restatement import Owed, running
 
 
 def gaps(
@@ -34,23 +35,24 @@ def gaps(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Find what should be there of computed sessions and is not: portfolio, sessions, tables.
+    """Find what should be there of computed sessions and is not, or is older than the inputs it is made from.
 
-    Exit status 0 where nothing is missing, 1 where something is.
+    Exit status 0 where nothing is missing or out of date, 1 where something is.
     """
     codes = portfolio or []
     with connected() as installation:
         history.require_portfolios(installation.database, codes)
-        found = _look(installation, codes)
+        found, owed = _look(installation, codes), _owed(installation)
         failed: list[str] = []
-        if fill and found:
+        if fill and (found or owed):
             failed = _fill(installation, [one.gap for one in found])
-            found = _look(installation, codes)
+            found, owed = _look(installation, codes), _owed(installation)
         if as_json:
-            out.print(json.dumps({"gaps": [_document(one) for one in found], "failed": failed}, indent=2))
+            told = {"gaps": [_document(one) for one in found], "out_of_date": owed and _told(owed), "failed": failed}
+            out.print(json.dumps(told, indent=2))
         else:
-            _show(found)
-        raise typer.Exit(1 if found else 0)
+            _show(found, owed)
+        raise typer.Exit(1 if found or owed else 0)
 
 
 def _look(installation: Installation, codes: Sequence[str]) -> list[Standing]:
@@ -60,6 +62,11 @@ def _look(installation: Installation, codes: Sequence[str]) -> list[Standing]:
             own = [(gap, tuple(code for code in gap.portfolios if code in codes)) for gap in found]
             found = [replace(gap, portfolios=wanted) for gap, wanted in own if wanted]
         return standings(installation.database, installation.settings, found)
+
+
+def _owed(installation: Installation) -> Owed | None:
+    """What is there and older than an input it was made from."""
+    return restatement.owed(installation.database, installation.settings, sessions.calendar())
 
 
 def _fill(installation: Installation, found: Sequence[Gap]) -> list[str]:
@@ -77,11 +84,21 @@ def _fill(installation: Installation, found: Sequence[Gap]) -> list[str]:
         except (RangeFailedError, history.NothingToRunError) as error:
             warn(str(error))
             failed.append(str(error))
+    try:
+        follow_changes(installation, lambda chunks: run_chunks(launcher, chunks), trigger=TRIGGER)
+    except RangeFailedError as error:
+        warn(str(error))
+        failed.append(str(error))
     runs.sync(launcher.instance, database)
     return failed
 
 
-def _show(found: Sequence[Standing]) -> None:
+def _show(found: Sequence[Standing], owed: Owed | None) -> None:
+    if owed is not None:
+        warn(
+            f"Results of {owed.first} to {owed.last} are older than what they are made from ({owed.what}): "
+            "`sigmasight gaps --fill` computes them anew."
+        )
     if not found:
         err.print("Nothing is missing.")
         return
@@ -100,6 +117,16 @@ def _show(found: Sequence[Standing]) -> None:
         if one.error:
             warn(f"{one.gap.owner} from {one.gap.first}: {one.error}")
     err.print("`sigmasight gaps --fill` computes what is missing.")
+
+
+def _told(owed: Owed) -> dict[str, Any]:
+    return {
+        "first": owed.first.isoformat(),
+        "last": owed.last.isoformat(),
+        "portfolios": sorted({code for chunk in owed.chunks for code in chunk.portfolios}),
+        "changes": owed.outstanding.count,
+        "newest": owed.what,
+    }
 
 
 def _document(one: Standing) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from sigmasight_pipeline import sessions
 from sigmasight_pipeline.cli.console import OptionError, err, out, run_chunks
+from sigmasight_pipeline.cli.following import follow_changes
 from sigmasight_pipeline.cli.installation import Installation, connected
 from sigmasight_pipeline.cli.running import parse_day
 from sigmasight_pipeline.operations import rehearsal, runs
@@ -42,7 +43,8 @@ def repair(
     """Recompute P&L, snapshots and equity of a range through the assets that compute them every day.
 
     Prices and everything else upstream stay as they are stored. Where the last session's net asset value changes, the
-    snapshots after it follow. Exit status 1 where anything could not be computed.
+    snapshots after it follow; so does everything that is older than an input it was made from. Exit status 1 where
+    anything could not be computed.
     """
     start, end = parse_day(first, "--from"), parse_day(last, "--to")
     if start is None or end is None or start > end:
@@ -121,9 +123,14 @@ def _run(installation: Installation, chunks: list[Chunk], codes: list[str], *, a
     """Run the repair and show what came of it; returns the exit status."""
     run_ids: list[str] = []
     error: str | None = None
+
+    def run_all(runs_of_a_range: list[Chunk]) -> None:
+        for chunk in runs_of_a_range:
+            run_ids.extend(outcome.run_id for outcome in run_chunks(installation.launcher, [chunk]))
+
     try:
-        for chunk in chunks:
-            run_ids += [outcome.run_id for outcome in run_chunks(installation.launcher, [chunk])]
+        run_all(chunks)
+        follow_changes(installation, run_all, trigger=operations.TRIGGER)
     except RangeFailedError as failure:
         run_ids.append(failure.outcome.run_id)
         error = str(failure)

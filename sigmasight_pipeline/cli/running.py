@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Annotated
 
 import typer
@@ -16,6 +16,7 @@ import typer
 from sigmasight_pipeline import sessions
 from sigmasight_pipeline.cli import summary
 from sigmasight_pipeline.cli.console import OptionError, Runs, UserError, err, note, out, run_chunks, warn
+from sigmasight_pipeline.cli.following import follow_changes
 from sigmasight_pipeline.cli.installation import Installation, connected
 from sigmasight_pipeline.market_data.factory import open_source
 from sigmasight_pipeline.market_data.source import MarketDataSource
@@ -54,7 +55,7 @@ def backfill(
     """Compute a range of sessions, prices first, in runs of at most 252 sessions, in order.
 
     Stopped or killed, the same command goes on after the last run that was done. Sessions after the range are computed
-    too where a price inside it turned out restated.
+    too where they depend on an input that changed, now or before.
     """
     started = time.monotonic()
     start, end = parse_day(first, "--from"), parse_day(last, "--to")
@@ -86,7 +87,7 @@ def run_history(
     resume: bool = False,
     prices_from: date | None = None,
 ) -> None:
-    """Plan the history of `portfolios` from `first` to `last` and run it, then whatever its restatements reach.
+    """Plan the history of `portfolios` from `first` to `last` and run it, then whatever depends on changed inputs.
 
     What cannot be planned, or is only to be shown (`dry_run`), changes nothing: imports that wait go on waiting.
     """
@@ -101,7 +102,6 @@ def run_history(
             "there is no portfolio yet: import one with `sigmasight import my.csv --name ... --equity ...`, "
             "or name the range of prices to load with --from and --to"
         )
-    begun = datetime.now(UTC)
     chunks = history.plan_history(
         database,
         settings,
@@ -122,23 +122,14 @@ def run_history(
         refresh_reference(installation, trigger)
     for closed in (day for day in settings.closed_sessions if start <= day <= bounds.last):
         note(f"{closed} is marked closed and is not computed.")
+
+    def run_on(more: list[Chunk]) -> None:
+        _run(installation, more, last=None, trigger=trigger, resume=False)
+
+    daily = next((chunk.first for chunk in chunks if chunk.job == "daily"), None)
+    follow_changes(installation, run_on, trigger=trigger, before=daily)
     _run(installation, chunks, last=last, trigger=trigger, resume=resume)
-    done = chunks[-1].last
-    newest = history.newest_snapshot(database)
-    restated = history.restated_since(database, begun, chunks[0].first or start)
-    if restated is not None and done is not None and newest is not None and (newest > done or restated < start):
-        note(f"Prices from {restated} on were restated; going on to the newest snapshot, {newest}.")
-        follow = history.plan_history(
-            database,
-            settings,
-            source,
-            calendar,
-            first=restated if restated < start else calendar.offset(done, 1),
-            last=newest,
-            portfolios=portfolios,
-            trigger=trigger,
-        )
-        _run(installation, follow, last=None, trigger=trigger, resume=False)
+    follow_changes(installation, run_on, trigger=trigger)
 
 
 def _run(installation: Installation, chunks: Sequence[Chunk], *, last: date | None, trigger: str, resume: bool) -> None:

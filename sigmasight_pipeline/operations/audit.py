@@ -16,7 +16,15 @@ from datetime import date, datetime
 from typing import Any
 
 from sigmasight_pipeline.assets.session_run import UnknownPortfolioError
-from sigmasight_pipeline.operations.audit_findings import IDENTITIES, Finding, findings, why_short
+from sigmasight_pipeline.operations.audit_findings import (
+    IDENTITIES,
+    Finding,
+    findings,
+    in_order,
+    out_of_date,
+    why_short,
+)
+from sigmasight_pipeline.operations.restatement import Owed
 from sigmasight_pipeline.sessions import newest_complete_session
 from sigmasight_pipeline.settings import Settings
 from sigmasight_pipeline.storage import audit as figures
@@ -58,10 +66,12 @@ def audit(
     portfolios: Sequence[str] = (),
     first: date | None = None,
     last: date | None = None,
+    owed: Owed | None = None,
 ) -> Audit:
     """The page for `portfolios` (default all) and the sessions `first` to `last` (default all), as of `now`.
 
-    What belongs to no portfolio or session (keys, runs, instruments) is looked at in any case. UnknownPortfolioError.
+    What belongs to no portfolio or session (keys, runs, instruments, what changed inputs still ask for, `owed`) is
+    looked at in any case. UnknownPortfolioError.
     """
     known = figures.portfolio_ids(connection)
     if unknown := [code for code in portfolios if code not in known]:
@@ -74,6 +84,7 @@ def audit(
     identities = faults.identities(connection, scope)
     short = figures.short_histories(connection, through, settings.regression_window) if through else []
     found = findings(connection, scope, settings, through=through, due=due, identities=identities, short=short)
+    found = in_order([*found, *out_of_date(owed)])
     prices = figures.prices(connection, scope)
     sections: dict[str, Any] = {
         "snapshots": faults.history(connection, scope, through) if through else [],

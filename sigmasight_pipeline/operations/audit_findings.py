@@ -6,11 +6,12 @@ What belongs here: turning faults of what is stored into findings. What does not
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
 
+from sigmasight_pipeline.operations.restatement import Owed
 from sigmasight_pipeline.settings import Settings
 from sigmasight_pipeline.storage import audit as figures
 from sigmasight_pipeline.storage import audit_faults as faults
@@ -26,6 +27,7 @@ CODES: dict[str, str] = {
     "market_value_identity": "ERROR",
     "daily_pnl_identity": "ERROR",
     "telescoping_identity": "ERROR",
+    "results_out_of_date": "ERROR",
     "equity_balance": "ERROR",
     "duplicate_rows": "ERROR",
     "key_missing": "ERROR",
@@ -96,7 +98,25 @@ def findings(
         *_of_engines(connection, scope),
         *_of_runs(connection),
     ]
+    return in_order(found)
+
+
+def in_order(found: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Findings, the worst first."""
     return tuple(sorted(found, key=lambda one: (one.severity, list(CODES).index(one.code), one.portfolio or "")))
+
+
+def out_of_date(owed: Owed | None) -> Iterator[Finding]:
+    """Results that are older than the inputs they were made from."""
+    if owed is not None:
+        yield Finding(
+            "results_out_of_date",
+            f"what depends on {owed.what} was not computed anew",
+            "sigmasight gaps --fill",
+            first=owed.first,
+            last=owed.last,
+            count=owed.outstanding.count,
+        )
 
 
 def _range(command: str, first: date, last: date | None, portfolio: str | None = None) -> str:

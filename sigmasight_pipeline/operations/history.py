@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 
 import polars as pl
 
@@ -93,19 +93,6 @@ def missing_snapshots(database: Database, through: date) -> pl.DataFrame:
         "WHERE p.active AND s.portfolio_id IS NULL GROUP BY 1, 2 ORDER BY 2",
         (through,),
     )
-
-
-def restated_since(database: Database, moment: datetime, first: date) -> date | None:
-    """Earliest session whose price was replaced since `moment`, or that got one late before `first`; None if none."""
-    row = database.query(
-        "SELECT least("
-        "(SELECT min(session_date) FROM sigmasight.daily_price_revisions WHERE replaced_at >= %s), "
-        "(SELECT min(session_date) FROM sigmasight.daily_prices WHERE fetched_at >= %s AND session_date < %s)"
-        ") AS earliest",
-        (moment, moment, first),
-    )
-    earliest = row["earliest"][0]
-    return earliest if isinstance(earliest, date) else None
 
 
 def _unpriced_sessions(database: Database, days: Sequence[date]) -> list[date]:

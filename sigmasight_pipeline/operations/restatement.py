@@ -9,7 +9,6 @@ than it, so that any run, of whoever, settles it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -210,6 +209,40 @@ def _group(rows: pl.DataFrame) -> _Group:
 
 
 @dataclass(frozen=True)
+class Owed:
+    """What changes of inputs still ask for: the changes, what they are in words, and the runs that follow them."""
+
+    outstanding: Outstanding
+    what: str
+    chunks: tuple[Chunk, ...]
+
+    @property
+    def changes(self) -> frozenset[int]:
+        """Identifiers of the changes."""
+        return frozenset(self.outstanding.rows["change_id"])
+
+    @property
+    def first(self) -> date:
+        """First session to be computed anew."""
+        return min(chunk.first for chunk in self.chunks if chunk.first is not None)
+
+    @property
+    def last(self) -> date:
+        """Last session to be computed anew."""
+        return max(chunk.last for chunk in self.chunks if chunk.last is not None)
+
+
+def owed(database: Database, settings: Settings, calendar: SessionCalendar, *, trigger: str = TRIGGER) -> Owed | None:
+    """What outstanding changes ask for; None where nothing is outstanding, or no computed session depends on it."""
+    found = outstanding(database, settings, calendar)
+    chunks = plan(database, settings, calendar, found, trigger=trigger) if found else []
+    if not chunks:
+        return None
+    newest = changes.described(database, found.newest_change)
+    return Owed(found, f"{found.count} change(s) of inputs, the newest: {newest}", tuple(chunks))
+
+
+@dataclass(frozen=True)
 class Answer:
     """What a look at the changes came to. `settled`: nothing is outstanding."""
 
@@ -225,34 +258,30 @@ def ask(
 
     `busy` says what is running: until it has ended nobody can tell whether it settles them.
     """
-    found = outstanding(database, settings, calendar)
-    if not found:
+    found = owed(database, settings, calendar)
+    if found is None:
         return Answer("every change of an input is followed by what depends on it", settled=True)
     waiting = busy or next((str(request) for request in backfills.open_requests(database)), None)
-    what = f"{found.count} change(s) of inputs, the newest: {changes.described(database, found.newest_change)}"
     if waiting:
-        return Answer(f"{what}; looked at again when this has ended: {waiting}")
-    chunks = plan(database, settings, calendar, found)
-    if not chunks:
-        return Answer(f"{what}; no computed session depends on it", settled=True)
-    first, last = min(_firsts(chunks)), max(chunk.last for chunk in chunks if chunk.last is not None)
-    prefix = f"{TRIGGER}:{found.newest_change}:{first}:"
+        return Answer(f"{found.what}; looked at again when this has ended: {waiting}")
+    first, last = found.first, found.last
+    prefix = f"{TRIGGER}:{found.outstanding.newest_change}:{first}:"
     earlier = backfills.attempts(database, prefix)
     if len(earlier) >= settings.gap_attempts:
         said = earlier[-1].error or "it ended, and the results are still older than the change"
         return Answer(
-            f"{what}; given up after {len(earlier)} attempts: {said}. Put that right, then "
+            f"{found.what}; given up after {len(earlier)} attempts: {said}. Put that right, then "
             f"`sigmasight repair --from {first} --to {last}` (it does not ask the source again)"
         )
     backfill_id = backfills.request(
         database,
         key=f"{prefix}{last}:{len(earlier) + 1}",
         trigger=TRIGGER,
-        reason=what,
-        chunks=chunks,
+        reason=found.what,
+        chunks=found.chunks,
         now=now,
     )
-    return Answer(f"{what}; asked for {first} to {last} (backfill {backfill_id})", backfill_id=backfill_id)
+    return Answer(f"{found.what}; asked for {first} to {last} (backfill {backfill_id})", backfill_id=backfill_id)
 
 
 def running(instance: dg.DagsterInstance) -> str | None:
@@ -266,7 +295,3 @@ def running(instance: dg.DagsterInstance) -> str | None:
     ]
     open_runs = instance.get_runs(RunsFilter(statuses=statuses), limit=1)
     return f"run {open_runs[0].run_id[:8]} of {open_runs[0].job_name}" if open_runs else None
-
-
-def _firsts(chunks: Sequence[Chunk]) -> list[date]:
-    return [chunk.first for chunk in chunks if chunk.first is not None]

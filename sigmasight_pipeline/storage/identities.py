@@ -54,9 +54,9 @@ class BrokenIdentityError(ValueError):
     def __init__(self, code: str, session: date, identity: str, residual: Decimal, count: int) -> None:
         more = f" ({count} such residuals)" if count > 1 else ""
         super().__init__(
-            f"the snapshot of {code} at {session} was not stored: {MEANINGS[identity]}, by {residual}{more}; "
-            f"something else wrote position values meanwhile, or they were changed by hand: "
-            f"`sigmasight backfill --from {session} --portfolio {code}` computes both anew"
+            f"the snapshot of {code} at {session} was not stored: {MEANINGS[identity]}, by {residual}{more}. Values of "
+            "it or of the session before are older than what they are made from, or were written meanwhile: "
+            f"`sigmasight gaps --fill`, then `sigmasight backfill --from {session} --portfolio {code}`"
         )
 
 

@@ -91,6 +91,7 @@ def run(
     *,
     priced: bool = False,
     tags: dict[str, str] | None = None,
+    raises: bool = True,
 ) -> dg.ExecuteInProcessResult:
     """One run over a range, as the launcher makes it."""
     ends = {"start": first, "end": last}
@@ -99,6 +100,7 @@ def run(
         resources={"postgres": PostgresResource(database_url=database.url), "settings": SettingsResource()},
         tags={f"dagster/asset_partition_range_{end}": day.isoformat() for end, day in ends.items()} | (tags or {}),
         run_config={"ops": {TABLE.name: {"config": {"portfolios": list(portfolios)}}}},
+        raise_on_error=raises,
     )
 
 
@@ -190,10 +192,10 @@ def test_a_run_that_reports_tells_what_it_moved(stored: Database) -> None:
     result = run(stored, Engine(seed=1, portfolios=1), D2, D3, ["book-1"], tags={REPORT_TAG: "true"})
     told = stored.read(tables.recomputation_changes).drop("recorded_at")
     assert told.rows() == [(result.run_id, TABLE.name, 1, 0, 2, 0, 0, D2, D3, None)]
-    assert metadata(result)[D2.isoformat()]["rows_updated"] == 2
+    assert metadata(result)[D2.isoformat()]["run_rows_updated"] == 2
     again = run(stored, Engine(seed=1), D1, D3, tags={REPORT_TAG: "true"})
-    assert metadata(again)[D2.isoformat()]["rows_unchanged"] == 2
-    assert metadata(again)[D2.isoformat()]["rows_updated"] == 4
+    assert metadata(again)[D2.isoformat()]["run_rows_unchanged"] == 2
+    assert metadata(again)[D2.isoformat()]["run_rows_updated"] == 4
 
 
 def test_a_run_too_large_for_one_part_is_told_as_one(stored: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,6 +215,27 @@ def test_a_run_too_large_for_one_part_is_told_as_one(stored: Database, monkeypat
     assert len(versions) == 1
     assert verdicts[0] == verdicts[1]
     assert figures[0] == figures[1]
+
+
+def test_what_was_judged_is_told_before_the_run_fails(stored: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the check that found something shows "Not evaluated"."""
+
+    class Broken(Engine):
+        """Fails at the last session."""
+
+        def exposures(self, *, sessions: Sequence[date], calendar: pl.DataFrame) -> pl.DataFrame:
+            """As the other."""
+            if D3 in sessions:
+                raise ArithmeticError("broken")
+            return super().exposures(sessions=sessions, calendar=calendar)
+
+    monkeypatch.setattr("sigmasight_pipeline.assets.session_asset.ROWS_AT_A_TIME", 2)
+    result = run(stored, Broken(), grain=(tables.portfolios,), raises=False)
+    assert not result.success
+    (evaluation,) = result.get_asset_check_evaluations()
+    assert (evaluation.passed, evaluation.metadata["sessions_checked"].value) == (False, 2)
+    assert evaluation.metadata["failing_sessions"].value == D2.isoformat()
+    assert kept(stored)["session_date"].unique().sort().to_list() == [D1, D2]
 
 
 def test_a_run_of_nothing_but_a_closure_empties_it(stored: Database) -> None:
@@ -277,8 +300,12 @@ def test_a_frame_that_must_not_land_changes_nothing(stored: Database) -> None:
 def test_a_run_of_one_portfolio_touches_no_other(stored: Database) -> None:
     run(stored, Engine())
     before = content(stored)
-    run(stored, Engine(seed=1, portfolios=1), portfolios=["book-1"])
+    told = metadata(run(stored, Engine(seed=1, portfolios=1), portfolios=["book-1"]))
     after = content(stored)
+    for day in (D1, D2, D3):
+        of_day = after.filter(pl.col("session_date") == day)
+        assert told[day.isoformat()]["dagster/row_count"] == of_day.height == 2, "of the partition, not of the run"
+        assert told[day.isoformat()]["gross"] == pytest.approx(float(of_day["gross_exposure"].sum()), abs=1e-9)
     other = pl.col("portfolio_id") == 2
     assert after.filter(other).equals(before.filter(other))
     assert not after.filter(~other).equals(before.filter(~other))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from sigmasight_pipeline.checks import rules as checks
 from sigmasight_pipeline.checks import valuation as rules
 from sigmasight_pipeline.checks.rules import Rule
 from sigmasight_pipeline.storage import tables
@@ -164,9 +166,7 @@ def test_sessions_and_portfolios_the_run_did_not_compute_are_not_judged(database
     ):
         for sessions in ([D3], [D3, D4], OPEN):
             assert found(rule, judged(sessions, database=database)) == [(D3, FIRST, sentence)], sessions
-            own, other = (
-                replace(judged(sessions, database=database), portfolio_ids=[key]) for key in (FIRST, SECOND)
-            )
+            own, other = (replace(judged(sessions, database=database), portfolio_ids=[key]) for key in (FIRST, SECOND))
             assert found(rule, own) == [(D3, FIRST, sentence)]
             assert found(rule, other) == []
         for sessions in ([D1], [D1, D2], [D4]):
@@ -174,7 +174,7 @@ def test_sessions_and_portfolios_the_run_did_not_compute_are_not_judged(database
 
 
 def test_no_rule_speaks_of_a_portfolio_its_run_did_not_compute() -> None:
-    everything = Rule("everything", "ERROR", "Nothing is there.", lambda judged: findings(judged.frame, pl.lit("x")))
+    everything = Rule("everything", "ERROR", "Nothing is there.", lambda what: checks.findings(what.frame, pl.lit("x")))
     mine = replace(judged(OPEN, snapshots()), portfolio_ids=[SECOND])
     assert {owner for _, owner, _ in found(everything, mine)} == {SECOND}
     assert {owner for _, owner, _ in found(everything, judged(OPEN, snapshots()))} == {FIRST, SECOND}

@@ -185,15 +185,15 @@ fragment Figures on MaterializationEvent { metadataEntries {
 
 PLOTTED = {
     "daily_prices": {"coverage", "symbols"},
-    "portfolio_snapshots": {"net_asset_value", "daily_pnl"},
-    "portfolio_exposures": {"gross_exposure", "net_exposure"},
-    "position_values": {"market_value", "daily_pnl"},
-    "portfolio_factor_exposures": {"market_exposure", "lowest_coverage"},
+    "portfolio_snapshots": {"net_asset_value_all_portfolios", "daily_pnl_all_portfolios"},
+    "portfolio_exposures": {"gross_exposure_all_portfolios", "net_exposure_all_portfolios"},
+    "position_values": {"market_value_all_portfolios", "daily_pnl_all_portfolios"},
+    "portfolio_factor_exposures": {"market_exposure_all_portfolios", "lowest_coverage"},
     "symbol_factor_betas": {"share_with_beta"},
     "stress_test_results": {"worst_impact"},
     "correlation_calculations": {"average_correlation"},
     "portfolio_risk_metrics": {"highest_factor_var_95"},
-    "pnl_attribution": {"specific", "unexplained"},
+    "pnl_attribution": {"specific_all_portfolios", "unexplained_all_portfolios"},
 }
 
 

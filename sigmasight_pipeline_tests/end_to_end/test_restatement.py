@@ -202,8 +202,8 @@ def assert_reported(opened: Installation, owner: int) -> None:
     assert event is not None
     assert event.asset_materialization is not None
     metadata = {name: value.value for name, value in event.asset_materialization.metadata.items()}
-    assert metadata["rows_updated"] == snapshots["rows_updated"]
-    assert metadata["largest_nav_difference"] == float(100 * STEP)
+    assert metadata["run_rows_updated"] == snapshots["rows_updated"]
+    assert metadata["run_largest_nav_difference"] == float(100 * STEP)
 
 
 def test_a_file_that_changed_is_read_again_where_it_changed(opened: Installation, folder: Path) -> None:

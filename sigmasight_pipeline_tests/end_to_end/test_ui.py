@@ -99,7 +99,7 @@ def test_the_graph_shows_every_asset_in_its_group(page: Page, group: str) -> Non
             tables.portfolio_snapshots,
             "valuation",
             "snapshots.portfolio_snapshots",
-            ("net_asset_value", "daily_pnl"),
+            ("net_asset_value_all_portfolios", "daily_pnl_all_portfolios"),
         ),
         (
             tables.stress_test_results,

@@ -1,0 +1,38 @@
+"""What a command does about changes of inputs that nothing has followed yet: whoever looks next goes on from there.
+
+What belongs here: saying what is owed and having it run. What does not: finding and planning it
+(``operations.restatement``) and running (``cli.console``, ``cli.running``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+
+from sigmasight_pipeline import sessions
+from sigmasight_pipeline.cli.console import note, warn
+from sigmasight_pipeline.cli.installation import Installation
+from sigmasight_pipeline.operations import backfills, restatement
+from sigmasight_pipeline.operations.launcher import Chunk
+
+
+def follow_changes(
+    installation: Installation, run: Callable[[list[Chunk]], object], *, trigger: str, before: date | None = None
+) -> None:
+    """Have `run` compute anew what is older than the inputs it was made from, until nothing is; say what it is.
+
+    With `before`, only where that begins before this session: a range that starts there needs what comes before it.
+    """
+    database, settings, tried = installation.database, installation.settings, set[int]()
+    while (owed := restatement.owed(database, settings, sessions.calendar(), trigger=trigger)) is not None:
+        if before is not None and owed.first >= before:
+            return
+        if owed.changes <= tried:
+            warn(f"What depends on {owed.what} was computed anew and is older all the same: `sigmasight audit`.")
+            return
+        if waiting := backfills.open_requests(database):
+            warn(f"{owed.what} is not followed yet; it is looked at again when this has ended: {waiting[0]}.")
+            return
+        note(f"Going on with what depends on {owed.what}: {owed.first} to {owed.last}.")
+        run(list(owed.chunks))
+        tried |= owed.changes
