@@ -42,11 +42,12 @@ EQUITY = "10000"
 @dataclass(frozen=True)
 class World:
     """What an installation is computed from. `quantity`: of AAA in the first book; `ratio`: of BBB's split;
-    `corrections`: added to closes."""
+    `corrections`: added to closes; `days`: sessions with prices."""
 
     quantity: int = 100
     ratio: str = "2"
     corrections: Mapping[tuple[str, date], Decimal] = field(default_factory=dict)
+    days: int = len(DAYS)
 
     def book(self, name: str) -> str:
         """The positions of a book as a file."""
@@ -63,7 +64,7 @@ class World:
         """prices.csv and corporate_actions.csv of the price source."""
         lines = []
         for n, symbol in enumerate(SYMBOLS):
-            for k, day in enumerate(DAYS):
+            for k, day in enumerate(DAYS[: self.days]):
                 close = 10 + n + Decimal(k * (n + 1) % 7) / 16 + self.corrections.get((symbol, day), Decimal(0))
                 lines.append(f"{symbol},{day},{close / 2 if symbol == 'BBB' and day >= SPLIT_DAY else close}")
         (folder / "prices.csv").write_text("\n".join(["symbol,date,close", *lines]) + "\n")

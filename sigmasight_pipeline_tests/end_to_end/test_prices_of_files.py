@@ -7,10 +7,12 @@ from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
+import dagster as dg
 import polars as pl
 import pytest
 
 from sigmasight_pipeline.assets import resources
+from sigmasight_pipeline.checks.market_data import DAILY_PRICES, SPLITS_CONTINUOUS
 from sigmasight_pipeline.cli.installation import Installation
 from sigmasight_pipeline.market_data.factory import open_source
 from sigmasight_pipeline.operations import books
@@ -80,6 +82,18 @@ def test_net_asset_value_is_what_a_pencil_says_and_follows_a_restated_price(open
     assert revised.select("session_date", "symbol", "close").rows() == [(DAYS[4], "AAA", Decimal("14.000000"))]
 
 
+def assert_told(opened: Installation, run_id: str, failed: set[str]) -> None:
+    """Every check of prices and actions has a verdict of the run that failed on them; `failed` of severity ERROR."""
+    records = opened.launcher.instance.get_records_for_run(
+        run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION
+    ).records
+    found = [record.event_log_entry.asset_check_evaluation for record in records]
+    evaluations = {evaluation.check_name: evaluation for evaluation in found if evaluation is not None}
+    assert set(evaluations) >= {rule.name for rule in (*DAILY_PRICES, SPLITS_CONTINUOUS)}
+    errors = {name for name, one in evaluations.items() if not one.passed and one.severity.value == "ERROR"}
+    assert errors == failed
+
+
 def test_an_extreme_move_waits_and_a_person_can_accept_it(opened: Installation, folder: Path) -> None:
     a, b = [10.0, 10.0, 10.0, 10.0, 60.0, 10.5, 10.5, 10.5, 10.5], [20.0] * 9
     write(folder, {"AAA": a, "BBB": b})
@@ -105,8 +119,9 @@ def test_a_range_stops_before_the_first_session_without_prices(opened: Installat
     a[5] = b[5] = nobody[5] = None
     write(folder, {"AAA": a, "BBB": b}, nobody)
     chunks = plan_range("daily", DAYS[0], DAYS[-1], calendar=CALENDAR, size=252)
-    with pytest.raises(RangeFailedError, match=f"{DAYS[5]}.*AAA, BBB, CCC.*SIGMASIGHT_CLOSED_SESSIONS"):
+    with pytest.raises(RangeFailedError, match=f"{DAYS[5]}.*AAA, BBB, CCC.*SIGMASIGHT_CLOSED_SESSIONS") as raised:
         list(opened.launcher.run_all(chunks))
+    assert_told(opened, raised.value.outcome.run_id, failed={"coverage"})
     assert max(nav(opened)) == DAYS[4], "the chain is there up to the session before"
     assert rows(opened, tables.daily_prices)["session_date"].max() == DAYS[4]
     failed = opened.database.query(

@@ -1,0 +1,1 @@
+"""Commands killed at every commit of results, in turn, and run again."""

@@ -1,0 +1,164 @@
+"""A command killed at a commit, run again, ends where an undisturbed one does: every table, to the last bit.
+
+A handful of points of each command here; every commit of every command, before and after it, by ``make test-faults``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from sigmasight_pipeline.storage.embedded import EmbeddedServer
+from sigmasight_pipeline_tests.end_to_end.small_books import DAYS, EQUITY, World
+from sigmasight_pipeline_tests.faults.command_server import AFTER, BEFORE
+from sigmasight_pipeline_tests.faults.killed_commands import KILLED, CommandServer, State, assert_same, new_state
+
+SESSIONS = 4
+END = DAYS[1]
+"""The last session of the first run: of two sessions each."""
+
+WORLD = World(days=SESSIONS)
+FILES = {
+    "SIGMASIGHT_PRICE_SOURCE": "files",
+    "SIGMASIGHT_FILES_DIR": "/",  # each state has its own; a process that loads the settings needs one
+    "SIGMASIGHT_FIRST_SESSION": str(DAYS[0]),
+    "SIGMASIGHT_MAX_SESSIONS_PER_RUN": "2",
+}
+SIMULATED = {"SIGMASIGHT_FIRST_SESSION": "2023-12-27", "SIGMASIGHT_MAX_SESSIONS_PER_RUN": "2"}
+
+FIRST_IMPORT = ("import", "changed.csv", "--name", "changed", "--equity", EQUITY, "--inception", str(DAYS[0]))
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A command, and how the state it is killed in comes about from one whose history is computed (None: empty)."""
+
+    arguments: tuple[str, ...]
+    prepare: Callable[[State], None] | None
+
+
+def _write(state: State, world: World) -> None:
+    world.write(state.folder / "files")
+    (state.folder / "files" / "changed.csv").write_text(world.book("changed"))
+
+
+def _other_quantity(state: State) -> None:
+    _write(state, World(days=SESSIONS, quantity=130))
+
+
+def _restated_close(state: State) -> None:
+    _write(state, WORLD.with_correction("AAA", END, "1.75"))
+
+
+def _spoilt_values(state: State) -> None:
+    with psycopg.connect(state.environment["SIGMASIGHT_DATABASE_URL"]) as connection:
+        for table, changed in (
+            ("position_values", "market_value = market_value + 7, daily_pnl = daily_pnl + 7"),
+            ("portfolio_snapshots", "net_asset_value = net_asset_value + 14, cash_balance = cash_balance + 14"),
+        ):
+            connection.execute(f"UPDATE sigmasight.{table} SET {changed} WHERE session_date >= '{DAYS[0]}'".encode())
+
+
+SCENARIOS = {
+    "import": Scenario(FIRST_IMPORT, None),
+    "import --replace": Scenario(("import", "changed.csv", "--name", "changed", "--replace"), _other_quantity),
+    "backfill": Scenario(("backfill", "--from", str(END), "--to", str(END)), _restated_close),
+    "repair": Scenario(("repair", "--from", str(DAYS[0]), "--to", str(DAYS[SESSIONS - 1])), _spoilt_values),
+}
+DEMO = Scenario(("demo", "--through", "2024-01-05"), None)
+
+
+class Killed:
+    """A scenario's state before the command, what an undisturbed command makes of it, and how often that commits."""
+
+    def __init__(self, scenario: Scenario, before: State) -> None:
+        self.scenario = scenario
+        self.before = before
+        with before.copied() as state:
+            self.commits = state.expect(*scenario.arguments).commits
+            self.expected = state.contents()
+
+    def at(self, point: int, moment: str) -> None:
+        """Kill the command there, run it again, and compare."""
+        where = f"{' '.join(self.scenario.arguments)}, killed {moment} commit {point} of {self.commits}"
+        with self.before.copied() as state:
+            ended = state.run(*self.scenario.arguments, point=point, moment=moment)
+            assert ended.status == KILLED, f"{where}: ended with {ended.status}\n{ended.output}"
+            again = state.run(*self.scenario.arguments)
+            assert again.status == 0, f"{where}: then {again.status}\n{again.output}"
+            assert_same(state.contents(), self.expected, f"{where}\n{again.output}\n")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("killed")
+
+
+@contextmanager
+def command_server(variables: dict[str, str]) -> Iterator[CommandServer]:
+    commands = CommandServer(variables)
+    try:
+        yield commands
+    finally:
+        commands.close()
+
+
+@pytest.fixture(scope="module")
+def empty(server: EmbeddedServer, folder: Path) -> Iterator[State]:
+    """Nothing but files."""
+    with command_server(FILES) as commands, new_state(server, commands, folder) as state:
+        _write(state, WORLD)
+        yield state
+
+
+@pytest.fixture(scope="module")
+def computed(empty: State) -> Iterator[State]:
+    """The history of one book."""
+    with empty.copied() as state:
+        state.expect(*FIRST_IMPORT)
+        yield state
+
+
+@contextmanager
+def killed(name: str, empty: State, computed: State) -> Iterator[Killed]:
+    scenario = SCENARIOS[name]
+    with (computed if scenario.prepare else empty).copied() as before:
+        if scenario.prepare:
+            scenario.prepare(before)
+        yield Killed(scenario, before)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_command_killed_at_some_commits_ends_as_if_undisturbed(name: str, empty: State, computed: State) -> None:
+    with killed(name, empty, computed) as command:
+        command.at(command.commits // 3, AFTER)
+        command.at(command.commits * 2 // 3, BEFORE)
+
+
+def _every_point(command: Killed) -> None:
+    failures = []
+    for point in range(1, command.commits + 1):
+        for moment in (BEFORE, AFTER):
+            try:
+                command.at(point, moment)
+            except AssertionError as error:
+                failures.append(str(error))
+    assert not failures, f"{len(failures)} of {2 * command.commits} points:\n\n" + "\n\n".join(failures)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_command_killed_at_every_commit_ends_as_if_undisturbed(name: str, empty: State, computed: State) -> None:
+    with killed(name, empty, computed) as command:
+        _every_point(command)
+
+
+@pytest.mark.slow
+def test_a_demo_killed_at_every_commit_ends_as_if_undisturbed(server: EmbeddedServer, folder: Path) -> None:
+    with command_server(SIMULATED) as commands, new_state(server, commands, folder) as before:
+        _every_point(Killed(DEMO, before))
