@@ -19,7 +19,8 @@ PACKAGE = "sigmasight_pipeline"
 
 GROUND = {"settings", "sessions", "symbols"}
 FLOORS: dict[str, set[str]] = {
-    "settings": set(),
+    "setting_rules": set(),
+    "settings": {"setting_rules"},
     "symbols": set(),
     "sessions": set(),
     "storage": {"settings", "sessions"},
@@ -47,7 +48,16 @@ DESCRIPTIONS_ONLY = {
 EXCEPTIONS = {("market_data/factory.py", "demo"), ("cli/main.py", "__version__")}
 """The factory opens the simulated market, which is a source like any other; the version is a plain string."""
 
-WITHOUT_DAGSTER = ("settings", "symbols", "storage", "calculations", "importing", "market_data", "demo")
+WITHOUT_DAGSTER = (
+    "settings",
+    "setting_rules",
+    "symbols",
+    "storage",
+    "calculations",
+    "importing",
+    "market_data",
+    "demo",
+)
 
 ENGINE_LIBRARIES = {"numpy", "polars", "scipy", "statsmodels"}
 ENGINE_FORBIDDEN = {"os", "sys", "io", "time", "random", "pathlib", "subprocess", "socket", "threading", "logging"}
