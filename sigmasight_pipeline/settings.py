@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
-from sigmasight_pipeline import setting_rules
+from sigmasight_pipeline import setting_rules, user_files
 
 SHORTEST_PART = 4
 """A wrong value this long that stands in a secret is not shown."""
@@ -87,7 +87,7 @@ class Settings(BaseSettings):
         default=20, ge=0.01, le=45, description="A dropped file that takes longer to be read is set aside as rejected."
     )
     max_file_mb: float = Field(
-        default=2048, gt=0, description="Largest file of market data, sectors, factors or scenarios, megabytes."
+        default=user_files.LARGEST_MB, gt=0, description="Largest file of market data, sectors or factors, megabytes."
     )
     gap_attempts: int = Field(default=3, ge=1, description="Failures after which a gap is reported and left alone.")
     freshness_grace_hours: float = Field(
@@ -279,6 +279,11 @@ class Settings(BaseSettings):
     def home_path(self) -> Path:
         """`home` as an absolute path (a relative one is relative to the working directory)."""
         return setting_rules.absolute(self.home)
+
+    @property
+    def most_file_bytes(self) -> int:
+        """`max_file_mb` in bytes."""
+        return int(self.max_file_mb * user_files.MEGABYTE)
 
     @property
     def inbox_path(self) -> Path:

@@ -20,19 +20,30 @@ PACKAGE = "sigmasight_pipeline"
 GROUND = {"settings", "sessions", "symbols"}
 FLOORS: dict[str, set[str]] = {
     "setting_rules": set(),
-    "settings": {"setting_rules"},
+    "user_files": {"setting_rules"},
+    "settings": {"setting_rules", "user_files"},
     "symbols": set(),
     "sessions": set(),
     "storage": {"settings", "sessions"},
     "calculations": {"symbols", "sessions"},
-    "importing": {"storage", "sessions", "symbols"},
-    "market_data": {"calculations", "storage", *GROUND},
+    "importing": {"storage", "sessions", "symbols", "user_files"},
+    "market_data": {"calculations", "storage", "user_files", "setting_rules", *GROUND},
     "demo": {"market_data", "calculations", *GROUND},
     "checks": {"market_data", "calculations", "storage", *GROUND},
     "assets": {"checks", "importing", "market_data", "calculations", "storage", *GROUND},
     # operations and the command line launch runs and calculate nothing
     "operations": {"assets", "checks", "importing", "market_data", "demo", "storage", *GROUND},
-    "cli": {"operations", "definitions", "assets", "importing", "market_data", "demo", "storage", *GROUND},
+    "cli": {
+        "operations",
+        "definitions",
+        "assets",
+        "importing",
+        "market_data",
+        "demo",
+        "storage",
+        "user_files",
+        *GROUND,
+    },
     "definitions": {"assets", "operations"},
     "__init__": set(),
 }
@@ -51,6 +62,7 @@ EXCEPTIONS = {("market_data/factory.py", "demo"), ("cli/main.py", "__version__")
 WITHOUT_DAGSTER = (
     "settings",
     "setting_rules",
+    "user_files",
     "symbols",
     "storage",
     "calculations",

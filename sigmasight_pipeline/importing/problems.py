@@ -58,8 +58,8 @@ class Code(StrEnum):
     )
     ROWS_UNREADABLE = (
         "rows_unreadable",
-        "too many rows before this one cannot be read, and the rest was not looked at; a quote that is never closed is the "
-        "usual reason: mend the rows named and try again",
+        "too many rows up to this one cannot be read, and the rest was not looked at; a quote that is never closed is "
+        "the usual reason: mend the rows named and try again",
     )
     ROW_TOO_LONG = (
         "row_too_long",
