@@ -84,7 +84,7 @@ class Settings(BaseSettings):
         default=None, description="Folder portfolio CSVs are dropped into; unset: `inbox` under `home`."
     )
     inbox_file_seconds: float = Field(
-        default=20, ge=0.01, le=45, description="A dropped file that takes longer to be read is set aside as rejected."
+        default=20, ge=0.01, le=25, description="A dropped file that takes longer to be read is set aside as rejected."
     )
     max_file_mb: float = Field(
         default=user_files.LARGEST_MB, gt=0, description="Largest file of market data, sectors or factors, megabytes."
