@@ -8,19 +8,30 @@ plain arguments.
 
 from __future__ import annotations
 
+import os
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
+
+from sigmasight_pipeline import setting_rules, user_files
+
+SHORTEST_PART = 4
+"""A wrong value this long that stands in a secret is not shown."""
+
+
+class InvalidSettingsError(ValueError):
+    """The environment states a setting that cannot be; one sentence, in which no secret stands."""
 
 
 class Settings(BaseSettings):
     """The settings of one installation; ``SIGMASIGHT_HOME=/data sigmasight status`` sets ``home``."""
 
-    model_config = SettingsConfigDict(env_prefix="SIGMASIGHT_", extra="ignore", frozen=True)
+    # an error's input may be every setting there is, passwords among them: it is never part of an error
+    model_config = SettingsConfigDict(env_prefix="SIGMASIGHT_", extra="ignore", frozen=True, hide_input_in_errors=True)
 
     home: Path = Field(
         default=Path(".sigmasight"),
@@ -71,6 +82,12 @@ class Settings(BaseSettings):
     )
     inbox_dir: Path | None = Field(
         default=None, description="Folder portfolio CSVs are dropped into; unset: `inbox` under `home`."
+    )
+    inbox_file_seconds: float = Field(
+        default=20, ge=0.01, le=25, description="A dropped file that takes longer to be read is set aside as rejected."
+    )
+    max_file_mb: float = Field(
+        default=user_files.LARGEST_MB, gt=0, description="Largest file of market data, sectors or factors, megabytes."
     )
     gap_attempts: int = Field(default=3, ge=1, description="Failures after which a gap is reported and left alone.")
     freshness_grace_hours: float = Field(
@@ -211,6 +228,19 @@ class Settings(BaseSettings):
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value
 
+    @field_validator("home", "files_dir", "sectors_file", "factors_file", "scenarios_file", "inbox_dir", mode="before")
+    @classmethod
+    def _path_can_be_written_down(cls, value: object) -> object:
+        if fault := setting_rules.path_fault(value):
+            raise ValueError(fault)
+        return value
+
+    @model_validator(mode="after")
+    def _home_can_be_used(self) -> Settings:
+        if fault := setting_rules.home_fault(self.home):
+            raise ValueError(fault)
+        return self
+
     @model_validator(mode="after")
     def _files_need_a_folder(self) -> Settings:
         if self.price_source == "files" and self.files_dir is None:
@@ -221,9 +251,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _alerts_can_be_sent(self) -> Settings:
-        url = self.alert_webhook_url.get_secret_value() if self.alert_webhook_url else None
-        if url is not None and not url.startswith(("https://", "http://127.0.0.1", "http://localhost")):
-            raise ValueError("SIGMASIGHT_ALERT_WEBHOOK_URL must be an https:// address")
+        if self.alert_webhook_url is not None and (
+            fault := setting_rules.webhook_fault(self.alert_webhook_url.get_secret_value())
+        ):
+            raise ValueError(f"SIGMASIGHT_ALERT_WEBHOOK_URL {fault}")
         if self.alert_mail_to and not (self.smtp_host and self.alert_mail_from):
             raise ValueError("SIGMASIGHT_ALERT_MAIL_TO needs SIGMASIGHT_SMTP_HOST and SIGMASIGHT_ALERT_MAIL_FROM")
         return self
@@ -247,15 +278,55 @@ class Settings(BaseSettings):
     @property
     def home_path(self) -> Path:
         """`home` as an absolute path (a relative one is relative to the working directory)."""
-        return self.home.expanduser().resolve()
+        return setting_rules.absolute(self.home)
+
+    @property
+    def most_file_bytes(self) -> int:
+        """`max_file_mb` in bytes."""
+        return int(self.max_file_mb * user_files.MEGABYTE)
 
     @property
     def inbox_path(self) -> Path:
         """The inbox as an absolute path."""
-        return (self.inbox_dir or self.home / "inbox").expanduser().resolve()
+        return setting_rules.absolute(self.inbox_dir or self.home / "inbox")
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first fault as a sentence: the variable, its value where that can be no secret, what is expected."""
+    problem = error.errors(include_url=False)[0]
+    reason = problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"]:
+        return reason
+    name = str(problem["loc"][0])
+    meaning = (Settings.model_fields[name].description or "").rstrip(".")
+    return (
+        f"SIGMASIGHT_{name.upper()} {_told(name, str(problem['input']))}: {reason[:1].lower()}{reason[1:]} "
+        f"(it sets: {meaning})"
+    )
+
+
+def _told(name: str, value: str) -> str:
+    """What is wrong with a value, which is shown unless it is a secret, holds one, or may be one in the wrong line."""
+    secrets = [secret for field in SECRETS if (secret := os.environ.get(f"SIGMASIGHT_{field.upper()}"))]
+    is_part = any(secret in value or (len(value) >= SHORTEST_PART and value in secret) for secret in secrets)
+    if name in SECRETS or is_part or setting_rules.may_be_secret(value):
+        return "cannot be what it is set to, which is not shown because it may be a secret"
+    return f"cannot be {setting_rules.shown(value)}"
+
+
+SECRETS = tuple(name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation))
+"""The settings whose value nobody may read."""
 
 
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
-    """The settings of this process, read from the environment once."""
-    return Settings()
+    """The settings of this process, read from the environment once. InvalidSettingsError where one cannot be."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        # never `from` it: whoever prints the cause prints its input too
+        raise InvalidSettingsError(_sentence(error)) from None
+    except SettingsError:
+        raise InvalidSettingsError(
+            "a SIGMASIGHT_ variable cannot be read; compare them with sigmasight_pipeline/settings.py"
+        ) from None

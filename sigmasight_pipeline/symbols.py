@@ -24,6 +24,9 @@ from typing import NoReturn
 MAXIMUM_LENGTH = 16
 """Longest canonical symbol of a stock, fund or index."""
 
+LONGEST_SHOWN = 60
+"""Characters of a wrong symbol that are shown."""
+
 MAXIMUM_PRIVATE_LENGTH = 40
 """Longest name of a PRIVATE position."""
 
@@ -67,6 +70,12 @@ class SymbolError(ValueError):
     def __init__(self, problem: SymbolProblem, message: str) -> None:
         super().__init__(message)
         self.problem = problem
+
+
+def _quoted(text: str) -> str:
+    """A text that is no symbol as an error shows it: not endless."""
+    stripped = text.strip()
+    return repr(stripped if len(stripped) <= LONGEST_SHOWN else f"{stripped[: LONGEST_SHOWN - 1]}…")
 
 
 def _refuse(problem: SymbolProblem, message: str) -> NoReturn:
@@ -131,14 +140,14 @@ def parse_option(text: str) -> OptionContract:
     if match is None or not text.isascii() or not re.fullmatch(r"[A-Z0-9]{1,6}", root):
         _refuse(
             SymbolProblem.MALFORMED,
-            f"{text.strip()!r} is no OCC option symbol (root, yymmdd, C or P, strike x 1000 in 8 digits: "
+            f"{_quoted(text)} is no OCC option symbol (root, yymmdd, C or P, strike x 1000 in 8 digits: "
             "AAPL240119C00150000)",
         )
     day, kind, strike = match.groups()
     try:
         expiration = date(2000 + int(day[:2]), int(day[2:4]), int(day[4:]))
     except ValueError:
-        _refuse(SymbolProblem.OPTION_DATE, f"the option symbol {text.strip()!r} expires on {day}: no such day")
+        _refuse(SymbolProblem.OPTION_DATE, f"the option symbol {_quoted(text)} expires on {day}: no such day")
     return option(root, expiration, kind, Decimal(int(strike)) / _STRIKE_UNITS)
 
 
@@ -226,7 +235,7 @@ def canonical_symbol(text: str) -> str:
     if match is None or match[1].isdigit() or not stripped.isascii():
         _refuse(
             SymbolProblem.MALFORMED,
-            f"{stripped!r} is no symbol: write letters and digits with a class after a dot, such as BRK.B",
+            f"{_quoted(stripped)} is no symbol: write letters and digits with a class after a dot, such as BRK.B",
         )
     return upper.replace("-", ".").replace("/", ".")
 

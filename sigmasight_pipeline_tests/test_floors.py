@@ -19,19 +19,31 @@ PACKAGE = "sigmasight_pipeline"
 
 GROUND = {"settings", "sessions", "symbols"}
 FLOORS: dict[str, set[str]] = {
-    "settings": set(),
+    "setting_rules": set(),
+    "user_files": {"setting_rules"},
+    "settings": {"setting_rules", "user_files"},
     "symbols": set(),
     "sessions": set(),
     "storage": {"settings", "sessions"},
     "calculations": {"symbols", "sessions"},
-    "importing": {"storage", "sessions", "symbols"},
-    "market_data": {"calculations", "storage", *GROUND},
+    "importing": {"storage", "sessions", "symbols", "user_files"},
+    "market_data": {"calculations", "storage", "user_files", "setting_rules", *GROUND},
     "demo": {"market_data", "calculations", *GROUND},
     "checks": {"market_data", "calculations", "storage", *GROUND},
     "assets": {"checks", "importing", "market_data", "calculations", "storage", *GROUND},
     # operations and the command line launch runs and calculate nothing
     "operations": {"assets", "checks", "importing", "market_data", "demo", "storage", *GROUND},
-    "cli": {"operations", "definitions", "assets", "importing", "market_data", "demo", "storage", *GROUND},
+    "cli": {
+        "operations",
+        "definitions",
+        "assets",
+        "importing",
+        "market_data",
+        "demo",
+        "storage",
+        "user_files",
+        *GROUND,
+    },
     "definitions": {"assets", "operations"},
     "__init__": set(),
 }
@@ -47,7 +59,17 @@ DESCRIPTIONS_ONLY = {
 EXCEPTIONS = {("market_data/factory.py", "demo"), ("cli/main.py", "__version__")}
 """The factory opens the simulated market, which is a source like any other; the version is a plain string."""
 
-WITHOUT_DAGSTER = ("settings", "symbols", "storage", "calculations", "importing", "market_data", "demo")
+WITHOUT_DAGSTER = (
+    "settings",
+    "setting_rules",
+    "user_files",
+    "symbols",
+    "storage",
+    "calculations",
+    "importing",
+    "market_data",
+    "demo",
+)
 
 ENGINE_LIBRARIES = {"numpy", "polars", "scipy", "statsmodels"}
 ENGINE_FORBIDDEN = {"os", "sys", "io", "time", "random", "pathlib", "subprocess", "socket", "threading", "logging"}

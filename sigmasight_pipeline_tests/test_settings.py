@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from sigmasight_pipeline.settings import Settings, get_settings
+from sigmasight_pipeline import setting_rules
+from sigmasight_pipeline.settings import SECRETS, InvalidSettingsError, Settings, get_settings
 
 URL = "postgresql://someone:secret@db.example/books"
 
@@ -29,6 +31,8 @@ DEFAULTS: dict[str, object] = {
     "max_run_seconds": 3600,
     "sensors": "off",
     "inbox_dir": None,
+    "inbox_file_seconds": 20,
+    "max_file_mb": 2048,
     "gap_attempts": 3,
     "freshness_grace_hours": 4,
     "alert_webhook_url": None,
@@ -237,3 +241,133 @@ def test_home_is_absolute(environment: pytest.MonkeyPatch, tmp_path: Path, home:
     environment.setenv("HOME", str(tmp_path / "user"))
     expected = Path(path.format(here=tmp_path.resolve(), user=(tmp_path / "user").resolve()))
     assert Settings(home=Path(home)).home_path == expected
+
+
+# --- what a wrong setting tells
+
+SECRET_VALUES = {
+    "DATABASE_URL": ("postgresql://u:Hidden-db-word@h/d", "Hidden-db-word"),
+    "ALERT_WEBHOOK_URL": ("https://hooks.example.com/services/Hidden-hook-word", "Hidden-hook-word"),
+    "SMTP_PASSWORD": ("Hidden-mail-word", "Hidden-mail-word"),
+}
+
+WRONG_VALUES = {
+    "HOME": "/books/[1]",
+    "FILES_DIR": "/books/\n1",
+    "FIRST_SESSION": "01/02/2024",
+    "CLOSED_SESSIONS": "never",
+    "PRICE_SOURCE": "bloomberg",
+    "MAX_SESSIONS_PER_RUN": "253",
+    "COVERAGE_ERROR": "80",
+    "SENSORS": "maybe",
+    "SMTP_PORT": "587a",
+    "SMTP_STARTTLS": "perhaps",
+    "ALERT_MAIL_TO": "risk@example.com",  # without a mail server
+    "MIN_OBSERVATIONS": "253",  # more than the window
+    "ALERT_WEBHOOK_URL": "ftp://Hidden-hook-word.example.com/Hidden-hook-word",
+}
+
+
+def test_every_secret_is_tried() -> None:
+    assert {name.lower() for name in SECRET_VALUES} == set(SECRETS)
+
+
+@pytest.mark.parametrize("wrong", WRONG_VALUES)
+def test_no_wrong_setting_tells_a_secret(environment: pytest.MonkeyPatch, wrong: str) -> None:
+    """Every wrong setting beside all secrets, in what the command line, Dagster and a log may print of it."""
+    for name, (value, _) in SECRET_VALUES.items():
+        environment.setenv(f"SIGMASIGHT_{name}", value)
+    environment.setenv(f"SIGMASIGHT_{wrong}", WRONG_VALUES[wrong])
+    with pytest.raises(InvalidSettingsError) as sentence:
+        get_settings()
+    with pytest.raises(ValidationError) as refused:
+        Settings()
+    printed = [*traceback.format_exception(sentence.value), *traceback.format_exception(refused.value)]
+    told = "".join([*printed, str(sentence.value), repr(sentence.value), str(refused.value), repr(refused.value)])
+    assert f"SIGMASIGHT_{wrong}" in str(sentence.value)
+    assert "\n" not in str(sentence.value)
+    for _, part in SECRET_VALUES.values():
+        assert part not in told
+
+
+@pytest.mark.parametrize("name", [name for name in WRONG_VALUES if name not in ("ALERT_MAIL_TO", "HOME", "FILES_DIR")])
+@pytest.mark.parametrize("secret", SECRET_VALUES)
+def test_a_secret_in_the_wrong_line_is_not_told(environment: pytest.MonkeyPatch, name: str, secret: str) -> None:
+    """Paths apart, which every message about a file shows."""
+    value, part = SECRET_VALUES[secret]
+    environment.setenv(f"SIGMASIGHT_{secret}", value)
+    environment.setenv(f"SIGMASIGHT_{name}", f"[{value}")
+    with pytest.raises(InvalidSettingsError) as sentence:
+        get_settings()
+    assert part not in "".join(traceback.format_exception(sentence.value))
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("https://hooks.example.com/services/T0/B0/x", None),
+        ("https://10.1.2.3:8065/hooks/x", None),
+        ("http://127.0.0.1:9000/x", None),
+        ("http://127.8.8.8/x", None),
+        ("http://[::1]:9000/x", None),
+        ("http://localhost/x", None),
+        ("http://127.0.0.1.example.com/x", "http:// is for a receiver on this machine"),
+        ("http://127.0.0.1@example.com/x", "without a user or password"),
+        ("http://localhost:80@example.com/x", "without a user or password"),
+        ("http://localhost.example.com/x", "http:// is for a receiver on this machine"),
+        ("http://localhostexample.com/x", "http:// is for a receiver on this machine"),
+        ("http://[::ffff:8.8.8.8]/x", "http:// is for a receiver on this machine"),
+        ("http://0.0.0.0/x", "http:// is for a receiver on this machine"),
+        ("https://user:hidden@hooks.example.com/x", "without a user or password"),
+        ("https://hidden@hooks.example.com/x", "without a user or password"),
+        ("http://127.0.0.1\\.example.com/x", "backslashes"),
+        ("https://hooks.example.com/x y", "without blanks"),
+        ("https://hooks.example.com/x\ny", "without blanks"),
+        ("https://hooks.example.com:port/x", "cannot be read"),
+        ("https://[::1/x", "cannot be read"),
+        ("https:///services/x", "must be an https:// address"),
+        ("hooks.example.com/services/x", "must be an https:// address"),
+        ("file:///etc/passwd", "must be an https:// address"),
+    ],
+)
+def test_where_a_webhook_may_lead(environment: pytest.MonkeyPatch, url: str, fault: str | None) -> None:
+    environment.setenv("SIGMASIGHT_ALERT_WEBHOOK_URL", url)
+    if fault is None:
+        assert get_settings().alert_webhook_url is not None
+        return
+    with pytest.raises(InvalidSettingsError) as refused:
+        get_settings()
+    assert str(refused.value).startswith("SIGMASIGHT_ALERT_WEBHOOK_URL must be an https:// address")
+    assert fault in str(refused.value)
+    assert "hidden" not in str(refused.value)
+
+
+@pytest.mark.parametrize("sign", list(setting_rules.GLOB_SIGNS))
+def test_a_home_dagster_would_not_look_into(environment: pytest.MonkeyPatch, tmp_path: Path, sign: str) -> None:
+    """By its own name or by that of the working directory, wherever it stands in the path."""
+    (tmp_path / f"a{sign}b").mkdir()
+    environment.chdir(tmp_path / f"a{sign}b")
+    for home in (f"/data/{sign}/books", ".sigmasight"):
+        get_settings.cache_clear()
+        environment.setenv("SIGMASIGHT_HOME", home)
+        with pytest.raises(InvalidSettingsError, match="Dagster finds no configuration in a folder with") as refused:
+            get_settings()
+        assert sign in str(refused.value)
+
+
+@pytest.mark.parametrize("path", ["/data/a\nb", "/data/a\x1bb", "/data/\udcff\udcfe", "/data/a\u2028b"])
+@pytest.mark.parametrize("name", ["HOME", "FILES_DIR", "SECTORS_FILE", "FACTORS_FILE", "SCENARIOS_FILE", "INBOX_DIR"])
+def test_a_path_no_message_can_hold(environment: pytest.MonkeyPatch, name: str, path: str) -> None:
+    environment.setenv(f"SIGMASIGHT_{name}", path)
+    with pytest.raises(InvalidSettingsError, match=f"SIGMASIGHT_{name} cannot be") as refused:
+        get_settings()
+    str(refused.value).encode()
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "Bücher", "本", "a'b", 'a"b', "a,b", "a%b", "a$b", "a\\b", "a#b", "a]b", "a{b}"]
+)
+def test_other_names_of_homes_are_taken(environment: pytest.MonkeyPatch, name: str) -> None:
+    environment.setenv("SIGMASIGHT_HOME", f"/data/{name}")
+    assert get_settings().home_path == Path("/data", name)

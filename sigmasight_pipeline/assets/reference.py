@@ -120,7 +120,7 @@ def factor_definitions(postgres: PostgresResource, settings: SettingsResource) -
     started = datetime.now(UTC)
     shipped = resources.files("sigmasight_pipeline.assets").joinpath("factor_definitions.csv")
     with resources.as_file(shipped) as path:
-        stated = read_factor_definitions(settings.values.factors_file or path)
+        stated = read_factor_definitions(settings.values.factors_file or path, settings.values.most_file_bytes)
     frame = validate(tables.factor_definitions, stated)
     with postgres.database.connect() as connection:
         changes = merge_rows(
@@ -204,7 +204,7 @@ def instruments(
         factors=database.read(tables.factor_definitions),
         stored=database.read(tables.instruments),
         source=market_data.source,
-        sectors=None if sectors_file is None else read_sectors(sectors_file),
+        sectors=None if sectors_file is None else read_sectors(sectors_file, settings.values.most_file_bytes),
     )
     frame = validate(tables.instruments, frame)
     with database.connect() as connection:

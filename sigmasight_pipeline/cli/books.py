@@ -17,14 +17,13 @@ from sigmasight_pipeline.cli import summary
 from sigmasight_pipeline.cli.console import OptionError, UserError, err, note, warn
 from sigmasight_pipeline.cli.installation import Installation, connected
 from sigmasight_pipeline.cli.running import market_source, parse_day, refresh_reference, run_history
+from sigmasight_pipeline.importing.csv_text import MAXIMUM_BYTES
 from sigmasight_pipeline.importing.portfolios import slug
 from sigmasight_pipeline.importing.problems import Severity
 from sigmasight_pipeline.operations import history
 from sigmasight_pipeline.operations.books import Accepted, Book, Importer
 from sigmasight_pipeline.symbols import SymbolError, canonical_symbol
-
-LARGEST_READ = 11 * 1024 * 1024
-"""Bytes read of a file: enough to see that it is too large (the limit is 10 MB), never all of a huge one."""
+from sigmasight_pipeline.user_files import UserFileError, read_user_file
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="CSV file, UTF-8, comma or semicolon.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Apply a file that changes what is stored.")]
@@ -137,9 +136,6 @@ def _run_or_tell(installation: Installation, accepted: Accepted, no_run: bool) -
 
 def _read(file: Path) -> bytes:
     try:
-        with file.open("rb") as stream:
-            return stream.read(LARGEST_READ)
-    except IsADirectoryError:
-        raise UserError(f"{file} is a folder; name the CSV file in it") from None
-    except OSError as error:
-        raise UserError(f"{file} cannot be read ({error.strerror}); check the path") from None
+        return read_user_file(file, MAXIMUM_BYTES)
+    except UserFileError as error:
+        raise UserError(str(error)) from None

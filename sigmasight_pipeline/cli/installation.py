@@ -15,10 +15,8 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from sigmasight_pipeline.cli.console import UserError, note, timed
-from sigmasight_pipeline.settings import Settings, get_settings
+from sigmasight_pipeline.settings import InvalidSettingsError, Settings, get_settings
 from sigmasight_pipeline.storage import schema
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
@@ -35,17 +33,8 @@ def load_settings() -> Settings:
     """The settings, or one sentence naming the variable that is wrong."""
     try:
         settings = get_settings()
-    except ValidationError as error:
-        problem = error.errors()[0]
-        reason = problem["msg"].removeprefix("Value error, ")
-        if not problem["loc"]:
-            raise UserError(reason) from None
-        name = str(problem["loc"][0])
-        meaning = (Settings.model_fields[name].description or "").rstrip(".")
-        raise UserError(
-            f"SIGMASIGHT_{name.upper()} cannot be {str(problem['input'])!r}: {reason[:1].lower()}{reason[1:]} "
-            f"(it sets: {meaning})"
-        ) from None
+    except InvalidSettingsError as error:
+        raise UserError(str(error)) from None
     if settings.database_url is not None:
         _require_url("SIGMASIGHT_DATABASE_URL", settings.database_url.get_secret_value())
     return settings

@@ -8,6 +8,7 @@ nobody expected; 130: stopped by Ctrl-C or by the answer to a question.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -106,6 +107,8 @@ def _expected_errors() -> tuple[type[BaseException], ...]:
 
 def main() -> None:
     """Entry point of the console script."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name of a file may hold bytes that are no text
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         from sigmasight_pipeline.cli.installation import load_settings
 
@@ -130,7 +133,7 @@ def main() -> None:
 
 def _fail(error: Exception) -> None:
     """End with the sentence of an expected error or of a database that went away; else with a trace."""
-    from sigmasight_pipeline.storage.errors import explain, redact
+    from sigmasight_pipeline.storage.errors import explain
 
     if isinstance(error, _expected_errors()):
         _say(f"Error: {error}", 1)
@@ -138,12 +141,17 @@ def _fail(error: Exception) -> None:
     if url and _is_of_a_driver(error):  # our own queries explain theirs: this one is Dagster's
         _say(f"Error: {explain(error, url)}", 1)
     err.print("Error: something nobody expected went wrong; nothing half-written was kept. Please report this trace:")
-    trace = "".join(traceback.format_exception(error))
-    for name in ("DAGSTER_DATABASE_URL", "SIGMASIGHT_DATABASE_URL"):
-        given = os.environ.get(name, "")
-        trace = trace.replace(given, redact(given)) if given else trace
-    err.print(trace)
+    err.print(_without_secrets("".join(traceback.format_exception(error))))
     sys.exit(70)
+
+
+def _without_secrets(trace: str) -> str:
+    """What a library quoted of the settings or of a database's address, replaced."""
+    from sigmasight_pipeline.operations.delivery import Secrets
+    from sigmasight_pipeline.settings import get_settings
+
+    urls = [os.environ.get(name, "") for name in ("DAGSTER_DATABASE_URL", "SIGMASIGHT_DATABASE_URL")]
+    return Secrets.of(get_settings(), urls).hide(trace)
 
 
 def _is_of_a_driver(error: BaseException | None) -> bool:

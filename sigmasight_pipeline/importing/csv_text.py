@@ -20,7 +20,11 @@ from .problems import LONGEST_SHOWN_VALUE, Code, Problems
 MAXIMUM_BYTES = 10 * 1024 * 1024
 MAXIMUM_ROWS = 10_000
 MAXIMUM_COLUMNS = 200
+READ_AGAIN = 4
+"""How often a file may be read over again behind rows that cannot be read, before the rest is left alone."""
 TAB = "\t"
+READ_AGAIN_AT_LEAST = 100_000
+"""Characters read again of a small file, so that each of its rows is named."""
 
 _Record = tuple[int, list[str] | csv.Error]
 
@@ -154,9 +158,10 @@ def _records(lines: list[str], delimiter: str) -> Iterator[_Record]:
     """Each record that is not blank with the physical line it begins on, or why it cannot be read.
 
     After an unreadable record reading goes on with the line after its first: an unclosed quote must not hide
-    the errors of every row behind it.
+    the errors of every row behind it. Rows that each run to the end of the file would make that take time by the square
+    of its size: after some of them the file is given up.
     """
-    index = 0
+    index, left = 0, READ_AGAIN_AT_LEAST + READ_AGAIN * sum(map(len, lines))
     while index < len(lines):
         start = lines[index].lstrip()
         if not start or (start.startswith("#") and not _SPREADSHEET_ERROR.match(start)):
@@ -169,6 +174,9 @@ def _records(lines: list[str], delimiter: str) -> Iterator[_Record]:
             record = next(reader)
         except csv.Error as error:
             yield index + 1, error
+            left -= sum(map(len, lines[index : index + reader.line_num]))
+            if left < 0:
+                raise _UnreadableError(Code.ROWS_UNREADABLE, index + 1) from None
             index += 1
             continue
         if any(cell.strip() for cell in record):

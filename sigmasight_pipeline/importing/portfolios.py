@@ -21,6 +21,8 @@ from .cells import EQUITY, Row
 from .problems import Code, Parsed, Problem, Problems
 
 LONGEST_NAME = 100
+LONGEST_SLUGGED = 1000
+"""Characters of a text a code is made of; a name has 100 at most, that of a file 255."""
 SHOWN_CODES = 20
 SCHEMA: dict[str, pl.DataType] = {
     name: polars_schema(portfolios_table)[name] for name in ("code", "name", "initial_equity")
@@ -39,8 +41,11 @@ class PortfolioRow:
 def slug(name: str) -> str:
     """The code of a portfolio: lower case Latin letters and digits of its name, joined by hyphens.
 
-    Accents are dropped; empty where nothing is left, which no portfolio may have.
+    Accents are dropped; empty where nothing is left, which no portfolio may have, and of a text that is no name at all:
+    bringing a long row of accents into order takes time by its square.
     """
+    if len(name) > LONGEST_SLUGGED:
+        return ""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode("ascii")
     return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
 

@@ -56,6 +56,11 @@ class Code(StrEnum):
         "row_unreadable",
         "the row cannot be read ({reason}); check its quotes: a quote inside a quoted value is written twice",
     )
+    ROWS_UNREADABLE = (
+        "rows_unreadable",
+        "too many rows up to this one cannot be read, and the rest was not looked at; a quote that is never closed is "
+        "the usual reason: mend the rows named and try again",
+    )
     ROW_TOO_LONG = (
         "row_too_long",
         "the row has {count} values where the header has {expected}; put a value that holds {delimiter!r} in quotes",

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
+from itertools import accumulate
 from pathlib import Path
 
 import polars as pl
@@ -25,16 +26,21 @@ from sigmasight_pipeline.storage.tables.reference import (
     SCENARIO_SEVERITIES,
     stress_test_scenarios,
 )
+from sigmasight_pipeline.user_files import UserFileError, read_user_file
 
 from .problems import LONGEST_SHOWN_VALUE
 from .spelling import number
 
-MAXIMUM_BYTES = 1024 * 1024
+MAXIMUM_BYTES = 128 * 1024
+"""Fifteen times what ships; a YAML file of this size takes up to two seconds to read."""
 
 LARGEST_PRICE_SHOCK = Decimal(1)
 LARGEST_RATE_SHOCK = Decimal("0.10")
 LEAST_VOLATILITY_SHIFT, LARGEST_VOLATILITY_SHIFT = Decimal(-1), Decimal(5)
 """The shift is above the one and at most the other."""
+
+DEEPEST = 100
+"""Brackets that may be open at once; three are in use."""
 
 LONGEST_ID, LONGEST_NAME, LONGEST_DESCRIPTION = 60, 100, 500
 
@@ -42,6 +48,7 @@ _LIST = "scenarios"
 _REQUIRED = ("id", "name", "category", "severity", "shocks")
 _OPTIONAL = ("description", "volatility_shift", "active")
 _ID = re.compile(rf"[a-z0-9_]{{1,{LONGEST_ID}}}")
+_TOO_DEEP = "the text is nested too deeply; write a list of scenarios"
 _TEXT, _NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
 _PRICED, _RATE = ("style", "shock_only"), "rate"
 
@@ -90,12 +97,11 @@ class ScenarioFileError(ValueError):
 def read_scenarios(path: Path, *, factors: pl.DataFrame) -> pl.DataFrame:
     """Rows of ``stress_test_scenarios`` of a file, as `parse_scenarios`. Raises ScenarioFileError."""
     try:
-        content = path.read_bytes()
-    except OSError as error:
+        content = read_user_file(path, MAXIMUM_BYTES)
+    except UserFileError as error:
         raise ScenarioFileError(
-            str(path),
-            [_whole(f"the file cannot be read ({error.strerror}); set SIGMASIGHT_SCENARIOS_FILE to the right one")],
-        ) from error
+            str(path), [_whole(f"{error}, or set SIGMASIGHT_SCENARIOS_FILE to the right one")]
+        ) from None
     return parse_scenarios(content, file_name=str(path), factors=factors)
 
 
@@ -123,6 +129,8 @@ def _root(content: bytes, file_name: str) -> yaml.Node | None:
     if len(content) > MAXIMUM_BYTES:
         message = f"the file has {len(content):,} bytes, {MAXIMUM_BYTES:,} are allowed"
         raise ScenarioFileError(file_name, [_whole(message)])
+    if _brackets_open(content) > DEEPEST:
+        raise ScenarioFileError(file_name, [_whole(_TOO_DEEP)])
     try:
         return yaml.compose(content.decode("utf-8-sig"), Loader=yaml.SafeLoader)
     except UnicodeDecodeError as error:
@@ -137,8 +145,14 @@ def _root(content: bytes, file_name: str) -> yaml.Node | None:
         line = content.decode("utf-8-sig")[: error.position].count("\n") + 1
         problem = _whole("the text holds a control character; remove it", line)
     except RecursionError:
-        problem = _whole("the text is nested too deeply; write a list of scenarios")
+        problem = _whole(_TOO_DEEP)
     raise ScenarioFileError(file_name, [problem])
+
+
+def _brackets_open(content: bytes) -> int:
+    """The most brackets that are open at once; reading a text of brackets without end takes seconds."""
+    steps = ({0x5B: 1, 0x7B: 1, 0x5D: -1, 0x7D: -1}.get(byte, 0) for byte in content)
+    return max(accumulate(steps), default=0)
 
 
 def _line(node: yaml.Node) -> int:
@@ -179,7 +193,11 @@ class _Reader:
             message = f"the file is empty; begin with '{_LIST}:' and a list of scenarios"
             self.problems.append(ScenarioProblem(ScenarioReason.NO_SCENARIOS, 1, message))
             return []
-        top = self.mapping(root, (_LIST,), (), f"the file must be a mapping with the key {_LIST!r}", "the file")
+        expected = f"the file must be a mapping with the key {_LIST!r}"
+        if isinstance(root, yaml.ScalarNode):  # not quoted: what is no file of ours may be anybody's
+            self.report(ScenarioReason.WRONG_TYPE, root, f"{expected}, not a text")
+            return []
+        top = self.mapping(root, (_LIST,), (), expected, "the file")
         listed = top.get(_LIST)
         if listed is None:
             return []

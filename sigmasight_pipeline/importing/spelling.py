@@ -14,7 +14,10 @@ from decimal import Decimal
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)")
 _ISO_DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
 
-_DOLLARS = re.compile(r"^(?:US\$|\$|USD)\s*|\s*(?:US\$|\$|USD)$", re.IGNORECASE)
+LONGEST_GUESSED = 64
+"""Characters of a number or date whose meaning is guessed; a longer text is nobody's spelling of one."""
+
+_DOLLARS = ("US$", "USD", "$")
 _GROUPED = re.compile(r"[0-9]{1,3}(?:([ '_,])[0-9]{3})(?:\1[0-9]{3})*(?:\.[0-9]*)?")
 _DECIMAL_COMMA = re.compile(r"(?:[0-9]+|[0-9]{1,3}(?:([.' ])[0-9]{3})(?:\1[0-9]{3})*),[0-9]+")
 _DOTS_ONLY = re.compile(r"[0-9]{1,3}(?:\.[0-9]{3}){2,}")
@@ -53,19 +56,34 @@ def number_guesses(text: str) -> list[str]:
     `$1,234.50`, `1.234,50` and `1 234.50` mean 1234.50; `(100)` and `100-` mean -100; `1e5` means 100000;
     `1,234` may mean 1234 or 1.234. Currencies other than US dollars are not guessed: amounts are US dollars.
     """
+    if len(text) > LONGEST_GUESSED:
+        return []
     body = text.replace("\u2212", "-").replace("\u2013", "-").replace("\u2019", "'")
     body = re.sub(r"\s", " ", body)
     negative = False
     if body.startswith("(") and body.endswith(")"):
         body, negative = body[1:-1].strip(), True
     sign = re.match(r"[+-]", body)
-    body = _DOLLARS.sub("", body.lstrip("+-").strip()).strip()
+    body = _without_dollars(body.lstrip("+-").strip())
     trailing = body.endswith("-")
     inner_sign = re.match(r"[+-]", body)
     negative ^= any(mark and mark[0] == "-" for mark in (sign, inner_sign)) or trailing
     body = body.lstrip("+-").rstrip("-").strip()
     minus = "-" if negative else ""
     return [minus + guess for guess in _unsigned_guesses(body)]
+
+
+def _without_dollars(text: str) -> str:
+    """`text` without a dollar sign before it, and without one behind it."""
+    for sign in _DOLLARS:
+        if text.upper().startswith(sign):
+            text = text[len(sign) :].lstrip()
+            break
+    for sign in _DOLLARS:
+        if text.upper().endswith(sign):
+            text = text[: -len(sign)].rstrip()
+            break
+    return text
 
 
 def _unsigned_guesses(body: str) -> list[str]:
@@ -91,6 +109,8 @@ def iso_date(text: str) -> date | None:
 
 def date_hint(text: str) -> str:
     """The end of the sentence about a wrong date: what to write, where that can be told."""
+    if len(text) > LONGEST_GUESSED:
+        return ""
     if _ISO_DATE.fullmatch(text):
         return ": there is no such day"
     guesses = sorted(set(_date_guesses(text)))

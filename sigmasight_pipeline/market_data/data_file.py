@@ -10,6 +10,8 @@ only then is the file read again to name its line and its text.
 from __future__ import annotations
 
 import csv
+import io
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,14 +19,33 @@ from pathlib import Path
 from typing import Literal
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet
 
 from sigmasight_pipeline.market_data.source import PRICE, MarketDataError
+from sigmasight_pipeline.setting_rules import shown
+from sigmasight_pipeline.user_files import (
+    LARGEST_MB,
+    MEGABYTE,
+    UserFileError,
+    UserFileTooLargeError,
+    check_user_file,
+    open_user_file,
+)
 
 SUFFIXES = (".csv", ".parquet")
 ROW = "row"
 """Column of a frame read here: the number of the record in its file, from 0, blank lines included."""
 
 UNREADABLE = "_unreadable"
+
+MOST_BYTES = LARGEST_MB * MEGABYTE
+
+LEAST_BYTES_PER_ROW = 8
+"""A small Parquet file can say that it has rows without end: it may have as many as would fit, at this size."""
+
+NAMES_SHOWN = 12
+"""Names of a header that are shown where one is missing."""
 
 Kind = Literal["text", "code", "date", "price", "number"]
 
@@ -74,19 +95,34 @@ class Column:
 
 def find_file(folder: Path, name: str) -> Path | None:
     """The file of table `name` in `folder`: `name`.csv or `name`.parquet; None without one, an error with both."""
-    found = [folder / f"{name}{suffix}" for suffix in SUFFIXES if (folder / f"{name}{suffix}").exists()]
+    # a link that leads nowhere is there too, and is an error when it is read
+    found = [path for suffix in SUFFIXES if os.path.lexists(path := folder / f"{name}{suffix}")]
     if len(found) > 1:
         raise MarketDataError(f"{folder} has both {found[0].name} and {found[1].name}: remove the one not to be used")
     return found[0] if found else None
 
 
-class DataFile:
-    """A file with the columns it may have. Every method raises MarketDataError where the file is not as declared."""
+def ordinary_file(path: Path, most_bytes: int) -> os.stat_result:
+    """What the system says of an ordinary file of at most `most_bytes`; MarketDataError for anything else."""
+    try:
+        return check_user_file(path, most_bytes)
+    except UserFileTooLargeError as problem:
+        raise MarketDataError(f"{problem}, or raise SIGMASIGHT_MAX_FILE_MB") from None
+    except UserFileError as problem:
+        raise MarketDataError(str(problem)) from None
 
-    def __init__(self, path: Path, columns: Sequence[Column]) -> None:
+
+class DataFile:
+    """A file with the columns it may have, of at most `most_bytes` (a Parquet file unpacked).
+
+    Every method raises MarketDataError where the file is not as declared.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[Column], most_bytes: int = MOST_BYTES) -> None:
         self.path = path
         self.columns = columns
-        self._is_csv = path.suffix == ".csv"
+        self.most_bytes = most_bytes
+        self._is_csv = path.suffix != ".parquet"
 
     def read(self) -> pl.DataFrame:
         """Every row, typed, with its record number in `row`; optional columns the file lacks are NULL.
@@ -94,6 +130,7 @@ class DataFile:
         Has `_unreadable` (Boolean) where a lenient column is declared: the cell held something that is no number.
         """
         with self._reading():
+            self._check_size()
             names = self._header()
             raw = self._scan(names)
             kinds = {name: _plain(dtype) for name, dtype in raw.collect_schema().items()}
@@ -159,13 +196,13 @@ class DataFile:
         """Raise an error about the first row of `frame` whose `key` an earlier row has already."""
         again = frame.sort(ROW).filter(~pl.struct(key).is_first_distinct()).head(1)
         for row in again.iter_rows(named=True):
-            named = ", ".join(f"{name} {row[name]}" for name in key)
+            named = ", ".join(f"{name} {_short(row[name])}" for name in key)
             raise MarketDataError(f"{self.place(row[ROW])}: a second row for {named}; {hint}")
 
     def error(self, row: int, column: str, expected: str) -> MarketDataError:
         """The error about one cell: file, line, what was found, what is expected."""
         cell = self._cells([row]).row(0, named=True).get(column)
-        found = "is empty" if cell is None or not str(cell).strip() else f"is {str(cell).strip()!r}"
+        found = "is empty" if cell is None or not str(cell).strip() else f"is {shown(str(cell).strip())}"
         return MarketDataError(f"{self.place(row)}: {column} {found}; expected {expected}")
 
     def received(self, rows: Sequence[int]) -> list[dict[str, str | None]]:
@@ -189,16 +226,19 @@ class DataFile:
         if self._is_csv:
             _, found = next(self._records(), (0, []))
         else:
-            found = pl.scan_parquet(self.path).collect_schema().names()
+            found = pl.scan_parquet(self.path, glob=False).collect_schema().names()
         names = [name.strip().lower() for name in found]
+        known = [name for name in names if name in {column.name for column in self.columns}]
         expected = ", ".join(column.name for column in self.columns if column.mandatory)
         if not any(names):
             raise MarketDataError(f"{self.path} is empty; expected a header line with {expected}")
+        if not known:  # what is no file of ours is not quoted: a path may lead anywhere
+            raise MarketDataError(f"{self.path}, line 1: no column is one of those looked for; expected {expected}")
         for column in self.columns:
             if column.mandatory and column.name not in names:
+                listed = ", ".join(map(_short, names[:NAMES_SHOWN])) + (", ..." if len(names) > NAMES_SHOWN else "")
                 raise MarketDataError(
-                    f"{self.path}, line 1: there is no column {column.name}, only {', '.join(names)}; "
-                    f"expected {expected}"
+                    f"{self.path}, line 1: there is no column {column.name}, only {listed}; expected {expected}"
                 )
             if names.count(column.name) > 1:
                 raise MarketDataError(f"{self.path}, line 1: the column {column.name} is there twice; keep one")
@@ -208,9 +248,9 @@ class DataFile:
         wanted = {f"c{n}": name for n, name in enumerate(names) if name in {c.name for c in self.columns}}
         positions = [f"c{n}" for n in range(len(names))]
         if self._is_csv:
-            scan = pl.scan_csv(self.path, infer_schema=False, new_columns=positions, row_index_name=ROW)
+            scan = pl.scan_csv(self.path, infer_schema=False, new_columns=positions, row_index_name=ROW, glob=False)
         else:
-            scan = pl.scan_parquet(self.path, row_index_name=ROW)
+            scan = pl.scan_parquet(self.path, row_index_name=ROW, glob=False)
             scan = scan.rename(dict(zip(scan.collect_schema().names()[1:], positions, strict=True)))
         return scan.select(ROW, *(pl.col(position).alias(name) for position, name in wanted.items()))
 
@@ -244,23 +284,43 @@ class DataFile:
 
     def _records(self) -> Iterator[tuple[int, list[str]]]:
         """Header and records of a CSV file, each with the line it begins on; for naming a place, never for data."""
-        with self.path.open(encoding="utf-8-sig", newline="") as text:
-            reader = csv.reader(text)
-            begins, in_header = 1, True
-            for record in reader:
-                if record or not in_header:
-                    in_header = False
-                    yield begins, record
-                begins = reader.line_num + 1
+        try:
+            with open_user_file(self.path, self.most_bytes) as stream:
+                reader = csv.reader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""))
+                begins, in_header = 1, True
+                for record in reader:
+                    if record or not in_header:
+                        in_header = False
+                        yield begins, record
+                    begins = reader.line_num + 1
+        except UserFileError as problem:
+            raise MarketDataError(str(problem)) from None
+        except UnicodeDecodeError as problem:
+            raise MarketDataError(f"{self.path} is not UTF-8 text; save it as UTF-8 or as Parquet") from problem
+        except csv.Error as fault:
+            raise MarketDataError(
+                f"{self.path}, line {begins}: the row cannot be read ({fault}); check its quotes"
+            ) from fault
+
+    def _check_size(self) -> None:
+        """Refuse what is no ordinary file of an allowed size before a library opens it in its own way."""
+        ordinary_file(self.path, self.most_bytes)
+        if self._is_csv:
+            return
+        content = pyarrow.parquet.read_metadata(self.path)
+        size = sum(content.row_group(number).total_byte_size for number in range(content.num_row_groups))
+        if max(size, content.num_rows * LEAST_BYTES_PER_ROW) > self.most_bytes:
+            raise MarketDataError(
+                f"{self.path} has {content.num_rows:,} rows of {size:,} bytes unpacked, {self.most_bytes:,} bytes are "
+                "allowed; leave out what is not needed, or raise SIGMASIGHT_MAX_FILE_MB"
+            )
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
         """Turn what the libraries say of an unreadable file into one sentence with a line."""
         try:
             yield
-        except UnicodeDecodeError as problem:
-            raise MarketDataError(f"{self.path} is not UTF-8 text; save it as UTF-8 or as Parquet") from problem
-        except pl.exceptions.PolarsError as problem:
+        except (pl.exceptions.PolarsError, pa.ArrowException) as problem:
             raise MarketDataError(self._structural_fault(problem)) from problem
         except OSError as problem:
             raise MarketDataError(f"{self.path} cannot be read: {problem.strerror or problem}") from problem
@@ -269,17 +329,17 @@ class DataFile:
         said = str(problem).splitlines()[0]
         if not self._is_csv:
             return f"{self.path} is not a readable Parquet file ({said}); write it again"
-        try:
-            width, line = 0, 1
-            for line, record in self._records():
-                width = width or len(record)
-                if len(record) > width:
-                    return f"{self.path}, line {line}: {len(record)} values; expected {width} as in the header"
-        except UnicodeDecodeError:
-            return f"{self.path} is not UTF-8 text; save it as UTF-8 or as Parquet"
-        except csv.Error as fault:
-            return f"{self.path}: {fault}; write it as comma separated values with a header"
+        width, line = 0, 1
+        for line, record in self._records():
+            width = width or len(record)
+            if len(record) > width:
+                return f"{self.path}, line {line}: {len(record)} values; expected {width} as in the header"
         return f"{self.path}, line {line}: no end to what begins here ({said}); look for a quote that is never closed"
+
+
+def _short(value: object) -> str:
+    """A value as an error shows it without quotes: not endless."""
+    return shown(value)[1:-1]
 
 
 def _plain(dtype: pl.DataType) -> pl.DataType:

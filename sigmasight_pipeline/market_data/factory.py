@@ -26,4 +26,4 @@ def open_source(settings: Settings, calendar: SessionCalendar) -> MarketDataSour
         raise MarketDataError(
             "the `files` price source needs SIGMASIGHT_FILES_DIR, the folder with prices.csv or prices.parquet"
         )
-    return FilesSource(settings.files_dir, calendar)
+    return FilesSource(settings.files_dir, calendar, settings.most_file_bytes)

@@ -10,6 +10,7 @@ Only `prices` is required; a missing optional file means "none". A file is read 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Collection
 from datetime import UTC, date, datetime
 from hashlib import sha256
@@ -18,7 +19,16 @@ from typing import Any
 
 import polars as pl
 
-from sigmasight_pipeline.market_data.data_file import ROW, UNREADABLE, Column, DataFile, Kind, find_file
+from sigmasight_pipeline.market_data.data_file import (
+    MOST_BYTES,
+    ROW,
+    UNREADABLE,
+    Column,
+    DataFile,
+    Kind,
+    find_file,
+    ordinary_file,
+)
 from sigmasight_pipeline.market_data.screening import Reason
 from sigmasight_pipeline.market_data.source import (
     ACTIONS,
@@ -94,8 +104,9 @@ class FilesSource:
     name = "files"
     local = True
 
-    def __init__(self, folder: Path, calendar: SessionCalendar) -> None:
+    def __init__(self, folder: Path, calendar: SessionCalendar, most_bytes: int = MOST_BYTES) -> None:
         self._folder = folder
+        self._most_bytes = most_bytes
         self._calendar = calendar
         self._cache: dict[Path, tuple[tuple[int, int], pl.DataFrame]] = {}
         self._digested: tuple[dict[Path, tuple[int, int]], dict[str, str]] = ({}, {})
@@ -136,7 +147,8 @@ class FilesSource:
     def changed_at(self) -> datetime | None:
         """When the newest of the files was written."""
         paths = [find_file(self._folder, name) for name in FILES]
-        written = [path.stat().st_mtime for path in paths if path is not None]
+        # a link that leads nowhere was written when it was made; reading it is what fails
+        written = [os.lstat(path).st_mtime if not path.exists() else path.stat().st_mtime for path in paths if path]
         return datetime.fromtimestamp(max(written), UTC) if written else None
 
     def symbols(self) -> Collection[str]:
@@ -184,11 +196,11 @@ class FilesSource:
                     "symbol, date, close, or set SIGMASIGHT_FILES_DIR to the right folder"
                 )
             return pl.DataFrame(schema=schema)
-        status = path.stat()
+        status = ordinary_file(path, self._most_bytes)
         version = (status.st_mtime_ns, status.st_size)
         known = self._cache.get(path)
         if known is None or known[0] != version:
-            known = (version, read(DataFile(path, FILES[name])).select(list(schema)))
+            known = (version, read(DataFile(path, FILES[name], self._most_bytes)).select(list(schema)))
             self._cache[path] = known
         return known[1]
 

@@ -6,11 +6,12 @@ What belongs here: the columns of these files and the rules between their cells.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import polars as pl
 
-from sigmasight_pipeline.market_data.data_file import ROW, UNREADABLE, Column, DataFile
+from sigmasight_pipeline.market_data.data_file import MOST_BYTES, ROW, UNREADABLE, Column, DataFile
 from sigmasight_pipeline.market_data.source import MarketDataError
 from sigmasight_pipeline.storage.tables.reference import FACTOR_KINDS
 from sigmasight_pipeline.symbols import canonical_symbol
@@ -34,24 +35,24 @@ WITH_PROXY = ("style", "shock_only")
 """Kinds of factor that are the return of a symbol; a rate is a yield, a characteristic a number of each symbol."""
 
 
-def read_sectors(path: Path) -> pl.DataFrame:
+def read_sectors(path: Path, most_bytes: int = MOST_BYTES) -> pl.DataFrame:
     """Sectors (columns symbol, sector, industry) that win over what any source says, sorted by symbol.
 
     Raises MarketDataError naming the line.
     """
-    file = DataFile(_existing(path, "SIGMASIGHT_SECTORS_FILE"), SECTORS)
+    file = DataFile(_existing(path, "SIGMASIGHT_SECTORS_FILE"), SECTORS, most_bytes)
     frame = file.parse(file.read(), "symbol", canonical_symbol)
     file.refuse_duplicates(frame, ["symbol"], "keep one")
     return frame.select("symbol", "sector", "industry").sort("symbol")
 
 
-def read_factor_definitions(path: Path) -> pl.DataFrame:
+def read_factor_definitions(path: Path, most_bytes: int = MOST_BYTES) -> pl.DataFrame:
     """Rows of ``factor_definitions``, in the order of the file.
 
     A style or shock-only factor needs a proxy, the others have none, and no symbol is the proxy of two active
     factors. Raises MarketDataError naming the line.
     """
-    file = DataFile(_existing(path, "SIGMASIGHT_FACTORS_FILE"), FACTORS)
+    file = DataFile(_existing(path, "SIGMASIGHT_FACTORS_FILE"), FACTORS, most_bytes)
     frame = file.parse(file.read(), "proxy_symbol", canonical_symbol)
     if frame.is_empty():
         raise MarketDataError(f"{path} has a header and no rows; expected at least one factor")
@@ -69,6 +70,6 @@ def read_factor_definitions(path: Path) -> pl.DataFrame:
 
 
 def _existing(path: Path, setting: str) -> Path:
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise MarketDataError(f"there is no file {path}: create it, or set {setting} to the right one")
     return path

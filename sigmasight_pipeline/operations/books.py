@@ -8,10 +8,10 @@ by assets), running the history (``operations.history``).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import polars as pl
 
@@ -87,18 +87,34 @@ class Book:
     benchmark: str | None = None
 
 
+class Reading(Protocol):
+    """How a parser is called with a file's content: here, or where it can be ended (``operations.reading_apart``)."""
+
+    def __call__(self, reader: Callable[..., Parsed[Any]], content: bytes, **details: Any) -> Parsed[Any]:
+        """What the parser makes of the content."""
+
+
+def read_here(reader: Callable[..., Parsed[Any]], content: bytes, **details: Any) -> Parsed[Any]:
+    """Call the parser in this process, however long it takes."""
+    return reader(content, **details)
+
+
 class Importer:
     """Accepts files for one database."""
 
-    def __init__(self, database: Database, settings: Settings, source: MarketDataSource) -> None:
+    def __init__(
+        self, database: Database, settings: Settings, source: MarketDataSource, reading: Reading = read_here
+    ) -> None:
         self.database = database
+        self._read = reading
         self.calendar = sessions.calendar()
         self.first_session = available(settings, source, self.calendar).first
         self.today = datetime.now(UTC).date()
 
     def positions(self, content: bytes, file_name: str, book: Book, *, replace: bool = False) -> Accepted:
         """Accept a portfolio CSV. RejectedFileError with every error; ReplaceNeededError without `replace`."""
-        parsed = parse_positions(
+        parsed = self._read(
+            parse_positions,
             content,
             file_name=file_name,
             calendar=self.calendar,
@@ -137,7 +153,7 @@ class Importer:
     def marks(self, content: bytes, file_name: str, *, replace: bool = False) -> Accepted:
         """Accept manual values of PRIVATE positions; they add to the stored ones."""
         held = self._holdings()
-        parsed = marks.parse_marks(content, calendar=self.calendar, today=self.today, positions=held)
+        parsed = self._read(marks.parse_marks, content, calendar=self.calendar, today=self.today, positions=held)
         stored = self.database.query(
             "SELECT DISTINCT p.code AS portfolio_code, q.symbol, m.session_date, m.price::text AS price "
             "FROM sigmasight.position_marks m JOIN sigmasight.positions q USING (position_id) "
@@ -148,7 +164,8 @@ class Importer:
     def flows(self, content: bytes, file_name: str, *, replace: bool = False) -> Accepted:
         """Accept cash flows; the file replaces the flows of every portfolio it names as a set."""
         known = self.database.read(tables.portfolios, columns=["code", "inception_date"])
-        parsed = flows.parse_flows(
+        parsed = self._read(
+            flows.parse_flows,
             content,
             calendar=self.calendar,
             today=self.today,

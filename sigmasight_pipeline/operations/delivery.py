@@ -9,22 +9,27 @@ from __future__ import annotations
 import logging
 import re
 import smtplib
+import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import httpx
 from pydantic import SecretStr
 
+from sigmasight_pipeline.operations.deadline import cut_after
 from sigmasight_pipeline.settings import Settings
 from sigmasight_pipeline.storage.errors import redact
 
 TIMEOUT_SECONDS = 10.0
 """A receiver that says nothing for this long has failed."""
+
+LONGEST_SECONDS = 20.0
+"""A receiver that has not taken a message after this long has failed, whatever it says meanwhile."""
 
 LONGEST_ANSWER = 200
 """Characters of a receiver's complaint that are kept."""
@@ -92,8 +97,11 @@ class Secrets:
                 text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
             else:
                 text = text.replace(secret, "***")
+        # begun at the start of a word only: from each of its letters anew, a long word would take for ever
         return re.sub(
-            r"(?i)\w[\w+]*://\S+|\w*(?:password|secret)\s*=\s*(?:'[^']*'|\S+)", lambda m: redact(m.group()), text
+            r"(?i)(?<![\w+])\w[\w+]*://\S+|(?<!\w)\w*(?:password|secret)\s*=\s*(?:'[^']*'|\S+)",
+            lambda found: redact(found.group()),
+            text,
         )
 
 
@@ -103,6 +111,28 @@ def _parts_of_address(url: str) -> set[str]:
     pieces = [*parts.path.split("/"), *(value for _, value in parse_qsl(parts.query)), parts.fragment]
     whole = {url, parts.path.strip("/"), parts.query, parts.password or ""}
     return {text for text in whole if len(text) >= SHORTEST_SECRET} | {p for p in pieces if len(p) >= SHORTEST_PART}
+
+
+@dataclass
+class _Connection:
+    """The socket a request goes over, as the library tells of it while it works."""
+
+    socket: socket.socket | None = None
+
+    def follow(self, event: str, details: Mapping[str, Any]) -> None:
+        """Remember the socket of the newest connection, or of the TLS that was begun on it."""
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            self.socket = details["return_value"].get_extra_info("socket")
+
+
+class _MailServer(smtplib.SMTP):
+    """A conversation with a mail server that is in `begun` before its first word is waited for."""
+
+    sock: socket.socket | None = None
+
+    def __init__(self, host: str, port: int, begun: list[_MailServer]) -> None:
+        begun.append(self)
+        super().__init__(host, port, timeout=TIMEOUT_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -117,10 +147,14 @@ class Webhook:
     def send(self, *, topic: str, subject: str, body: str) -> None:
         """Deliver by one POST that must be answered with 2xx."""
         message = {"text": f"{subject}\n\n{body}", "subject": subject, "body": body, "topic": topic}
+        connection = _Connection()
         try:
             with (
+                cut_after(LONGEST_SECONDS, lambda: connection.socket) as is_cut,
                 httpx.Client(timeout=TIMEOUT_SECONDS, follow_redirects=False) as client,
-                client.stream("POST", self.url.get_secret_value(), json=message) as response,
+                client.stream(
+                    "POST", self.url.get_secret_value(), json=message, extensions={"trace": connection.follow}
+                ) as response,
             ):
                 if response.is_success:
                     return
@@ -129,6 +163,8 @@ class Webhook:
             error = f"{self._place} did not answer within {TIMEOUT_SECONDS:.0f} s"
         except (httpx.HTTPError, httpx.InvalidURL) as problem:
             error = f"{self._place} cannot be reached: {_words(problem)}"
+        if is_cut.is_set():
+            error = f"{self._place} was still answering after {LONGEST_SECONDS:.0f} s"
         # never `from` the library's error: it holds the request, and with it the address
         raise DeliveryError(_cut(self.secrets.hide(error))) from None
 
@@ -166,12 +202,7 @@ class Mail:
         """Deliver one mail to all addresses; returns which of them the server refused, where it took others."""
         try:
             message = self._message(topic, subject, body)
-            with smtplib.SMTP(self.host, self.port, timeout=TIMEOUT_SECONDS) as server:
-                if self.starttls:
-                    server.starttls(context=ssl.create_default_context())
-                if self.user is not None:
-                    server.login(self.user, self.password.get_secret_value() if self.password else "")
-                refused = server.send_message(message)
+            refused = self._told(message)
         except (smtplib.SMTPException, OSError, ValueError) as problem:
             error = f"the mail server {self.host}:{self.port} did not take it: {_words(problem)}"
             raise DeliveryError(_cut(self.secrets.hide(error))) from None
@@ -179,6 +210,22 @@ class Mail:
             return None
         remark = "; ".join(f"{address} was refused: {_answer(*answer)}" for address, answer in refused.items())
         return _cut(self.secrets.hide(remark))
+
+    def _told(self, message: EmailMessage) -> dict[str, tuple[int, bytes]]:
+        """Hand `message` over; returns the addresses the server refused. TimeoutError where that takes too long."""
+        begun: list[_MailServer] = []
+        with cut_after(LONGEST_SECONDS, lambda: begun[0].sock if begun else None) as is_cut:
+            try:
+                with _MailServer(self.host, self.port, begun) as server:
+                    if self.starttls:
+                        server.starttls(context=ssl.create_default_context())
+                    if self.user is not None:
+                        server.login(self.user, self.password.get_secret_value() if self.password else "")
+                    return server.send_message(message)
+            except (smtplib.SMTPException, OSError):
+                if is_cut.is_set():
+                    raise TimeoutError(f"it was still answering after {LONGEST_SECONDS:.0f} s") from None
+                raise
 
     def _message(self, topic: str, subject: str, body: str) -> EmailMessage:
         message = EmailMessage()

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import PurePath
@@ -34,6 +36,7 @@ from sigmasight_pipeline.operations.inbox_folder import (
 )
 from sigmasight_pipeline.operations.inbox_header import BEGINNING, Header, kind_of, read_header
 from sigmasight_pipeline.operations.launcher import Chunk
+from sigmasight_pipeline.operations.reading_apart import SMALL_BYTES, ReadingApart, SlowFileError
 from sigmasight_pipeline.settings import Settings
 from sigmasight_pipeline.storage import inbox as rows
 from sigmasight_pipeline.storage.database import Database
@@ -44,7 +47,8 @@ from sigmasight_pipeline.storage.inbox import InboxFile, OneTransaction, StatedP
 TRIGGER = "inbox"
 
 FILES_PER_TICK = 20
-"""Files judged in one tick: Dagster ends a tick after a minute."""
+SECONDS_PER_TICK = 30.0
+"""Files judged in one tick, and how long one after another is begun: Dagster ends a tick after a minute."""
 
 ORDER: Mapping[Kind, int] = {"positions": 0, "marks": 1, "flows": 2}
 """Marks and flows need the portfolio that may have been dropped with them."""
@@ -91,15 +95,22 @@ def look(
     seen = _remembered(cursor)
     done: list[str] = []
     failures: list[tuple[str, Exception]] = []
-    with InboxFolder.of(settings) as folder:
+    with ExitStack() as opened:
+        folder = opened.enter_context(InboxFolder.of(settings))
         folder.make_places()
         present = folder.arrivals()
         ready = [arrival for arrival in present if seen.get(arrival.name) == arrival.fingerprint]
         kinds = {arrival.name: _kind(folder, arrival) for arrival in ready}
-        ready.sort(key=lambda arrival: ORDER[kinds[arrival.name]])
+        # small ones first: they do not wait for one that takes all the time it has
+        ready.sort(key=lambda arrival: (ORDER[kinds[arrival.name]], arrival.size > SMALL_BYTES))
         gone: set[str] = set()
+        reading = opened.enter_context(ReadingApart(settings.inbox_file_seconds))
+        began, begun = time.monotonic(), 0
         for arrival in ready[:FILES_PER_TICK]:
-            judge = _Judge(database, settings, source, folder, arrival, kinds[arrival.name], now)
+            if time.monotonic() - began > SECONDS_PER_TICK:
+                break
+            begun += 1
+            judge = _Judge(database, settings, source, folder, arrival, kinds[arrival.name], reading, now)
             try:
                 done.append(judge.settle())
                 gone.add(arrival.name)
@@ -111,7 +122,7 @@ def look(
                 failures.append((f"{arrival.shown} could not be settled: {error}", error))
     fresh = len(present) - len(ready)
     done += [f"{fresh} file(s) wait until they are complete"] if fresh else []
-    done += [f"{len(ready) - FILES_PER_TICK} file(s) wait for the next look"] if len(ready) > FILES_PER_TICK else []
+    done += [f"{len(ready) - begun} file(s) wait for the next look"] if len(ready) > begun else []
     remembered = {arrival.name: arrival.fingerprint for arrival in present if arrival.name not in gone}
     told = tuple(sentence for sentence, _ in failures)
     if failures and remembered == seen:
@@ -145,6 +156,7 @@ class _Judge:
     folder: InboxFolder
     arrival: Arrival
     kind: Kind
+    reading: ReadingApart
     now: datetime
 
     def settle(self) -> str:
@@ -154,7 +166,7 @@ class _Judge:
         try:
             content = self.folder.read(self.arrival)
             file, told = self._accept(content)
-        except RefusedFileError as error:
+        except (RefusedFileError, SlowFileError) as error:
             file, told = self._reject(content, None, [str(error)])
         except _RejectedError as error:
             file, told = self._reject(content, error.code, error.errors)
@@ -243,7 +255,7 @@ class _Judge:
         return self.folder.free_place(self.arrival, "rejected" if status == "rejected" else "accepted")
 
     def _import(self, database: Database, content: bytes) -> Accepted:
-        importer = Importer(database, self.settings, self.source())
+        importer = Importer(database, self.settings, self.source(), self.reading)
         if self.kind == "positions":
             return self._positions(importer, content)
         accept = importer.marks if self.kind == "marks" else importer.flows

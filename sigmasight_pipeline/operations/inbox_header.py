@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from sigmasight_pipeline.importing.cells import Row
-from sigmasight_pipeline.importing.problems import Problems, Severity
+from sigmasight_pipeline.importing.problems import LONGEST_SHOWN_VALUE, Problems, Severity
 from sigmasight_pipeline.sessions import SessionCalendar
 from sigmasight_pipeline.storage.imports import Kind
 from sigmasight_pipeline.symbols import canonical_symbol
@@ -28,7 +28,7 @@ BEGINNING = 65_536
 
 KEYS = ("name", "equity", "inception", "description", "benchmark")
 
-_STATEMENT = re.compile(r"#\s*([A-Za-z][A-Za-z_ -]*?)\s*:(?!//)\s*(.*)")
+_KEY = re.compile(r"[A-Za-z][A-Za-z_ -]*")
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
@@ -51,7 +51,8 @@ class _Found:
 
     def add(self, line: int, key: str, value: str) -> None:
         if key not in KEYS:
-            self.errors.append(f"line {line}: {key!r} is nothing a portfolio has; the keys are {', '.join(KEYS)}")
+            shown = key if len(key) <= LONGEST_SHOWN_VALUE else f"{key[: LONGEST_SHOWN_VALUE - 1]}…"
+            self.errors.append(f"line {line}: {shown!r} is nothing a portfolio has; the keys are {', '.join(KEYS)}")
         elif key in self.values:
             self.errors.append(f"line {line}: {key} stands in line {self.lines[key]} already; keep one of them")
         elif not value:
@@ -75,8 +76,9 @@ def read_header(content: bytes, calendar: SessionCalendar, today: date) -> Heade
     for number, line in enumerate(_lines(content), start=1):
         if line.strip() and not line.lstrip().startswith("#"):
             break
-        if statement := _STATEMENT.fullmatch(line.strip()):
-            found.add(number, statement[1].lower(), statement[2].strip())
+        key, colon, value = line.strip().removeprefix("#").partition(":")
+        if colon and _KEY.fullmatch(key.strip()) and not value.startswith("//"):
+            found.add(number, key.strip().lower(), value.strip())
     problems = Problems()
     inception, benchmark = (Row(found.lines.get(key), found.values, problems) for key in ("inception", "benchmark"))
     return Header(

@@ -215,27 +215,61 @@ def explain(exception: BaseException, url: str) -> StorageError:
 def redact(url: str) -> str:
     """`url` (or a `key=value` connection string) with every password and secret replaced by `***`.
 
-    Works on malformed text too, and then rather hides too much than too little.
+    Works on malformed text too, and then rather hides too much than too little: what cannot be told from a password
+    is hidden with everything behind it.
     """
     scheme, separator, rest = url.partition("://")
     if not separator and (broken := re.match(r"\w[\w+]*:?/{1,2}", url)):
         scheme, separator, rest = broken.group(), "", url[broken.end() :]
     elif not separator:
+        if "=" in url and ("@" not in url or _is_readable(url)):
+            return _redacted_pairs(url)
         scheme, rest = "", url
     # The last @ of all: a password may hold a raw @, slash or question mark, where a parser would stop.
-    credentials = rest.rpartition("@")[0]
-    if ":" in credentials and (scheme or "=" not in rest):
-        rest = f"{credentials.partition(':')[0]}:***{rest[len(credentials) :]}"
-    rest = re.sub(r"(?i)(\w*(?:password|secret)\s*=\s*)('(?:\\.|[^'])*'|[^&\s]*)", r"\1***", rest)
-    return f"{scheme}{separator}{rest}"
+    credentials, at, place = rest.rpartition("@")
+    if not scheme and not at:
+        return "***" if url else ""
+    if not at and ":" in (authority := re.split(r"[/?#]", place, maxsplit=1)[0]) and not _ends_in_ports(authority):
+        return f"{scheme}{separator}***"  # what stands for a port may be a password whose @host was forgotten
+    if ":" in credentials:
+        credentials = f"{credentials.partition(':')[0]}:***"
+    where, question, query = place.partition("?")
+    pairs = query.split("&")
+    if question and all("=" in pair for pair in pairs):
+        query = "&".join(_SECRET_PAIR.sub(r"\1***", pair) for pair in pairs)
+    elif question:
+        query = "***"
+    return f"{scheme}{separator}{credentials}{at}{where}{question}{query}"
+
+
+_SECRET_PAIR = re.compile(r"(?is)^(\w*(?:pass|secret)\w*\s*=\s*).*$")
+
+
+def _redacted_pairs(text: str) -> str:
+    if _is_readable(text):
+        return re.sub(r"(?i)(\w*(?:password|secret)\s*=\s*)('(?:\\.|[^'])*'|(?:\\.|[^\s\\])*)", r"\1***", text)
+    return re.sub(r"(?is)(pass\w*|secret\w*)\b.*|('|\\).*", lambda found: f"{found[1] or ''}***", text)
+
+
+def _ends_in_ports(authority: str) -> bool:
+    """Whether every colon of hosts without credentials begins a port, or stands in an address in brackets."""
+    return all(re.fullmatch(r"(?:\[[0-9a-fA-F:.%]+\]|[^:]*)(?::[0-9]*)?", host) for host in authority.split(","))
+
+
+def _is_readable(text: str) -> bool:
+    try:
+        conninfo_to_dict(text)
+    except PsycopgError:
+        return False
+    return True
 
 
 def _sentence(kind: type[StorageError], words: str, url: str) -> StorageError:
     """The error of class `kind` with the sentence of that class; `words`: what the driver said."""
     shown, place, role = redact(url), _place(url), _role(url)
     words = _without_passwords(words, url)
-    if kind is ServerUnreachableError and not re.fullmatch(r"[\d,]*", str(_parts(url).get("port", ""))):
-        kind = InvalidUrlError  # psycopg looks for the host before it reads the port
+    if _splits_password(url):
+        kind = InvalidUrlError
     if kind is SchemaNotCreatedError:
         return SchemaNotCreatedError.of(url, words)
     if kind is WrongPasswordError and "no password supplied" in words:
@@ -277,15 +311,32 @@ def _own_words(error: BaseException) -> str:
 
 
 def _without_passwords(words: str, url: str) -> str:
-    raw = re.search(r"://[^:/?#@]*:([^/?#]*)@", url)
-    passwords = {raw.group(1), unquote(raw.group(1))} if raw else set()
-    passwords.add(str(_parts(url).get("password") or ""))
+    raw = _raw_password(url)
+    passwords = {raw, unquote(raw), str(_connection_options(url).get("password") or "")}
     for password in sorted(passwords - {""}, key=len, reverse=True):
         words = words.replace(password, "***")
     return words
 
 
+def _splits_password(url: str) -> bool:
+    """Whether libpq takes a part of a password that is not percent-encoded for host, port or database."""
+    options = _connection_options(url)
+    port, others = str(options.get("port", "")), f"{options.get('host', '')}{options.get('dbname', '')}"
+    return not re.fullmatch(r"[\d,]*", port) or ("@" in others and re.search(r"[@/?]", _raw_password(url)) is not None)
+
+
+def _raw_password(url: str) -> str:
+    """What stands between the first colon and the last @ of a URL."""
+    found = re.search(r"(?s)://[^:]*?:(.*)@", url)
+    return found.group(1) if found else ""
+
+
 def _parts(url: str) -> dict[str, object]:
+    """What may be told of the URL's options: as libpq reads it without its password."""
+    return _connection_options(redact(url))
+
+
+def _connection_options(url: str) -> dict[str, object]:
     """The URL as libpq reads it (SQLAlchemy's `+driver` dropped); empty where libpq cannot."""
     try:
         return dict(conninfo_to_dict(re.sub(r"^(postgres(?:ql)?)\+\w+://", r"\1://", url)))

@@ -59,7 +59,7 @@ def test_every_error_of_every_row_is_listed_and_nothing_changes(cli: CommandLine
 
 def test_what_is_no_csv_file_is_named(cli: CommandLine) -> None:
     cases = {
-        "folder": "folder is a folder; name the CSV file in it",
+        "folder": "folder is a folder; name an ordinary file",
         "none.csv": "none.csv cannot be read (No such file or directory); check the path",
         "large.csv": "the file has 11,534,336 bytes, 10,485,760 are allowed",
         "binary.csv": "the text is not UTF-8 (the byte 0x80 does not belong there)",

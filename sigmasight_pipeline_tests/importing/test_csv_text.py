@@ -67,6 +67,13 @@ CASES = [
         ("row_too_long", 4, None),
     ),
     case("value longer than a reader takes", HEADER + f"F,{'x' * 200_000}\n", ("row_unreadable", 2, None)),
+    case(
+        "rows that each run to the end of the file",
+        HEADER + 'F","\n' * 9_000,
+        *(("row_unreadable", n, None) for n in range(2, 9)),
+        ("rows_unreadable", 8, None),
+        says="a quote that is never closed",
+    ),
     case("header not closed", '"ticker,entry_date\nF,a\n', ("row_unreadable", 1, None)),
 ]
 

@@ -172,7 +172,7 @@ CASES: list[tuple[str, str | bytes, list[tuple[str, int]], str]] = [
     ("no list", "scenarios:\n", [("wrong_type", 1)], "write a list"),
     ("scenarios by name", "scenarios:\n  down: {}\n", [("wrong_type", 2)], "a mapping; write a list"),
     ("a list at the top", "- id: down\n", [("wrong_type", 1)], "not a list"),
-    ("text at the top", "hello\n", [("wrong_type", 1)], "'hello'"),
+    ("text at the top", "hello\n", [("wrong_type", 1)], "not a text"),
     ("another top key", GOOD + "version: 1\n", [("unknown_key", 7)], "the keys are scenarios"),
     ("scenarios missing", "scenario: []\n", [("missing_key", 1), ("unknown_key", 1)], ""),
     ("a scenario as text", "scenarios:\n  - down\n", [("wrong_type", 2)], "a scenario must be a mapping"),
@@ -183,7 +183,7 @@ CASES: list[tuple[str, str | bytes, list[tuple[str, int]], str]] = [
     ("an unknown alias", with_line("{Market: -0.05}", "*crash"), [("file_unreadable", 6)], "no YAML"),
     ("not UTF-8", with_line("Market Down", "XX").encode().replace(b"XX", b"\xff"), [("file_unreadable", 3)], "UTF-8"),
     ("a control character", with_line("Market Down", "a\x00b"), [("file_unreadable", 3)], "control character"),
-    ("too large a file", b"#" * (MAXIMUM_BYTES + 1), [("file_unreadable", 1)], "1,048,576 are allowed"),
+    ("too large a file", b"#" * (MAXIMUM_BYTES + 1), [("file_unreadable", 1)], "131,072 are allowed"),
     ("nested without end", b"[" * 100_000, [("file_unreadable", 1)], "nested too deeply"),
     (
         "every problem of every scenario",

@@ -6,6 +6,7 @@ What belongs here: the two servers. What does not: assertions.
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import socketserver
 import ssl
@@ -178,3 +179,27 @@ def certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(made, key)
     return context, made
+
+
+@contextmanager
+def dripping(*pieces: bytes, seconds: float = 0.02) -> Iterator[tuple[int, threading.Event]]:
+    """A server on that port that says each of `pieces` and then the last one for ever, a byte at a time; and the event
+    that says it was left."""
+    left = threading.Event()
+
+    class Drip(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            try:
+                for byte in itertools.chain(b"".join(pieces), itertools.cycle(pieces[-1])):
+                    self.request.sendall(bytes([byte]))
+                    if left.wait(seconds):
+                        return
+            except OSError:
+                left.set()
+
+    server = _MailListener(("127.0.0.1", 0), Drip)
+    with _served(server):
+        try:
+            yield server.server_address[1], left
+        finally:
+            left.set()

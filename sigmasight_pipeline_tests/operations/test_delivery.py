@@ -19,6 +19,7 @@ from sigmasight_pipeline_tests.operations.receivers import (
     MailServer,
     Webhook,
     certificate,
+    dripping,
     mail_server,
     webhook,
 )
@@ -95,6 +96,39 @@ def test_a_webhook_that_hangs_is_given_up(receiver: Webhook, monkeypatch: pytest
     assert time.monotonic() - began < 5
 
 
+HEAD = b"HTTP/1.1 500 Broken\r\nX-Drip: "
+ENDLESS = {
+    "in its status line": (b"HTTP/1.1 ", b"x"),
+    "in a header": (HEAD, b"x"),
+    "in ever more headers": (b"HTTP/1.1 500 Broken\r\n", b"X-Drip: x\r\n"),
+    "in its words": (b"HTTP/1.1 500 Broken\r\nContent-Length: 1000000\r\n\r\n", b" "),
+}
+
+
+@pytest.mark.parametrize("where", ENDLESS)
+def test_a_webhook_that_answers_for_ever_is_given_up(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert delivery.LONGEST_SECONDS == 20
+    monkeypatch.setattr(delivery, "LONGEST_SECONDS", 0.5)
+    with dripping(*ENDLESS[where]) as (port, left):
+        began = time.monotonic()
+        said = failure(only_channel(alert_webhook_url=f"http://127.0.0.1:{port}/{SECRET_PATH}"))
+        assert time.monotonic() - began < 8
+        assert left.wait(5), "the connection is ended, not only left alone"
+    assert "was still answering after" in said
+
+
+@pytest.mark.parametrize("pieces", [(b"220 mail ", b"x"), (b"", b"220-mail\r\n"), (b"220 mail\r\n250-", b"x")])
+def test_a_mail_server_that_answers_for_ever_is_given_up(
+    pieces: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "LONGEST_SECONDS", 0.5)
+    with dripping(*pieces, seconds=0.005) as (port, left):
+        began = time.monotonic()
+        assert "it was still answering after" in failure(mailer(MailServer(port=port)))
+        assert time.monotonic() - began < 8
+        assert left.wait(5)
+
+
 def test_nobody_listens() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
@@ -103,11 +137,6 @@ def test_nobody_listens() -> None:
         assert said == f"the webhook of 127.0.0.1:{port} cannot be reached: [Errno 111] Connection refused"
         said = failure(mailer(MailServer(port=port)))
         assert said == f"the mail server 127.0.0.1:{port} did not take it: [Errno 111] Connection refused"
-
-
-def test_an_address_that_is_none() -> None:
-    channel = only_channel(alert_webhook_url=f"https://example.com:port/{SECRET_PATH}")
-    assert "cannot be reached" in failure(channel)
 
 
 def test_libraries_log_no_address(receiver: Webhook, caplog: pytest.LogCaptureFixture) -> None:

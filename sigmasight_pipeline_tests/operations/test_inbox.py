@@ -327,3 +327,30 @@ def test_a_dropped_book_appears_with_its_history_and_no_other(server: EmbeddedSe
         )
         assert snapshots == [("harbor", day) for day in CALENDAR.between(ENTRY, LAST)]
         assert "unchanged harbor.csv" in inbox.take(harbor=HARBOR)
+
+
+def test_a_file_that_takes_too_long_is_set_aside_and_the_good_one_beside_it_does_not_wait(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGMASIGHT_INBOX_FILE_SECONDS", "0.01")
+    forget()
+    rows = "".join(f"AAA,{n},100,2024-02-01,{n}\n" for n in range(1, 9_000))
+    said = inbox.take(endless=EQUITY + COLUMNS.strip() + ",lot\n" + rows, harbor=HARBOR)
+    assert said.index("accepted harbor.csv") < said.index("rejected endless.csv: it was not read within 0.01 s")
+    assert {(name, status) for name, _, status, _, _ in inbox.taken()} == {
+        ("endless.csv", "rejected"),
+        ("harbor.csv", "accepted"),
+    }
+    assert "raise SIGMASIGHT_INBOX_FILE_SECONDS" in (inbox.folder / "rejected" / "endless.csv.errors.txt").read_text()
+
+
+def test_a_large_file_is_accepted_as_a_small_one(inbox: Inbox) -> None:
+    rows = "".join(f"AAA,{n},100,2024-02-01,{n}\n" for n in range(1, 1_001))
+    assert "accepted large.csv (1000 rows for large)" in inbox.take(large=EQUITY + COLUMNS.strip() + ",lot\n" + rows)
+
+
+def test_blanks_without_end_are_refused_by_their_line(inbox: Inbox) -> None:
+    """What once kept the code location busy for minutes."""
+    said = inbox.take(blanks=EQUITY + COLUMNS + f"AAA,1{' ' * 130_000}1,100,2024-02-01\n", harbor=HARBOR)
+    assert "accepted harbor.csv" in said
+    assert "rejected blanks.csv: line 3, column quantity: " in said

@@ -225,10 +225,35 @@ def test_every_reason_has_exactly_one_class() -> None:
         ("u:p@h/d", "u:***@h/d"),
         ("postgres:/u:p@h/d", "postgres:/u:***@h/d"),
         ("", ""),
+        # what may be a password is hidden with all that cannot be told from it
+        ("postgresql://u:hidden", "postgresql://***"),
+        ("postgresql://u:hidden/d", "postgresql://***"),
+        ("postgresql://u:hid#den@h/d", "postgresql://u:***@h/d"),
+        ("postgresql://h/d?password=hid&den", "postgresql://h/d?***"),
+        ("postgresql://h/d?passwd=hidden", "postgresql://h/d?passwd=***"),
+        ("hidden", "***"),
+        ("u:hid=den@h/d", "u:***@h/d"),
+        ("host=h password=hid den dbname=d", "host=h password***"),
+        ("host=h password='hid den dbname=d", "host=h password***"),
+        ("host=h password=hid\\ den dbname=d", "host=h password=*** dbname=d"),
     ],
 )
 def test_redact(url: str, shown: str) -> None:
     assert redact(url) == shown
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "adbc"])
+@pytest.mark.parametrize(
+    "raw", ["QA@QB-x", "QA/QB-x", "12/QB-x", "QA?QB-x", "QA:QB@QC-x", "QA#QB-x", "QA:QB", "QA@QB/QC-x@QD-x"]
+)
+def test_no_part_of_a_password_that_is_not_encoded_is_told(driver: str, raw: str) -> None:
+    url = f"postgresql://someone:{raw}@127.0.0.1:1/books"
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - each driver has its own classes
+        DRIVERS[driver](url, "SELECT 1")
+    said = str(explain(raised.value, url))
+    for part in ("QA", "QB", "QC", "QD", "-x"):
+        assert part not in said, said
+    assert ("percent-encoded" in said) is any(mark in raw for mark in "@/"), said  # libpq ends a password at these
 
 
 @settings(max_examples=200, deadline=None)
