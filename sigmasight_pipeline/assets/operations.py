@@ -120,8 +120,7 @@ def calculation_audit(
         portfolios=config.portfolios,
     )
     newest = newest_priced_session(run.database)
-    run.unpriced = [day for day in run.sessions if newest is None or day > newest]
-    run.sessions = [day for day in run.sessions if day not in run.unpriced]
+    run.leave_waiting([day for day in run.sessions if newest is None or day > newest], newest)
     frame = audit(run.database, run.settings, run.requested, run.portfolio_ids)
     run.moved = None  # a count that is renewed is no figure that moved
     if run.portfolio_ids is not None:

@@ -15,6 +15,7 @@ from sigmasight_pipeline.assets.session_run import UnknownPortfolioError
 from sigmasight_pipeline.market_data.source import MarketDataSource
 from sigmasight_pipeline.operations.launcher import Chunk, plan_range
 from sigmasight_pipeline.sessions import SessionCalendar, newest_complete_session
+from sigmasight_pipeline.sessions import calendar as calendar_of
 from sigmasight_pipeline.settings import Settings
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.upkeep import priced_sessions
@@ -26,18 +27,42 @@ class NothingToRunError(ValueError):
 
 @dataclass(frozen=True)
 class Available:
-    """First and last session the installation and its source can be run for."""
+    """First and last session the installation and its source can be run for, and the newest that has ended.
+
+    Sessions after `last`, up to `newest`, wait for their prices.
+    """
 
     first: date
     last: date
+    newest: date
+
+    def waiting(self, calendar: SessionCalendar, first: date | None = None, last: date | None = None) -> str | None:
+        """Sessions from `first` to `last` that have ended and wait for their prices, in words; None without any."""
+        days = calendar.between(
+            max(first or self.first, calendar.offset(self.last, 1)), min(last or self.newest, self.newest)
+        )
+        if not days:
+            return None
+        which = f"{days[0]} waits" if len(days) == 1 else f"{days[0]} to {days[-1]} ({len(days)} sessions) wait"
+        return f"{which} for prices: the source has none after {self.last}"
 
 
-def available(settings: Settings, source: MarketDataSource, calendar: SessionCalendar) -> Available:
-    """Sessions that can be run: from the first stored one, as far as time and the source have come.
+def newest_session(settings: Settings, now: datetime | None = None) -> date:
+    """The newest session that has ended, none after the last one of a fixed history (setting last_session)."""
+    newest = newest_complete_session(now)
+    end = settings.last_session
+    return newest if end is None or newest <= end else calendar_of(now and now.date()).on_or_before(end)
+
+
+def available(
+    settings: Settings, source: MarketDataSource, calendar: SessionCalendar, now: datetime | None = None
+) -> Available:
+    """Sessions that can be run: from the first stored one, as far as time, the source and the setting last_session go.
 
     NothingToRunError where the installation begins after that.
     """
-    first, last = settings.first_session, newest_complete_session()
+    newest = newest_session(settings, now)
+    first, last = settings.first_session, newest
     bounds = source.stored_range()
     if bounds is not None:
         first = max(first, bounds[0])
@@ -47,7 +72,7 @@ def available(settings: Settings, source: MarketDataSource, calendar: SessionCal
             f"SIGMASIGHT_FIRST_SESSION is {settings.first_session}, after the newest session with prices, {last}: "
             "set it earlier, or add prices"
         )
-    return Available(calendar.on_or_after(first), last)
+    return Available(calendar.on_or_after(first), last, newest)
 
 
 def _stated_portfolios(database: Database) -> pl.DataFrame:
@@ -139,6 +164,11 @@ def plan_history(
     days = calendar.between(max(first, bounds.first), min(last, bounds.last))
     if not days:
         span = f"from {first} to {last}" if first <= last else f"from {first} on"
+        if settings.last_session is not None and first > bounds.newest:
+            raise NothingToRunError(
+                f"no session {span} can be run: the history ends at {settings.last_session} (SIGMASIGHT_LAST_SESSION, "
+                "or the end `sigmasight demo` recorded; `sigmasight demo --through` moves it)"
+            )
         raise NothingToRunError(
             f"no session {span} can be run: prices are available for {bounds.first} to {bounds.last} "
             "(by SIGMASIGHT_FIRST_SESSION and what the price source has)"
