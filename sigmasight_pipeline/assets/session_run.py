@@ -21,6 +21,7 @@ from pydantic import Field
 from sqlalchemy import Table
 
 from sigmasight_pipeline.assets import partition_events, partition_metadata, progress
+from sigmasight_pipeline.assets.unpriced import TRIGGER_TAG, NotPricedYetError, UnpricedSessionsError
 from sigmasight_pipeline.checks.rules import Judged, Rule, Verdict
 from sigmasight_pipeline.checks.schema import validate
 from sigmasight_pipeline.settings import Settings
@@ -30,9 +31,6 @@ from sigmasight_pipeline.storage.frames import empty_frame
 from sigmasight_pipeline.storage.partitions import append_rows, replace_sessions
 from sigmasight_pipeline.storage.upkeep import newest_priced_session, newest_verdicts, priced_sessions
 from sigmasight_pipeline.storage.windows import Read
-
-TRIGGER_TAG = "sigmasight/trigger"
-"""Tag of runs the pipeline itself asked for: what did. A run without it was launched by a person in the UI."""
 
 REPORT_TAG = "sigmasight/report"
 """Tag of runs that compute stored sessions anew on purpose: they report what they moved."""
@@ -63,30 +61,6 @@ class UnknownPortfolioError(ValueError):
     def __init__(self, unknown: Sequence[str], known: Sequence[str]) -> None:
         super().__init__(
             f"unknown portfolio(s) {', '.join(sorted(unknown))}; known: {', '.join(sorted(known)) or 'none yet'}"
-        )
-
-
-class UnpricedSessionsError(RuntimeError):
-    """Sessions were to be computed whose prices nobody has loaded."""
-
-    def __init__(self, unpriced: Sequence[date]) -> None:
-        more = f" and {len(unpriced) - 1} more session(s) of this run" if len(unpriced) > 1 else ""
-        super().__init__(
-            f"no prices are stored of {unpriced[0]}{more}: run the market data assets of it first "
-            f"(`sigmasight backfill --from {unpriced[0]}` does both)"
-        )
-
-
-class NotPricedYetError(RuntimeError):
-    """A person asked for sessions that are all newer than the newest one with prices."""
-
-    def __init__(self, unpriced: Sequence[date], newest: date | None) -> None:
-        asked = f"{unpriced[0]} has" if len(unpriced) == 1 else f"{unpriced[0]} to {unpriced[-1]} have"
-        known = f"the newest session with prices is {newest}" if newest else "no session has any"
-        super().__init__(
-            f"{asked} no prices yet, and {known}: nothing can be computed; once the source has prices, "
-            f"`sigmasight backfill --from {unpriced[0]}` loads them and computes the sessions "
-            "(so does the job `daily`, launched over them)"
         )
 
 

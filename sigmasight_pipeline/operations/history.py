@@ -13,12 +13,12 @@ import polars as pl
 
 from sigmasight_pipeline.assets.session_run import UnknownPortfolioError
 from sigmasight_pipeline.market_data.source import MarketDataSource
+from sigmasight_pipeline.operations import look_back as look_backs
 from sigmasight_pipeline.operations.launcher import Chunk, plan_range
 from sigmasight_pipeline.sessions import SessionCalendar, newest_complete_session
 from sigmasight_pipeline.sessions import calendar as calendar_of
 from sigmasight_pipeline.settings import Settings
 from sigmasight_pipeline.storage.database import Database
-from sigmasight_pipeline.storage.upkeep import priced_sessions
 
 
 class NothingToRunError(ValueError):
@@ -133,13 +133,6 @@ def restated_since(database: Database, moment: datetime, first: date) -> date | 
     return earliest if isinstance(earliest, date) else None
 
 
-def _unpriced_sessions(database: Database, days: Sequence[date]) -> list[date]:
-    if not days:
-        return []
-    have = priced_sessions(database, days[0], days[-1])
-    return [day for day in days if day not in have]
-
-
 def plan_history(
     database: Database,
     settings: Settings,
@@ -155,9 +148,9 @@ def plan_history(
 ) -> list[Chunk]:
     """The runs that make `first` to `last` right: the price look-back first, then the chain, in order.
 
-    The look-back covers the sessions before `first` that have no prices yet (from `prices_from`, where given, else as
-    many as the longest window of returns needs, and one close more); with `look_back` all of them, because new
-    symbols need prices there too.
+    The look-back covers the sessions before `first` that lack market data (``look_back.lacking``; from `prices_from`,
+    where given, else as many as the longest window needs); with `look_back` all of them, because new symbols need
+    prices there too.
     NothingToRunError where no session remains.
     """
     bounds = available(settings, source, calendar)
@@ -173,9 +166,10 @@ def plan_history(
             f"no session {span} can be run: prices are available for {bounds.first} to {bounds.last} "
             "(by SIGMASIGHT_FIRST_SESSION and what the price source has)"
         )
-    earliest = max(bounds.first, prices_from or calendar.offset(days[0], -(settings.regression_window + 1)))
-    before = [day for day in calendar.between(earliest, days[0]) if day < days[0]]
-    wanted = before if look_back else _unpriced_sessions(database, before)
+    before = look_backs.before(calendar, settings, days[0], bounds.first)
+    if prices_from is not None:
+        before = [day for day in calendar.between(max(bounds.first, prices_from), days[0]) if day < days[0]]
+    wanted = before if look_back else look_backs.lacking(database, settings, source, before)
     size = settings.max_sessions_per_run
     chunks = (
         plan_range(

@@ -18,13 +18,11 @@ from sigmasight_pipeline.assets.resources import PostgresResource, SettingsResou
 from sigmasight_pipeline.assets.session_asset import SessionAsset, session_asset
 from sigmasight_pipeline.assets.session_run import (
     REPORT_TAG,
-    TRIGGER_TAG,
-    NotPricedYetError,
     ReferenceNotReadyError,
     UnknownPortfolioError,
-    UnpricedSessionsError,
     content_hash,
 )
+from sigmasight_pipeline.assets.unpriced import TRIGGER_TAG, NotPricedYetError, UnpricedSessionsError
 from sigmasight_pipeline.checks.rules import Rule, findings
 from sigmasight_pipeline.checks.schema import InvalidFrameError
 from sigmasight_pipeline.storage import tables
