@@ -40,8 +40,9 @@ def demo(
     with connected(create=True) as opened:
         installation = _fixed_history(opened, last)
         # partitions are made when assets load, and end where the history does: only now is that known
-        from sigmasight_pipeline.cli.running import market_source, refresh_reference, run_history
-        from sigmasight_pipeline.operations import books, history
+        from sigmasight_pipeline.cli.running import market_source, missing_of, refresh_reference, run_history
+        from sigmasight_pipeline.demo import portfolios as shipped
+        from sigmasight_pipeline.operations import books
 
         database = installation.database
         source = market_source(installation)
@@ -49,13 +50,14 @@ def demo(
         if accepted:
             note(f"Importing {', '.join(accepted)} ...")
             refresh_reference(installation, "demo")
-        missing = history.missing_snapshots(database, last)
-        if missing.is_empty():
+        codes = [book.code for book in shipped.books()]
+        owed = missing_of(installation, codes, last)
+        if owed is None:
             note(f"Every session through {last} is there; nothing to compute.")
         else:
             run_history(
                 installation,
-                first=missing["first_missing"].min(),  # type: ignore[arg-type]  # a Date column's min
+                first=owed.first,
                 last=last,
                 portfolios=[],
                 trigger="demo",

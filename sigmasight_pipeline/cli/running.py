@@ -15,12 +15,12 @@ import typer
 
 from sigmasight_pipeline import sessions
 from sigmasight_pipeline.cli import summary
-from sigmasight_pipeline.cli.console import OptionError, Runs, UserError, err, note, out, run_chunks, warn
+from sigmasight_pipeline.cli.console import OptionError, Runs, UserError, err, note, out, run_chunks, timed, warn
 from sigmasight_pipeline.cli.installation import Installation, connected
 from sigmasight_pipeline.cli.options import parse_day
 from sigmasight_pipeline.market_data.factory import open_source
 from sigmasight_pipeline.market_data.source import MarketDataSource
-from sigmasight_pipeline.operations import backfills, history, runs
+from sigmasight_pipeline.operations import backfills, history, owed, restatement, runs
 from sigmasight_pipeline.operations.launcher import Chunk, this_process
 from sigmasight_pipeline.storage import imports
 
@@ -160,6 +160,48 @@ def _run(installation: Installation, chunks: Sequence[Chunk], *, last: date | No
         backfills.drive(database, backfill, Runs(launcher, total=len(backfill.chunks), done=backfill.done_runs).run)
     finally:
         runs.sync(launcher.instance, database)
+
+
+WAITING_SECONDS = 1.0
+"""How often a command looks whether what it waits for has ended."""
+
+
+def wait_for_others(installation: Installation) -> None:
+    """Wait until nothing else computes sessions, saying what is waited for.
+
+    A run that is under way has read positions already; applied now, others would fail its checks.
+    """
+    launcher, database, told = installation.launcher, installation.database, ""
+    while busy := _others(installation):
+        what, _, _ = busy.partition(" (")
+        if what != told:
+            note(f"Waiting for {busy} to end before the file is applied; Ctrl-C stops the waiting.")
+            told = what
+        with err.status(f"Waiting for {busy} ..."):
+            time.sleep(WAITING_SECONDS)
+        runs.fail_dead_commands(launcher.instance)
+        backfills.fail_abandoned(database, datetime.now(UTC))
+
+
+def _others(installation: Installation) -> str | None:
+    """What computes sessions right now, in words: a command's range, or a run of the daemon."""
+    driven = [one for one in backfills.open_requests(installation.database) if one.driver is not None]
+    return str(driven[0]) if driven else restatement.computing(installation.launcher.instance)
+
+
+def missing_of(installation: Installation, portfolios: Sequence[str], through: date | None) -> owed.Owed | None:
+    """What the history of `portfolios` owes, up to `through` (None: the newest session there are prices of)."""
+    database, settings, calendar = installation.database, installation.settings, sessions.calendar()
+    source = market_source(installation)
+    with timed("Looking for what is missing ..."):
+        return owed.first_owed(
+            database,
+            settings,
+            source,
+            calendar,
+            portfolios,
+            through or history.available(settings, source, calendar).last,
+        )
 
 
 def refresh_reference(installation: Installation, trigger: str) -> None:

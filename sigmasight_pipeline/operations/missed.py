@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 from sigmasight_pipeline.market_data.source import MarketDataSource
-from sigmasight_pipeline.operations import history, jobs
+from sigmasight_pipeline.operations import backfills, history, jobs
 from sigmasight_pipeline.operations.launcher import Chunk, plan_range
 from sigmasight_pipeline.sessions import SessionCalendar, newest_complete_session
 from sigmasight_pipeline.settings import Settings
@@ -50,7 +50,7 @@ def look(
     chunks = plan_range(
         jobs.daily.name,
         first,
-        _last(calendar, first, bounds.last, newest_priced_session(database)),
+        _last(first, bounds.last, newest_priced_session(database)),
         calendar=calendar,
         size=settings.max_sessions_per_run,
         trigger=TRIGGER,
@@ -59,7 +59,31 @@ def look(
     return Missed(chunks, f"{until}, missed since the newest snapshot{f'; {waiting}' if waiting else ''}")
 
 
-def _last(calendar: SessionCalendar, first: date, available: date, priced: date | None) -> date:
+TICK_DELAY = timedelta(hours=1)
+"""After the end of a session's UTC day the schedule's own tick goes first."""
+
+
+def request(
+    database: Database, settings: Settings, source: MarketDataSource, calendar: SessionCalendar, now: datetime
+) -> str:
+    """Ask for what the schedule left waiting and has prices by now, once for each state of the source."""
+    found = look(database, settings, source, calendar, now - TICK_DELAY)
+    if not found.chunks:
+        return found.sentence
+    span = f"{found.chunks[0].first}:{found.chunks[-1].last}"
+    number = backfills.request(
+        database,
+        key=f"{TRIGGER}:{span}:{source.changed_at() or 'unchanging'}",
+        trigger=TRIGGER,
+        reason=found.sentence,
+        chunks=found.chunks,
+        now=now,
+    )
+    asked = f"backfill {number} asked for" if number is not None else "asked for before, and the source is as it was"
+    return f"{asked}: {found.sentence}"
+
+
+def _last(first: date, available: date, priced: date | None) -> date:
     """Last session to ask for: the newest priced one where it was not valued yet, else all that is available."""
     return priced if priced is not None and first <= priced < available else available
 
