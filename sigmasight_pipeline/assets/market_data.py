@@ -347,6 +347,7 @@ def treasury_yields(
     """Store the curve of every session, carried over bond-market holidays."""
     run = SessionRun(context, postgres.database, settings.values, tables.treasury_yields, code_version="1")
     source = market_data.source
+    _leave_beyond_prices(run, source)
     observed = source.treasury_yields(run.first - timedelta(days=YIELD_REACH_DAYS), run.last)
     frame = carried_yields(
         observed, sessions=run.sessions, trading_sessions=run.calendar, max_yield_age=run.settings.max_yield_age
@@ -355,6 +356,18 @@ def treasury_yields(
     verdicts = run.judge([rules.YIELDS_COMPLETE], frame, {})
     run.annotate(frame, {"ten_year_yield": pl.col("yield").filter(pl.col("tenor") == "10Y").first()})
     return run.result(frame, verdicts)
+
+
+def _leave_beyond_prices(run: SessionRun, source: MarketDataSource) -> None:
+    """Leave out sessions nobody can have computed yet: after the last one with prices, stored or in the source.
+
+    A source without bounds of its own may have prices of any session.
+    """
+    bounds = source.stored_range()
+    if bounds is None:
+        return
+    known = max(bounds[1], newest_priced_session(run.database) or bounds[1])
+    run.leave_waiting([day for day in run.sessions if day > known], known)
 
 
 RETURNS = SessionAsset(
