@@ -53,6 +53,12 @@ def in_groups(groups: Collection[str]) -> tuple[str, ...]:
     return tuple(sorted(name for name, spec in _specs().items() if spec.group_name in groups))
 
 
+def check_keys(names: Collection[str]) -> list[dg.AssetCheckKey]:
+    """The checks that runs of these assets evaluate, sorted: not those evaluated by the clock, which no step has."""
+    specs = [spec for assets in ASSETS for spec in assets.check_specs]
+    return sorted(spec.key for spec in specs if spec.asset_key.to_user_string() in names)
+
+
 def filtered_steps(names: Collection[str], among: Iterable[object] = ()) -> list[str]:
     """Names of the steps that write one of `names` and take a portfolio filter (see the tag on their assets). Sorted.
 

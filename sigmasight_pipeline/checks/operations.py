@@ -10,7 +10,12 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from sigmasight_pipeline.calculations.completeness import ALL_PORTFOLIOS, PORTFOLIO_ENGINES, SYMBOL_ENGINES
+from sigmasight_pipeline.calculations.completeness import (
+    ALL_PORTFOLIOS,
+    ESTIMATES,
+    PORTFOLIO_ENGINES,
+    SYMBOL_ENGINES,
+)
 from sigmasight_pipeline.checks.rules import Judged, Rule, findings
 
 EVERYBODY = "all portfolios"
@@ -70,6 +75,22 @@ NOTHING_MISSING = Rule(
     ),
 )
 
+WINDOWS_FULL = Rule(
+    "windows_full",
+    "ERROR",
+    "No beta was estimated from fewer returns than are stored of its window (`sigmasight gaps --fill` computes those "
+    "that were anew).",
+    lambda judged: _named(
+        judged,
+        judged.frame.filter(
+            pl.col("engine") == ESTIMATES,
+            pl.col("reason").str.starts_with("estimated from"),
+            pl.col(_SESSION).is_in(list(judged.sessions)),
+        ),
+        "({})",
+    ),
+)
+
 NOTHING_UNEXPECTED = Rule(
     "nothing_unexpected",
     "WARN",
@@ -81,4 +102,4 @@ NOTHING_UNEXPECTED = Rule(
     ),
 )
 
-CALCULATION_AUDIT: Sequence[Rule] = (ROW_PER_ENGINE, NOTHING_MISSING, NOTHING_UNEXPECTED)
+CALCULATION_AUDIT: Sequence[Rule] = (ROW_PER_ENGINE, NOTHING_MISSING, WINDOWS_FULL, NOTHING_UNEXPECTED)

@@ -16,7 +16,14 @@ import typer
 from sigmasight_pipeline.cli import summary
 from sigmasight_pipeline.cli.console import OptionError, UserError, err, note, warn
 from sigmasight_pipeline.cli.installation import Installation, connected
-from sigmasight_pipeline.cli.running import market_source, parse_day, refresh_reference, run_history
+from sigmasight_pipeline.cli.options import parse_day
+from sigmasight_pipeline.cli.running import (
+    market_source,
+    missing_of,
+    refresh_reference,
+    run_history,
+    wait_for_others,
+)
 from sigmasight_pipeline.importing.csv_text import MAXIMUM_BYTES
 from sigmasight_pipeline.importing.portfolios import slug
 from sigmasight_pipeline.importing.problems import Severity
@@ -92,12 +99,14 @@ def _import(file: Path, accept: Callable[[Importer, bytes], Accepted], no_run: b
     started = time.monotonic()
     content = _read(file)
     with connected(create=True) as installation:
+        if not no_run:
+            wait_for_others(installation)
         importer = Importer(installation.database, installation.settings, market_source(installation))
         accepted = accept(importer, content)
         for problem in accepted.remarks:
             (warn if problem.severity is Severity.WARNING else note)(str(problem))
         if accepted.unchanged:
-            err.print(f"{file.name} says what is stored already; nothing was changed.")
+            _go_on(installation, accepted, file.name, no_run, started)
             return
         for difference in accepted.differences:
             note(difference)
@@ -107,6 +116,28 @@ def _import(file: Path, accept: Callable[[Importer, bytes], Accepted], no_run: b
             summary.print_portfolios(installation.database, time.monotonic() - started)
 
 
+def _go_on(installation: Installation, accepted: Accepted, name: str, no_run: bool, started: float) -> None:
+    """Finish what an earlier import of the same file was broken off at, if anything."""
+    newest = history.newest_snapshot(installation.database)
+    owed = missing_of(installation, accepted.portfolios, newest)
+    if owed is None:
+        err.print(f"{name} says what is stored already; nothing was changed.")
+        return
+    note(f"{name} says what is stored already, but {owed.why}, from {owed.first} on.")
+    if no_run:
+        options = "".join(f" --portfolio {code}" for code in accepted.portfolios)
+        err.print(f"To compute it:\n  sigmasight backfill --from {owed.first}{options}")
+        return
+    run_history(
+        installation,
+        first=owed.first,
+        last=newest if newest is not None and newest >= owed.first else None,
+        portfolios=list(accepted.portfolios),
+        trigger="import",
+    )
+    summary.print_portfolios(installation.database, time.monotonic() - started)
+
+
 def _run_or_tell(installation: Installation, accepted: Accepted, no_run: bool) -> None:
     if no_run:
         options = "".join(f" --portfolio {code}" for code in accepted.portfolios)
@@ -114,6 +145,7 @@ def _run_or_tell(installation: Installation, accepted: Accepted, no_run: bool) -
         err.print(f"Recorded. To apply it and compute its history:\n  sigmasight backfill{start}{options}")
         return
     first = accepted.first_session
+    wait_for_others(installation)
     if first is None:
         refresh_reference(installation, "import")
         note("No figure depends on what was changed; nothing was computed.")

@@ -17,6 +17,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from sigmasight_pipeline.cli.console import UserError, err, out
 from sigmasight_pipeline.cli.installation import DATABASE, connected, load_settings
+from sigmasight_pipeline.settings import RECORDED_END
 from sigmasight_pipeline.storage import schema
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
 from sigmasight_pipeline.storage.errors import redact
@@ -24,7 +25,7 @@ from sigmasight_pipeline.storage.errors import redact
 app = typer.Typer(help="Look into the database, migrate it, start and stop the embedded server.", no_args_is_help=True)
 
 
-OWN_ENTRIES = EmbeddedServer.OWN_ENTRIES | {"dagster"}
+OWN_ENTRIES = EmbeddedServer.OWN_ENTRIES | {"dagster", RECORDED_END}
 """What an installation keeps in its state folder."""
 
 

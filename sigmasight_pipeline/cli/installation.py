@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from sigmasight_pipeline.cli.console import UserError, note, timed
-from sigmasight_pipeline.settings import InvalidSettingsError, Settings, get_settings
+from sigmasight_pipeline.settings import InvalidSettingsError, RecordedEndError, Settings, get_settings
 from sigmasight_pipeline.storage import schema
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
@@ -33,7 +33,7 @@ def load_settings() -> Settings:
     """The settings, or one sentence naming the variable that is wrong."""
     try:
         settings = get_settings()
-    except InvalidSettingsError as error:
+    except (InvalidSettingsError, RecordedEndError) as error:
         raise UserError(str(error)) from None
     if settings.database_url is not None:
         _require_url("SIGMASIGHT_DATABASE_URL", settings.database_url.get_secret_value())

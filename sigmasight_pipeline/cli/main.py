@@ -81,7 +81,7 @@ def _expected_errors() -> tuple[type[BaseException], ...]:
     """Errors whose message is written for the user."""
     from sigmasight_pipeline.assets.session_run import ReferenceNotReadyError, UnknownPortfolioError
     from sigmasight_pipeline.market_data.source import MarketDataError
-    from sigmasight_pipeline.operations.books import RejectedFileError, ReplaceNeededError
+    from sigmasight_pipeline.operations.books import ImportedMeanwhileError, RejectedFileError, ReplaceNeededError
     from sigmasight_pipeline.operations.history import NothingToRunError
     from sigmasight_pipeline.operations.instance import ProjectFilesMissingError
     from sigmasight_pipeline.operations.launcher import RangeFailedError
@@ -95,6 +95,7 @@ def _expected_errors() -> tuple[type[BaseException], ...]:
         RangeFailedError,
         RejectedFileError,
         ReplaceNeededError,
+        ImportedMeanwhileError,
         NothingToRunError,
         UnknownPortfolioError,
         ReferenceNotReadyError,

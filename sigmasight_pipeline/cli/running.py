@@ -8,31 +8,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Annotated
 
 import typer
 
 from sigmasight_pipeline import sessions
 from sigmasight_pipeline.cli import summary
-from sigmasight_pipeline.cli.console import OptionError, Runs, UserError, err, note, out, run_chunks, warn
+from sigmasight_pipeline.cli.console import OptionError, Runs, UserError, err, note, out, run_chunks, timed, warn
 from sigmasight_pipeline.cli.following import follow_changes
 from sigmasight_pipeline.cli.installation import Installation, connected
+from sigmasight_pipeline.cli.options import parse_day
 from sigmasight_pipeline.market_data.factory import open_source
 from sigmasight_pipeline.market_data.source import MarketDataSource
-from sigmasight_pipeline.operations import backfills, history, runs
+from sigmasight_pipeline.operations import backfills, history, owed, restatement, runs
 from sigmasight_pipeline.operations.launcher import Chunk, this_process
 from sigmasight_pipeline.storage import imports
-
-
-def parse_day(text: str | None, option: str) -> date | None:
-    """An ISO date given to `option`, or one sentence saying what is wrong with it."""
-    if text is None:
-        return None
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise OptionError(f"{option} {text}: write the date as YYYY-MM-DD, for example 2024-01-02") from None
 
 
 def backfill(
@@ -120,6 +111,8 @@ def run_history(
         return
     if refresh:
         refresh_reference(installation, trigger)
+    if waiting := bounds.waiting(calendar, start, last):
+        note(f"{waiting}; the schedule or the next `sigmasight backfill` takes them.")
     for closed in (day for day in settings.closed_sessions if start <= day <= bounds.last):
         note(f"{closed} is marked closed and is not computed.")
 
@@ -160,6 +153,48 @@ def _run(installation: Installation, chunks: Sequence[Chunk], *, last: date | No
         runs.sync(launcher.instance, database)
 
 
+WAITING_SECONDS = 1.0
+"""How often a command looks whether what it waits for has ended."""
+
+
+def wait_for_others(installation: Installation) -> None:
+    """Wait until nothing else computes sessions, saying what is waited for.
+
+    A run that is under way has read positions already; applied now, others would fail its checks.
+    """
+    launcher, database, told = installation.launcher, installation.database, ""
+    while busy := _others(installation):
+        what, _, _ = busy.partition(" (")
+        if what != told:
+            note(f"Waiting for {busy} to end before the file is applied; Ctrl-C stops the waiting.")
+            told = what
+        with err.status(f"Waiting for {busy} ..."):
+            time.sleep(WAITING_SECONDS)
+        runs.fail_dead_commands(launcher.instance)
+        backfills.fail_abandoned(database, datetime.now(UTC))
+
+
+def _others(installation: Installation) -> str | None:
+    """What computes sessions right now, in words: a command's range, or a run of the daemon."""
+    driven = [one for one in backfills.open_requests(installation.database) if one.driver is not None]
+    return str(driven[0]) if driven else restatement.computing(installation.launcher.instance)
+
+
+def missing_of(installation: Installation, portfolios: Sequence[str], through: date | None) -> owed.Owed | None:
+    """What the history of `portfolios` owes, up to `through` (None: the newest session there are prices of)."""
+    database, settings, calendar = installation.database, installation.settings, sessions.calendar()
+    source = market_source(installation)
+    with timed("Looking for what is missing ..."):
+        return owed.first_owed(
+            database,
+            settings,
+            source,
+            calendar,
+            portfolios,
+            through or history.available(settings, source, calendar).last,
+        )
+
+
 def refresh_reference(installation: Installation, trigger: str) -> None:
     """Run the reference assets: they apply waiting imports and renew the calendar."""
     run_chunks(installation.launcher, [Chunk(job="reference", trigger=trigger)])
@@ -196,6 +231,8 @@ def status() -> None:
             if prices["rows"]
             else "Prices: none yet"
         )
+        if installation.settings.last_session is not None:
+            out.print(f"History: ends at {installation.settings.last_session}; nothing later is due.")
         newest = history.newest_snapshot(database)
         if newest is not None:
             for row in history.missing_snapshots(database, newest).iter_rows(named=True):

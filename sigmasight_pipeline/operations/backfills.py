@@ -177,6 +177,9 @@ def due(instance: dg.DagsterInstance, database: Database, now: datetime) -> Due:
     running = False
     for backfill in open_requests(database):
         if backfill.driver is not None:
+            if _computes(instance, backfill):
+                running = True  # what a range of ours applies would change what that command has read already
+                remarks.append(f"{backfill}: a command runs it; the others wait")
             continue
         settled, state = _settled(instance, database, backfill, now)
         running |= state == "running"
@@ -195,9 +198,18 @@ def due(instance: dg.DagsterInstance, database: Database, now: datetime) -> Due:
             tags={**chunk.tags, **chosen.tags},
             run_config=chunk.run_config(graph.filtered_steps(chunk.assets or jobs.asset_names(chunk.job))),
             asset_selection=chunk.asset_selection,
+            # else Dagster adds every check of these assets, also those the job leaves to the clock
+            asset_check_keys=graph.check_keys(chunk.assets) if chunk.assets else None,
         ),
         tuple(remarks),
     )
+
+
+def _computes(instance: dg.DagsterInstance, backfill: Backfill) -> bool:
+    """Whether a run of `backfill` is under way, in whatever process."""
+    tags = {BACKFILL_TAG: str(backfill.backfill_id)}
+    under_way = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED]
+    return bool(instance.get_runs(RunsFilter(tags=tags, statuses=under_way), limit=1))
 
 
 def _settled(

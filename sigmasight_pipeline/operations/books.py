@@ -50,6 +50,16 @@ class ReplaceNeededError(ValueError):
         self.differences = tuple(differences)
 
 
+class ImportedMeanwhileError(ValueError):
+    """Another import of the same portfolio was accepted between reading what is stored and recording this one."""
+
+    def __init__(self, file_name: str, code: str) -> None:
+        super().__init__(
+            f"{file_name} was not imported: another import of portfolio {code} was accepted at the same time; "
+            "run the command again to see what this file would change"
+        )
+
+
 @dataclass(frozen=True)
 class Accepted:
     """An accepted file.
@@ -123,6 +133,7 @@ class Importer:
         )
         stored = self.database.read(tables.portfolios)
         known = _named(stored, book)
+        seen = {code: self._newest_import(code, "positions") for code in _codes(known, book)}
         header, errors = self._header(book, known, stored, parsed)
         if parsed.errors or errors:
             raise RejectedFileError(file_name, [*errors, *parsed.errors])
@@ -133,9 +144,9 @@ class Importer:
         found = compare.compare_positions(rows, self._stored_positions(code)) if known.height else None
         differences = _header_differences(header, known)
         differences += [str(change) for change in found.changes] if found is not None else []
-        if known.height and waiting is not None and not recorded:
+        if waiting is not None and not recorded:
             differences.append("instead of an earlier import that waits to be applied")
-        if known.height and differences and not replace and not recorded:
+        if differences and not replace and not recorded:
             raise ReplaceNeededError(file_name, code, differences)
         accepted = Accepted(
             (code,),
@@ -147,7 +158,7 @@ class Importer:
             remarks=(*parsed.warnings, *parsed.notices),
         )
         if not accepted.unchanged and not recorded:
-            self._record(code, "positions", file_name, header, rows)
+            self._record(code, "positions", file_name, header, rows, seen=seen.get(code))
         return accepted
 
     def marks(self, content: bytes, file_name: str, *, replace: bool = False) -> Accepted:
@@ -251,12 +262,23 @@ class Importer:
         return None if first is None else max(first, inception)
 
     def _record(
-        self, code: str, kind: imports.Kind, file_name: str, header: dict[str, object] | None, rows: pl.DataFrame
+        self,
+        code: str,
+        kind: imports.Kind,
+        file_name: str,
+        header: dict[str, object] | None,
+        rows: pl.DataFrame,
+        *,
+        seen: int | None = None,
     ) -> None:
+        """Keep the file until it is applied; `seen`: the newest import of the portfolio when the file was compared."""
         content: dict[str, object] = {"rows": rows.to_dicts()}
         if header is not None:
             content["portfolio"] = header
         with self.database.connect() as connection:
+            imports.lock_imports(connection, code)
+            if seen is not None and imports.newest_import(connection, code, kind) != seen:
+                raise ImportedMeanwhileError(file_name, code)
             imports.record_import(
                 connection,
                 portfolio_code=code,
@@ -273,6 +295,10 @@ class Importer:
         )
         priced = self.database.query("SELECT symbol FROM sigmasight.instruments WHERE first_session IS NOT NULL")
         return not symbols.join(priced, on="symbol", how="anti").is_empty()
+
+    def _newest_import(self, code: str, kind: imports.Kind) -> int:
+        with self.database.connect() as connection:
+            return imports.newest_import(connection, code, kind)
 
     def _waiting(self, code: str) -> str | None:
         """Digest of the newest positions import that still waits to be applied."""
@@ -311,6 +337,11 @@ def _named(stored: pl.DataFrame, book: Book) -> pl.DataFrame:
     code = slug(book.name)
     by_name = stored.filter(pl.col("name").map_elements(slug, return_dtype=pl.String) == code)
     return by_name if by_name.height else stored.filter(pl.col("code") == code)
+
+
+def _codes(known: pl.DataFrame, book: Book) -> list[str]:
+    """The code the portfolio has, or will have where it is new."""
+    return known["code"].to_list() or [book.code or slug(book.name)]
 
 
 def _shaped(stored: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:

@@ -20,14 +20,14 @@ import dagster as dg
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.execute_in_process import core_execute_in_process
 
-from sigmasight_pipeline.assets import graph, progress
+from sigmasight_pipeline.assets import graph, progress, unpriced
 from sigmasight_pipeline.assets.session_run import FOLLOWED_TAG, REPORT_TAG
 from sigmasight_pipeline.operations.run_errors import errors_of
 from sigmasight_pipeline.sessions import SessionCalendar, calendar
 
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
-TRIGGER_TAG = "sigmasight/trigger"
+TRIGGER_TAG = unpriced.TRIGGER_TAG
 PROCESS_TAG = "sigmasight/process"
 BACKFILL_TAG = "sigmasight/backfill"
 CHUNK_TAG = "sigmasight/run_of_backfill"
@@ -153,7 +153,11 @@ class Launcher:
         """Run one chunk and say how it ended; an asset that fails does not raise, Ctrl-C does (KeyboardInterrupt)."""
         job = self.definitions.resolve_job_def(chunk.job)
         if chunk.assets:
-            job = job.get_subset(asset_selection=frozenset(chunk.asset_selection or ()))
+            job = job.get_subset(
+                asset_selection=frozenset(chunk.asset_selection or ()),
+                # else Dagster adds every check of these assets, also those the job leaves to the clock
+                asset_check_selection=frozenset(graph.check_keys(chunk.assets)),
+            )
         config = {"loggers": QUIET_LOGGERS, **chunk.run_config(self._filtered_steps(chunk))}
         with progress.listening(listener or (lambda _step: None)):
             # what `JobDefinition.execute_in_process` does, but with the job's own executor

@@ -71,6 +71,20 @@ def record_import(
     return int(row[0])
 
 
+def lock_imports(connection: psycopg.Connection, portfolio_code: str) -> None:
+    """Keep every other import of the portfolio from being recorded until this transaction ends."""
+    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('import ' || %s, 0))", (portfolio_code,))
+
+
+def newest_import(connection: psycopg.Connection, portfolio_code: str, kind: Kind) -> int:
+    """import_id of the newest import of a portfolio and kind, applied or not; 0 where there is none."""
+    row = connection.execute(
+        "SELECT coalesce(max(import_id), 0) FROM sigmasight.portfolio_imports WHERE (portfolio_code, kind) = (%s, %s)",
+        (portfolio_code, kind),
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
 def waiting_hash(connection: psycopg.Connection, portfolio_code: str, kind: Kind) -> str | None:
     """Content hash of the newest import of a portfolio and kind that waits to be applied, or None."""
     row = connection.execute(

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
-from typing import Any
 
 import dagster as dg
 import polars as pl
 import pytest
-from sqlalchemy import Table
 from typer.testing import CliRunner
 
 from sigmasight_pipeline.assets import operations as audit
@@ -27,7 +24,6 @@ from sigmasight_pipeline.operations.sensors.gaps import no_gap_given_up
 from sigmasight_pipeline.storage import backfills as stored_backfills
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
-from sigmasight_pipeline.storage.partitions import append_rows
 from sigmasight_pipeline_tests.conftest import temporary_home
 from sigmasight_pipeline_tests.end_to_end.installations import (
     CALENDAR,
@@ -38,6 +34,7 @@ from sigmasight_pipeline_tests.end_to_end.installations import (
     installation,
     run_history,
 )
+from sigmasight_pipeline_tests.operations.gap_world import found, lost
 
 FIRST, MIDDLE, LAST = date(2024, 1, 2), date(2024, 1, 5), date(2024, 1, 9)
 DAYS = CALENDAR.between(FIRST, LAST)
@@ -90,10 +87,6 @@ def whole(opened: Installation) -> Iterator[Installation]:
     assert found(opened) == [], "a test puts back what it takes away"
 
 
-def found(opened: Installation, **changed: Any) -> list[Gap]:
-    return gaps.find(opened.database, opened.settings.model_copy(update=changed))
-
-
 def planned(opened: Installation, gap: Gap) -> list[tuple[str, date | None, date | None, list[str], tuple[str, ...]]]:
     source = open_source(opened.settings, CALENDAR)
     chunks = gaps.plan(opened.database, opened.settings, source, CALENDAR, gap)
@@ -103,23 +96,6 @@ def planned(opened: Installation, gap: Gap) -> list[tuple[str, date | None, date
 
 def of_book(opened: Installation, code: str = BOOK) -> int:
     return int(opened.database.query("SELECT portfolio_id FROM sigmasight.portfolios WHERE code = %s", (code,))[0, 0])
-
-
-@contextmanager
-def lost(opened: Installation, names: Sequence[str], where: str, *params: object) -> Iterator[None]:
-    """Rows of these tables are gone inside the block, and there again after it unless they were written meanwhile."""
-    chosen: list[tuple[Table, pl.DataFrame]] = []
-    for name in names:
-        table = tables.metadata.tables[f"sigmasight.{name}"]
-        chosen.append((table, opened.database.read(table, where=where, params=params)))
-        with opened.database.connect() as connection:
-            connection.execute(f"DELETE FROM {table.fullname} WHERE {where}".encode(), list(params))
-    try:
-        yield
-    finally:
-        with opened.database.connect() as connection:
-            for table, rows in chosen:
-                append_rows(connection, table, rows, replace=True)
 
 
 def tick(opened: Installation) -> dg.SensorResult:
@@ -392,9 +368,9 @@ def test_the_check_is_no_part_of_a_run_and_can_be_evaluated_by_hand(whole: Insta
     with lost(whole, ["group_exposures"], "session_date = %s", MIDDLE):
         (gap,) = found(whole)
         fail(whole, gap, times=3)
-        result = no_gap_given_up(postgres=resource, settings=SettingsResource())
+        result = no_gap_given_up(postgres=resource, settings=SettingsResource(), market_data=MarketDataResource())
         assert isinstance(result, dg.AssetCheckResult)
         assert not result.passed
-    result = no_gap_given_up(postgres=resource, settings=SettingsResource())
+    result = no_gap_given_up(postgres=resource, settings=SettingsResource(), market_data=MarketDataResource())
     assert isinstance(result, dg.AssetCheckResult)
     assert result.passed

@@ -5,18 +5,22 @@ and launching (sensor ``backfills``).
 """
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import dagster as dg
+from dagster._core.scheduler.instigation import InstigatorStatus, InstigatorType
 
 from sigmasight_pipeline import sessions
 from sigmasight_pipeline.assets.resources import MarketDataResource, PostgresResource, SettingsResource
-from sigmasight_pipeline.operations import backfills, jobs
+from sigmasight_pipeline.operations import backfills, jobs, missed
 from sigmasight_pipeline.operations import gaps as operations
 from sigmasight_pipeline.operations.gaps import Standing
 from sigmasight_pipeline.operations.restatement import running
 from sigmasight_pipeline.operations.sensors.common import sensor_status
 
 SHOWN = 20
+
+SCHEDULE = "after_close"
 
 
 def _verdict(found: Sequence[Standing]) -> tuple[str, dict[str, dg.MetadataValue]]:
@@ -42,11 +46,12 @@ def _verdict(found: Sequence[Standing]) -> tuple[str, dict[str, dg.MetadataValue
     description="No gap is left that was tried to fill as often as allowed (setting gap_attempts). Evaluated by the "
     "sensor `gaps`, not by runs.",
 )
-def no_gap_given_up(postgres: PostgresResource, settings: SettingsResource) -> dg.AssetCheckResult:
+def no_gap_given_up(
+    postgres: PostgresResource, settings: SettingsResource, market_data: MarketDataResource
+) -> dg.AssetCheckResult:
     """Look now, and say which gaps are given up."""
-    found = operations.standings(
-        postgres.database, settings.values, operations.find(postgres.database, settings.values)
-    )
+    database, values = postgres.database, settings.values
+    found = operations.standings(database, values, operations.find(database, values, market_data.source))
     sentence, figures = _verdict(found)
     return dg.AssetCheckResult(
         passed=not any(one.given_up for one in found),
@@ -56,12 +61,19 @@ def no_gap_given_up(postgres: PostgresResource, settings: SettingsResource) -> d
     )
 
 
+def schedule_is_on(instance: dg.DagsterInstance) -> bool:
+    """Whether somebody turned the schedule `after_close` on: what it left waiting is then to be caught up with."""
+    states = instance.all_instigator_state(instigator_type=InstigatorType.SCHEDULE)
+    return any(state.instigator_name == SCHEDULE and state.status is InstigatorStatus.RUNNING for state in states)
+
+
 @dg.sensor(
     name="gaps",
     minimum_interval_seconds=600,
     default_status=sensor_status(),
     description="Looks for what should be there of computed sessions and is not, and asks for the smallest runs that "
-    "fill it; what failed as often as allowed is reported and left alone. Needs the sensor `backfills`.",
+    "fill it; what failed as often as allowed is reported and left alone. While the schedule `after_close` is on, also "
+    "for sessions it left waiting whose prices have come. Needs the sensor `backfills`.",
 )
 def gaps(
     context: dg.SensorEvaluationContext,
@@ -75,11 +87,13 @@ def gaps(
     busy = f"{waiting[0]} is open" if waiting else running(context.instance)
     if busy is not None:
         return dg.SensorResult(skip_reason=f"nothing is looked for while {busy}")
-    found = operations.standings(database, values, operations.find(database, values))
+    found = operations.standings(database, values, operations.find(database, values, market_data.source))
     calendar = sessions.calendar()
     remarks = [
         operations.request(database, values, market_data.source, calendar, one) for one in found if not one.given_up
     ]
+    if not remarks and schedule_is_on(context.instance):
+        remarks = [missed.request(database, values, market_data.source, calendar, datetime.now(UTC))]
     sentence, figures = _verdict(found)
     return dg.SensorResult(
         skip_reason="; ".join([*remarks, sentence]),
