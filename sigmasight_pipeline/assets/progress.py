@@ -42,6 +42,11 @@ def listening(listener: Callable[[StepDone], None], told: Callable[[str], None] 
         _told.reset(tokens[1])
 
 
+def is_listened_to() -> bool:
+    """Whether this is inside a block of `listening`."""
+    return _listener.get() is not None
+
+
 def tell(sentence: str) -> None:
     """Say what a run waits for to whoever listens."""
     _told.get()(sentence)

@@ -8,11 +8,13 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -29,6 +31,12 @@ if TYPE_CHECKING:
 
 DATABASE = "sigmasight"
 DAGSTER_DATABASE = "dagster"
+
+
+def this_command() -> str:
+    """The command this process runs, as other processes name it: without its options, which are nobody's business."""
+    words = takewhile(lambda word: not word.startswith("-"), sys.argv[1:])
+    return " ".join(["sigmasight", *islice(words, 2)])
 
 
 def load_settings() -> Settings:
@@ -109,7 +117,7 @@ def connected(*, create: bool = False) -> Iterator[Installation]:
     server = EmbeddedServer(home)
     with ExitStack() as stack:
         with timed("Starting the embedded PostgreSQL server ..."):
-            stack.enter_context(server.shared())
+            stack.enter_context(server.shared(this_command()))
         yield _ready(Installation(settings, server.url(DATABASE), server.url(DAGSTER_DATABASE), server), create)
 
 

@@ -35,21 +35,24 @@ from sigmasight_pipeline.sessions import SessionCalendar, calendar
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
 TRIGGER_TAG = "sigmasight/trigger"
-PROCESS_TAG = "sigmasight/process"
+# The list of runs shows every tag that has no prefix of Dagster's, in a narrow column: what is read is short, and comes
+# first by its name; what only programs read is hidden.
+PROCESS_TAG = ".dagster/sigmasight_process"
 BACKFILL_TAG = "sigmasight/backfill"
 CHUNK_TAG = "sigmasight/run_of_backfill"
 PORTFOLIOS_TAG = "sigmasight/portfolios"
-SESSIONS_TAG = "sigmasight/sessions"
-REASON_TAG = "sigmasight/reason"
+SESSIONS_TAG = "sessions"
+REASON_TAG = "reason"
 
 LONGEST_REASON = 250
 """Characters of a reason that the list of runs shows; the rest is in `backfill_progress`."""
 
+QUIET_LOGGERS = {"console": {"config": {"log_level": "CRITICAL"}}}
+"""Dagster's console logger says nothing: a command shows its progress itself, and what runs of the daemon have to say
+on the console of `sigmasight dev` they say in words (``console_log``); the event log has everything."""
+
 REPORTED_TRIGGERS = ("restatement", "repair")
 """Runs that compute stored sessions anew on purpose: they report what they moved."""
-
-QUIET_LOGGERS = {"console": {"config": {"log_level": "CRITICAL"}}}
-"""Runs inside a command line process report through its own progress display; Dagster's event log has everything."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +84,12 @@ class Chunk:
         return tags
 
     def run_config(self, filtered_steps: Sequence[str]) -> dict[str, Any]:
-        """Run configuration: the portfolio filter for the steps that take one."""
-        if not self.portfolios:
-            return {}
-        return {"ops": {name: {"config": {"portfolios": list(self.portfolios)}} for name in filtered_steps}}
+        """Run configuration: the portfolio filter for the steps that take one, and no console log of Dagster's."""
+        config: dict[str, Any] = {"loggers": QUIET_LOGGERS}
+        if self.portfolios:
+            own = {"config": {"portfolios": list(self.portfolios)}}
+            config["ops"] = dict.fromkeys(filtered_steps, own)
+        return config
 
     @property
     def asset_selection(self) -> list[dg.AssetKey] | None:
@@ -169,7 +174,7 @@ class Launcher:
         job = self.definitions.resolve_job_def(chunk.job)
         if chunk.assets:
             job = job.get_subset(asset_selection=frozenset(chunk.asset_selection or ()))
-        config = {"loggers": QUIET_LOGGERS, **chunk.run_config(self._filtered_steps(chunk))}
+        config = chunk.run_config(self._filtered_steps(chunk))
         with progress.listening(listener or (lambda _step: None), self.told):
             result = self._execute(job, config, {**chunk.tags, **(tags or {})}, chunk.asset_selection)
         return self._outcome(chunk, result)

@@ -115,7 +115,7 @@ def test_runs_are_launched_one_at_a_time_in_order(toy: Launcher, database: Datab
     key = ask(database, "restatement:1", chunks(trigger="restatement", portfolios=["a"], assets=["position_values"]))
     first = backfills.due(toy.instance, database, NOW).request
     assert first is not None
-    assert first.run_config == {"ops": {"position_values": {"config": {"portfolios": ["a"]}}}}
+    assert first.run_config["ops"] == {"position_values": {"config": {"portfolios": ["a"]}}}
     assert first.asset_selection == [dg.AssetKey("position_values")]
     assert (first.tags[BACKFILL_TAG], first.tags["sigmasight/report"]) == (str(key), "true")
     assert state(database, key).status == "processing"
