@@ -29,9 +29,6 @@ GONE = "that has just ended"
 LOCK_KEY = zlib.crc32(b"sigmasight: runs computing sessions") & 0x7FFFFFFF
 """First half of the key of each lock, the session the second; the server shows it without a sign."""
 
-KEEPALIVE_SECONDS = 60
-"""The connection is idle while the run computes; firewalls forget idle ones without telling either end."""
-
 
 class SessionLocks:
     """Sessions a run computes and nobody else may meanwhile. Use as a context manager; leaving it gives all back."""
@@ -44,9 +41,7 @@ class SessionLocks:
     def __enter__(self) -> SessionLocks:
         with explained(self._url):
             self._connection = psycopg.connect(
-                make_conninfo(
-                    connection_string(self._url), application_name=self._name, keepalives_idle=KEEPALIVE_SECONDS
-                ),
+                make_conninfo(connection_string(self._url), application_name=self._name),
                 autocommit=True,
             )
             self._connection.execute("SET idle_session_timeout = 0")
