@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from sigmasight_pipeline.cli.console import UserError, note, timed
+from sigmasight_pipeline.cli.console import UserError, WithoutUnspoken, note, timed
 from sigmasight_pipeline.settings import Settings, get_settings
 from sigmasight_pipeline.storage import schema
 from sigmasight_pipeline.storage.database import Database
@@ -89,6 +89,7 @@ class Installation:
         schema.create_database_if_missing(self.dagster_url)
         # what a command says, it says itself: libraries' own words (such as each retry of a connection) are not shown
         logging.getLogger().addHandler(logging.NullHandler())
+        sys.stderr = WithoutUnspoken(sys.stderr)
         instance = get_instance()
         if killed := runs.fail_dead(instance):
             note(f"{len(killed)} earlier run(s) had been killed; they are marked failed now.")
