@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -30,6 +30,24 @@ out = Console(soft_wrap=True, markup=False, highlight=False)
 
 err = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
 """Everything said along the way."""
+
+
+UNSPOKEN = "Exception while writing logger call to event log"
+"""Beginning of what Dagster writes past every logger when its database is gone; the command says so itself."""
+
+
+class WithoutUnspoken:
+    """Standard error without what libraries write there themselves."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write `text`, or leave it out."""
+        return len(text) if text.startswith(UNSPOKEN) else self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class UserError(Exception):

@@ -15,12 +15,14 @@ from typing import Annotated
 import typer
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from sigmasight_pipeline.cli import serving
 from sigmasight_pipeline.cli.console import UserError, err, out
-from sigmasight_pipeline.cli.installation import DATABASE, connected, load_settings
+from sigmasight_pipeline.cli.installation import DATABASE, connected, load_settings, this_command
 from sigmasight_pipeline.settings import RECORDED_END
 from sigmasight_pipeline.storage import schema
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
 from sigmasight_pipeline.storage.errors import redact
+from sigmasight_pipeline.storage.run_locks import computing
 
 app = typer.Typer(help="Look into the database, migrate it, start and stop the embedded server.", no_args_is_help=True)
 
@@ -87,7 +89,7 @@ def upgrade() -> None:
         applied = schema.upgrade(given)
         shown = redact(given)
     else:
-        with EmbeddedServer(settings.home_path).shared() as address:
+        with EmbeddedServer(settings.home_path).shared(this_command()) as address:
             applied = schema.upgrade(address.url(DATABASE))
         shown = f"the embedded server in {settings.home_path}"
     err.print(f"Applied {', '.join(applied)} to {shown}." if applied else f"{shown}: already up to date.")
@@ -99,7 +101,7 @@ def serve(
 ) -> None:
     """Open the embedded server on 127.0.0.1 for tools that cannot use a socket (JDBC); Ctrl-C closes it again."""
     server = _embedded("serve")
-    with server.serve(port) as address:
+    with server.serve(port, this_command()) as address:
         schema.upgrade(server.url(DATABASE))
         stopped = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -111,14 +113,32 @@ def serve(
 
 
 @app.command()
-def stop() -> None:
-    """Stop the embedded server (its data stays)."""
+def stop(
+    force: Annotated[
+        bool, typer.Option("--force", help="Also while other processes compute on it or serve it.")
+    ] = False,
+) -> None:
+    """Stop the embedded server (its data stays); refused while other processes use it."""
     server = _embedded("stop")
     if not server.is_running():
         err.print("The embedded server is not running.")
         return
+    if not force and (users := _users(server)):
+        raise UserError(
+            f"{', '.join(users)} {'uses' if len(users) == 1 else 'use'} the embedded server: end that first, or stop "
+            "the server under it with --force (whole sessions are kept)"
+        )
     server.stop()
     err.print("The embedded server is stopped.")
+
+
+def _users(server: EmbeddedServer) -> list[str]:
+    """Who computes on the server or serves it, in words; runs of processes that were killed around them too."""
+    found = server.users()
+    listening = serving.where(server.home)
+    if listening is not None and not any("sigmasight dev" in user for user in found):
+        found.append(f"the Dagster UI at {listening}")
+    return found or [f"run {run_id}" for run_id in computing(server.url(DATABASE))]
 
 
 def reset(
@@ -138,8 +158,9 @@ def reset(
             f"{home} holds files that are not ours ({', '.join(sorted(foreign)[:5])}); "
             "move them away or remove the folder yourself"
         )
-    if EmbeddedServer(home).in_use():
-        raise UserError(f"{home} is in use by another process (`sigmasight dev`, a backfill): end it first")
+    if EmbeddedServer(home).in_use() or serving.where(home) is not None:
+        users = ", ".join(EmbeddedServer(home).users()) or "another process (`sigmasight dev`)"
+        raise UserError(f"{home} is in use by {users}: end it first")
     if not yes:
         typer.confirm(f"Remove {home} with its database and all results?", abort=True)
     EmbeddedServer(home).remove()

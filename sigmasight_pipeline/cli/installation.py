@@ -8,14 +8,16 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
-from sigmasight_pipeline.cli.console import UserError, note, timed
+from sigmasight_pipeline.cli.console import UserError, WithoutUnspoken, note, timed
 from sigmasight_pipeline.settings import InvalidSettingsError, RecordedEndError, Settings, get_settings
 from sigmasight_pipeline.storage import schema
 from sigmasight_pipeline.storage.database import Database
@@ -27,6 +29,12 @@ if TYPE_CHECKING:
 
 DATABASE = "sigmasight"
 DAGSTER_DATABASE = "dagster"
+
+
+def this_command() -> str:
+    """The command this process runs, as other processes name it: without its options, which are nobody's business."""
+    words = takewhile(lambda word: not word.startswith("-"), sys.argv[1:])
+    return " ".join(["sigmasight", *islice(words, 2)])
 
 
 def load_settings() -> Settings:
@@ -70,11 +78,12 @@ class Installation:
         schema.create_database_if_missing(self.dagster_url)
         # what a command says, it says itself: libraries' own words (such as each retry of a connection) are not shown
         logging.getLogger().addHandler(logging.NullHandler())
+        sys.stderr = WithoutUnspoken(sys.stderr)
         instance = get_instance()
-        if killed := runs.fail_dead_commands(instance):
+        if killed := runs.fail_dead(instance):
             note(f"{len(killed)} earlier run(s) had been killed; they are marked failed now.")
         backfills.fail_abandoned(self.database, datetime.now(UTC))
-        return Launcher(instance, defs)
+        return Launcher(instance, defs, told=note)
 
 
 @contextmanager
@@ -98,7 +107,7 @@ def connected(*, create: bool = False) -> Iterator[Installation]:
     server = EmbeddedServer(home)
     with ExitStack() as stack:
         with timed("Starting the embedded PostgreSQL server ..."):
-            stack.enter_context(server.shared())
+            stack.enter_context(server.shared(this_command()))
         yield _ready(Installation(settings, server.url(DATABASE), server.url(DAGSTER_DATABASE), server), create)
 
 

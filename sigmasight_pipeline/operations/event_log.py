@@ -12,6 +12,7 @@ took 31 s with its class and 6 s with this one (2 cores, shared with other work)
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any
 
@@ -24,11 +25,14 @@ from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, Sq
 from dagster_postgres.event_log import PostgresEventLogStorage
 from sqlalchemy import ARRAY, Connection, Text, cast, func, literal, select, true
 
-from sigmasight_pipeline.operations.dagster_storage import KeepsConnections
+from sigmasight_pipeline.operations.dagster_storage import KeepsConnections, lent
 
 
 class PooledEventLogStorage(KeepsConnections, PostgresEventLogStorage):
     """PostgresEventLogStorage that keeps connections open and stores planned events in bulk."""
+
+    def _connect(self) -> AbstractContextManager[Connection]:
+        return lent(self._engine, self.postgres_url)
 
     @cached_property
     def _seen(self) -> set[str]:

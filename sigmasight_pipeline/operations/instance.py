@@ -7,6 +7,7 @@ pipeline (``settings``) and starting processes.
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 import dagster as dg
@@ -16,6 +17,9 @@ import sigmasight_pipeline
 EVENT_BATCH_SIZE = "500"
 """Events of a range run are stored in batches; without it a run of 20 assets x 252 sessions takes twice as long."""
 
+
+NO_NEWS = "Handling yaml-defined logging configuration"
+"""Beginning of a warning that Dagster gives in every process for the handler in dagster.yaml."""
 
 INSTANCE_FILE = "dagster.yaml"
 WORKSPACE_FILE = "workspace.yaml"
@@ -66,12 +70,14 @@ def dagster_storage_url(url: str) -> str:
 def set_environment(*, home: Path, database_url: str, dagster_url: str) -> None:
     """Set, for this process and its children, everything dagster.yaml and the resources take from the environment."""
     folder = str(_instance_folder(home))
+    warnings.filterwarnings("ignore", message=NO_NEWS)
     os.environ |= {
         "SIGMASIGHT_HOME": str(home),
         "SIGMASIGHT_DATABASE_URL": database_url,
         "DAGSTER_DATABASE_URL": dagster_storage_url(dagster_url),
         "DAGSTER_HOME": folder,
         "SIGMASIGHT_DAGSTER_DIR": folder,
+        "PYTHONWARNINGS": ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), f"ignore:{NO_NEWS}"))),
         "DAGSTER_EVENT_BATCH_SIZE": os.environ.get("DAGSTER_EVENT_BATCH_SIZE", EVENT_BATCH_SIZE),
     }
 

@@ -19,8 +19,18 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 
-CONNECT_TIMEOUT_SECONDS = 10
+CONNECT_TIMEOUT_SECONDS = 5
 """libpq would wait over two minutes for a host that does not answer; a URL may carry its own."""
+
+CONNECTION_DEFAULTS: dict[str, int] = {
+    "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+    # a host that vanishes without a word is noticed within ten seconds, not after hours; sockets know no such thing
+    "keepalives_idle": 4,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""How long a server may be silent, as libpq takes it."""
 
 WAIT_SECONDS = 0.1
 """How often a connection that waits for the server looks whether it was interrupted."""
@@ -32,10 +42,7 @@ KEPT_SECONDS = 30
 def connection_string(url: str) -> str:
     """`url` as libpq takes it, with our connect timeout and application name unless it has its own."""
     given = conninfo_to_dict(url)
-    defaults: dict[str, str | int] = {
-        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-        "application_name": "sigmasight",
-    }
+    defaults: dict[str, str | int] = {**CONNECTION_DEFAULTS, "application_name": "sigmasight"}
     return make_conninfo(url, **{name: value for name, value in defaults.items() if name not in given})
 
 

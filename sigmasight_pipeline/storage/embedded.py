@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -43,6 +44,7 @@ from .embedded_cluster import (
 )
 from .embedded_placement import PORT, Placement, load, place, remove_outside, write_private
 from .embedded_tcp import LOCALHOST, forwarded
+from .embedded_users import signed_in, users
 from .errors import EmbeddedServerError, NotPermittedError
 from .file_locks import POLL_SECONDS, exclusive, is_held, open_lock, try_lock
 
@@ -120,25 +122,26 @@ class EmbeddedServer:
             return self._stop()
 
     @contextmanager
-    def shared(self) -> Iterator[Self]:
+    def shared(self, user: str = "") -> Iterator[Self]:
         """Use the server inside the block; the last of all its users to leave, in any process, stops it.
 
-        A server that `start` was asked for is left running.
+        A server that `start` was asked for is left running. `user` is who uses it, in words (see `users`).
         """
         with self._lifecycle():
             self._start()
-            user = open_lock(self._control / "users.lock")
-            try_lock(user, shared=True)  # cannot fail: held exclusively only under the lifecycle lock
+            sharing = open_lock(self._control / "users.lock")
+            try_lock(sharing, shared=True)  # cannot fail: held exclusively only under the lifecycle lock
         try:
-            yield self
+            with signed_in(self._control, user or Path(sys.argv[0]).name):
+                yield self
         finally:
             try:
                 if self._was_set_up():  # not removed meanwhile
                     with self._lifecycle():
-                        if try_lock(user) and not self._kept.exists():
+                        if try_lock(sharing) and not self._kept.exists():
                             self._stop()
             finally:
-                os.close(user)
+                os.close(sharing)
 
     def is_running(self) -> bool:
         """Whether a server accepts connections (one that is still recovering does not yet)."""
@@ -151,6 +154,13 @@ class EmbeddedServer:
             return False
         with self._lifecycle():
             return is_held(self._control / "users.lock", also_shared=True)
+
+    def users(self) -> list[str]:
+        """Every other process inside `shared`, in words: the command and its process id."""
+        if not self._was_set_up():
+            return []
+        with self._lifecycle():
+            return users(self._control)
 
     def address(self) -> ServerAddress:
         """How to connect, whether or not the server runs. Raises EmbeddedServerError before the first
@@ -187,12 +197,12 @@ class EmbeddedServer:
         return find_psql(find_binaries(data_major(placement) if placement else None))
 
     @contextmanager
-    def serve(self, port: int) -> Iterator[str]:
+    def serve(self, port: int, user: str = "") -> Iterator[str]:
         """Open 127.0.0.1:`port` (0: any free one) too, inside the block; gives the URL.
 
         The server is in use meanwhile. Raises EmbeddedServerError where the port is taken.
         """
-        with self.shared():
+        with self.shared(user):
             address = self.address()
             with forwarded(port, address.socket_path) as opened:
                 yield address.tcp_url(opened)

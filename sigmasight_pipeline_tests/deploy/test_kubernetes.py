@@ -80,7 +80,7 @@ def test_dagster_takes_what_the_chart_writes_and_the_storages_are_ours(tmp_path:
     written = yaml.safe_dump(chart(VALUES)) + yaml.safe_dump(VALUES["additionalInstanceConfig"])
     (tmp_path / "dagster.yaml").write_text(written)
     taken, _ = dagster_instance_config(str(tmp_path))
-    for storage in ("run_storage", "event_log_storage"):
+    for storage in ("run_storage", "event_log_storage", "schedule_storage"):
         assert written.count(f"\n{storage}:") == 2
         assert taken[storage] == DAGSTER_YAML[storage]
 
@@ -95,7 +95,8 @@ def test_the_chart_agrees_with_dagster_yaml() -> None:
     assert retention == DAGSTER_YAML["retention"]
     interval = written["run_coordinator"]["config"]["dequeue_interval_seconds"]
     assert interval == DAGSTER_YAML["run_queue"]["dequeue_interval_seconds"]
-    assert VALUES["additionalInstanceConfig"]["nux"] == DAGSTER_YAML["nux"]
+    for section in ("nux", "python_logs"):
+        assert VALUES["additionalInstanceConfig"][section] == DAGSTER_YAML[section]
     assert dagster_storage_url("x://y") == f"{VALUES['postgresql']['postgresqlScheme']}://y"
 
 
