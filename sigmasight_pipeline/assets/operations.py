@@ -18,7 +18,7 @@ from sigmasight_pipeline.assets.session_run import PortfolioConfig, SessionRun
 from sigmasight_pipeline.calculations import completeness
 from sigmasight_pipeline.checks import operations as rules
 from sigmasight_pipeline.settings import Settings
-from sigmasight_pipeline.storage import counting, tables
+from sigmasight_pipeline.storage import counting, retention, tables
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.upkeep import newest_priced_session
 from sigmasight_pipeline.storage.windows import as_of, on_sessions
@@ -63,6 +63,7 @@ def world(database: Database, first: date, last: date) -> completeness.World:
         priced=counting.returning_symbols(database, first, last),
         first_yield=counting.first_yield(database),
         unpriced=frozenset(days if newest is None else days.filter(days > newest)),
+        kept_from=retention.kept_from(database),
     )
 
 

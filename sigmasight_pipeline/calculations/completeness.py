@@ -9,7 +9,7 @@ Deliberately simpler than the engines, so that it can disagree with them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import reduce
@@ -35,6 +35,7 @@ NOT_PRICED_YET = "no prices stored yet"
 NO_PRICES = "no prices stored"
 NO_PREVIOUS_SNAPSHOT = "previous snapshot missing"
 NOT_COMPUTED = "not computed"
+PURGED = "removed for its age"
 
 WHY_NONE = {
     "valued": "no position held",
@@ -123,7 +124,8 @@ class World:
 
     `correlated` are session_date, portfolio_id, positions_included and correlation_concentration of
     ``correlation_calculations``; `priced` is session_date and returning (symbols with a price and an earlier one);
-    `first_yield` the first session with a yield; `unpriced` are sessions after the newest one with prices.
+    `first_yield` the first session with a yield; `unpriced` are sessions after the newest one with prices; `kept_from`
+    has, of engines whose old rows were removed, the first session they are kept of.
     """
 
     calendar: pl.DataFrame
@@ -136,6 +138,7 @@ class World:
     priced: pl.DataFrame
     first_yield: date | None = None
     unpriced: Collection[date] = field(default_factory=frozenset)
+    kept_from: Mapping[str, date] = field(default_factory=dict)
 
 
 def expected_rows(sessions: Sequence[date], world: World, *, coverage_warning: float = 0.95) -> pl.DataFrame:
@@ -154,7 +157,19 @@ def expected_rows(sessions: Sequence[date], world: World, *, coverage_warning: f
     parts = [_of_engines(_by_session(days, world, timeline, lives), SYMBOL_ENGINES, coverage_warning)]
     if lives:
         parts.append(_of_engines(_by_portfolio(days, world, timeline, lives), PORTFOLIO_ENGINES, coverage_warning))
-    return pl.concat(parts).select(pl.col(name).cast(dtype) for name, dtype in EXPECTED.items()).sort(*_KEYS, "engine")
+    expected = pl.concat(parts).select(pl.col(name).cast(dtype) for name, dtype in EXPECTED.items())
+    return _without_purged(expected, world.kept_from).sort(*_KEYS, "engine")
+
+
+def _without_purged(expected: pl.DataFrame, kept_from: Mapping[str, date]) -> pl.DataFrame:
+    """`expected` with no row expected at sessions before an engine's first kept one."""
+    first = pl.col("engine").replace_strict(dict(kept_from), default=None, return_dtype=pl.Date())
+    purged = (pl.col("session_date") < first).fill_null(value=False) & pl.col("reason").is_null()
+    return expected.with_columns(
+        pl.when(purged).then(0).otherwise("rows_expected").alias("rows_expected"),
+        pl.when(purged).then(0).otherwise("rows_least").alias("rows_least"),
+        pl.when(purged).then(pl.lit(PURGED)).otherwise("reason").alias("reason"),
+    )
 
 
 def audited(expected: pl.DataFrame, counted: pl.DataFrame, world: World) -> pl.DataFrame:

@@ -10,18 +10,28 @@ import shutil
 import signal
 import subprocess
 import threading
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from sigmasight_pipeline.cli.console import UserError, err, out
-from sigmasight_pipeline.cli.installation import DATABASE, connected, load_settings
+from sigmasight_pipeline.cli.installation import (
+    DAGSTER_DATABASE,
+    DATABASE,
+    connected,
+    dagster_url_beside,
+    load_settings,
+    remove_rows_of_earlier_versions,
+)
+from sigmasight_pipeline.cli.tidy import tidy
 from sigmasight_pipeline.storage import schema
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
-from sigmasight_pipeline.storage.errors import redact
+from sigmasight_pipeline.storage.errors import DatabaseMissingError, redact
 
 app = typer.Typer(help="Look into the database, migrate it, start and stop the embedded server.", no_args_is_help=True)
+app.command()(tidy)
 
 
 OWN_ENTRIES = EmbeddedServer.OWN_ENTRIES | {"dagster"}
@@ -85,11 +95,18 @@ def upgrade() -> None:
         given = settings.database_url.get_secret_value()
         applied = schema.upgrade(given)
         shown = redact(given)
+        _upgrade_dagster(dagster_url_beside(given))
     else:
         with EmbeddedServer(settings.home_path).shared() as address:
             applied = schema.upgrade(address.url(DATABASE))
+            _upgrade_dagster(address.url(DAGSTER_DATABASE))
         shown = f"the embedded server in {settings.home_path}"
     err.print(f"Applied {', '.join(applied)} to {shown}." if applied else f"{shown}: already up to date.")
+
+
+def _upgrade_dagster(url: str) -> None:
+    with suppress(DatabaseMissingError):  # the first run makes it
+        remove_rows_of_earlier_versions(url)
 
 
 @app.command()

@@ -27,7 +27,7 @@ from sigmasight_pipeline.operations import backfills, history, jobs
 from sigmasight_pipeline.operations.launcher import Chunk, plan_range
 from sigmasight_pipeline.sessions import SessionCalendar
 from sigmasight_pipeline.settings import Settings
-from sigmasight_pipeline.storage import counting, tables
+from sigmasight_pipeline.storage import counting, retention, tables
 from sigmasight_pipeline.storage.database import Database
 
 TRIGGER = "gap"
@@ -121,7 +121,10 @@ def _expected(database: Database, settings: Settings, portfolios: pl.DataFrame, 
     audited = (
         portfolios.filter("active")
         .join(pl.DataFrame({"session_date": days}), how="cross")
-        .filter(pl.col("session_date") >= pl.col("inception_date"))
+        .filter(
+            pl.col("session_date") >= pl.col("inception_date"),
+            pl.col("session_date") >= retention.kept_from(database).get(AUDIT, days[0]),
+        )
         .select("session_date", "portfolio_id", engine=pl.lit(AUDIT))
     )
     return pl.concat([found.filter(pl.col("reason").is_null()).select(_KEYS), audited])
@@ -214,7 +217,7 @@ def _short_windows(database: Database, window: Sequence[date]) -> list[Gap]:
 
 
 @cache
-def _edges() -> dict[str, dict[str, float]]:
+def edges() -> dict[str, dict[str, float]]:
     """Of every asset, how many sessions later each of those that read it may still depend on a session's rows."""
     names = jobs.asset_names("daily")
     found: dict[str, dict[str, float]] = {name: {} for name in names}
@@ -238,7 +241,7 @@ def reach(engines: Iterable[str]) -> dict[str, float]:
     waiting = list(found)
     while waiting:
         parent = waiting.pop()
-        for child, later in _edges()[parent].items():
+        for child, later in edges()[parent].items():
             if found.get(child, -1.0) < found[parent] + later:
                 found[child] = found[parent] + later
                 waiting.append(child)
