@@ -8,6 +8,7 @@ plain arguments.
 
 from __future__ import annotations
 
+import os
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
@@ -34,6 +35,11 @@ class Settings(BaseSettings):
         default=date(2022, 12, 1),
         ge=date(1990, 1, 2),
         description="First session partition. Moving it earlier keeps what is stored.",
+    )
+    last_session: date | None = Field(
+        default=None,
+        description="Last session partition: nothing after it is asked for, missing or late. Unset: there is no end, "
+        "but for the simulated market of `sigmasight demo`, which records its own in the state folder.",
     )
     closed_sessions: Annotated[tuple[date, ...], NoDecode] = Field(
         default=(),
@@ -208,6 +214,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "database_url",
+        "last_session",
         "files_dir",
         "sectors_file",
         "factors_file",
@@ -230,6 +237,15 @@ class Settings(BaseSettings):
         if self.price_source == "files" and self.files_dir is None:
             raise ValueError(
                 "SIGMASIGHT_PRICE_SOURCE=files needs SIGMASIGHT_FILES_DIR, the folder with prices.csv or prices.parquet"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _history_has_a_session(self) -> Settings:
+        if self.last_session is not None and self.last_session < self.first_session:
+            raise ValueError(
+                f"SIGMASIGHT_LAST_SESSION={self.last_session} is before SIGMASIGHT_FIRST_SESSION="
+                f"{self.first_session}: set the one later or the other earlier"
             )
         return self
 
@@ -269,7 +285,50 @@ class Settings(BaseSettings):
         return (self.inbox_dir or self.home / "inbox").expanduser().resolve()
 
 
+RECORDED_END = "last_session"
+"""Name of the file in the state folder with the last session of a fixed history (see `record_last_session`)."""
+
+
+class RecordedEndError(ValueError):
+    """The state folder says something that is no date of its last session."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        super().__init__(
+            f"{path} should hold the last session as YYYY-MM-DD and holds {text[:20]!r}: write the date, "
+            "or remove the file and run `sigmasight demo` again"
+        )
+
+
+def recorded_last_session(home: Path) -> date | None:
+    """The last session recorded in the state folder `home`; None where none is. RecordedEndError where it is no date.
+
+    In a file, not in the database: partitions are made when a code location loads, before it knows of any database.
+    """
+    path = home / RECORDED_END
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace").strip()
+    except FileNotFoundError:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise RecordedEndError(path, text) from None
+
+
+def record_last_session(home: Path, last: date) -> None:
+    """Record `last` as the end of the fixed history kept in the state folder `home`, all or nothing."""
+    path = home / RECORDED_END
+    new = path.with_name(f"{RECORDED_END}.{os.getpid()}")
+    new.write_text(f"{last.isoformat()}\n", encoding="utf-8")
+    new.replace(path)
+
+
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
-    """The settings of this process, read from the environment once."""
-    return Settings()
+    """The settings of this process, read once: from the environment, and the end of the demo from the state folder."""
+    stated = Settings()
+    if stated.last_session is not None or stated.price_source != "simulated":
+        return stated
+    end = recorded_last_session(stated.home_path)
+    # an installation that begins after the demo's end is another history
+    return stated if end is None or end < stated.first_session else stated.model_copy(update={"last_session": end})

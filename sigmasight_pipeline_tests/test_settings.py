@@ -18,6 +18,7 @@ DEFAULTS: dict[str, object] = {
     "home": Path(".sigmasight"),
     "database_url": None,
     "first_session": date(2022, 12, 1),
+    "last_session": None,
     "closed_sessions": (),
     "price_source": "simulated",
     "files_dir": None,

@@ -54,7 +54,8 @@ UNPARTITIONED = frozenset(
 @cache
 def partitions() -> dg.DailyPartitionsDefinition:
     """The session partitions every session asset shares, made once when the code location loads."""
-    return sessions.session_partitions(get_settings().first_session)
+    settings = get_settings()
+    return sessions.session_partitions(settings.first_session, last_session=settings.last_session)
 
 
 def asset_name(table: Table) -> str:

@@ -8,7 +8,7 @@ day, a contract is quoted under the symbol the split gave it, and continuity thr
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
@@ -31,7 +31,7 @@ from sigmasight_pipeline.market_data.source import MarketDataSource
 from sigmasight_pipeline.market_data.treasury import carried_yields
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.frames import polars_schema
-from sigmasight_pipeline.storage.upkeep import keep_beside_prices
+from sigmasight_pipeline.storage.upkeep import keep_beside_prices, newest_priced_session
 from sigmasight_pipeline.storage.windows import as_of, last_known, look_back, on_sessions, until
 
 GROUP = "market_data"
@@ -118,12 +118,13 @@ def market_prices(
     market_data: MarketDataResource,
     settings: SettingsResource,
 ) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]  # Dagster inspects the bare class
-    """Fetch, screen and store; stop at the first session without enough prices."""
+    """Fetch, screen and store; stop at the first session without enough prices, but for newest ones without any."""
     run = SessionRun(context, postgres.database, settings.values, tables.daily_prices, code_version="1")
-    received = _receive(run, market_data.source, only_missing=bool(config.portfolios))
+    received = _leaving_waiting(run, _receive(run, market_data.source, only_missing=bool(config.portfolios)))
     failing = received.inputs["coverage"].filter(pl.col("coverage") < run.settings.coverage_error)["session_date"]
     first_failing = failing.min() if not failing.is_empty() else None
-    days = [day for day in run.requested if not isinstance(first_failing, date) or day < first_failing]
+    days = [day for day in (*run.closed, *run.sessions) if not isinstance(first_failing, date) or day < first_failing]
+    days.sort()
     _write(run, received, days)
     verdicts = {
         tables.daily_prices.name: run.judge(rules.DAILY_PRICES, received.prices, received.inputs),
@@ -147,6 +148,22 @@ def market_prices(
             extra=_coverage_by_session(received) if table is tables.daily_prices else None,
         )
         yield own.result(frame, verdicts.get(table.name, []))
+
+
+def _leaving_waiting(run: SessionRun, received: _Received) -> _Received:
+    """`received` without the newest sessions nothing came for, which the run leaves out: they wait for their prices.
+
+    Sessions before them stop the run if they have too few prices, for the ones after would be wrong.
+    """
+    newest = newest_priced_session(run.database)
+    came = received.prices["session_date"].max()
+    known = max((day for day in (newest, came) if isinstance(day, date)), default=None)
+    waiting = [day for day in run.sessions if known is None or day > known]
+    run.leave_waiting(waiting, known)
+    told = {"waiting": pl.DataFrame({"session_date": waiting}, schema={"session_date": pl.Date()})}
+    for name in ("coverage", "missing"):
+        told[name] = received.inputs[name].filter(~pl.col("session_date").is_in(waiting))
+    return replace(received, inputs={**received.inputs, **told})
 
 
 def _receive(run: SessionRun, source: MarketDataSource, *, only_missing: bool) -> _Received:
@@ -300,7 +317,8 @@ def _stop(run: SessionRun, received: _Received, written: list[date], failing: da
     raise dg.Failure(
         description=(
             f"{failing} has prices of {row['coverage']:.0%} of the {row['needed']} needed symbols, below "
-            f"{run.settings.coverage_error:.0%} (missing: {named}). Sessions before it were written. "
+            f"{run.settings.coverage_error:.0%} (missing: {named}). "
+            f"{'The sessions of this run before it were written. ' if written else ''}"
             f"{advice} and run from {failing} again."
         ),
         metadata={
@@ -351,6 +369,7 @@ RETURNS = SessionAsset(
     code_version="1",
     rules=[rules.RETURNS_COMPLETE],
     early=True,
+    follows_prices=True,
     figures={"symbols": pl.len(), "median_return": pl.col("simple_return").median()},
     description="Splits and dividends included; a return over a gap says how many sessions it spans.",
 )

@@ -16,16 +16,19 @@ from sigmasight_pipeline.assets import catalog
 from sigmasight_pipeline.assets.resources import PostgresResource, SettingsResource
 from sigmasight_pipeline.assets.session_run import PortfolioConfig, SessionRun
 from sigmasight_pipeline.calculations import completeness
+from sigmasight_pipeline.calculations.estimation_windows import SHORT_WINDOWS
+from sigmasight_pipeline.calculations.estimation_windows import short_windows as windows_cut_short
+from sigmasight_pipeline.calculations.factor_returns import PROXY_KINDS
 from sigmasight_pipeline.checks import operations as rules
 from sigmasight_pipeline.settings import Settings
-from sigmasight_pipeline.storage import counting, retention, tables
+from sigmasight_pipeline.storage import counting, look_back, retention, tables
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.upkeep import newest_priced_session
 from sigmasight_pipeline.storage.windows import as_of, on_sessions
 
 GROUP = "operations"
 
-AUDIT_VERSION = "1"
+AUDIT_VERSION = "2"
 
 ALL_PORTFOLIOS = completeness.ALL_PORTFOLIOS
 
@@ -47,9 +50,30 @@ _REFERENCE = (
 )
 
 
-def world(database: Database, first: date, last: date) -> completeness.World:
+def short_windows(
+    database: Database, settings: Settings, calendar: pl.DataFrame, factors: pl.DataFrame, first: date, last: date
+) -> pl.DataFrame:
+    """Sessions from `first` to `last` whose betas used fewer returns than are stored (``estimation_windows``).
+
+    Judged by the first factor that has a proxy: a look-back that is not there is missing for all of them.
+    """
+    proxied = factors.filter("active", pl.col("kind").is_in(PROXY_KINDS)).drop_nulls("proxy_symbol")
+    if proxied.is_empty():
+        return pl.DataFrame(schema=SHORT_WINDOWS)
+    factor, proxy = proxied.sort("display_order", "factor").select("factor", "proxy_symbol").row(0)
+    estimated = look_back.estimated(database, factor, first, last)
+    if estimated.is_empty():
+        return pl.DataFrame(schema=SHORT_WINDOWS)
+    opened = calendar.filter(~pl.col("is_closed") & (pl.col("session_date") <= first))["session_date"].sort()
+    begin = opened.tail(settings.regression_window).min()
+    returns = look_back.one_session_returns(database, begin if isinstance(begin, date) else first, last)
+    return windows_cut_short(estimated, returns, calendar, proxy=proxy, window=settings.regression_window)
+
+
+def world(database: Database, settings: Settings, first: date, last: date) -> completeness.World:
     """What is expected from `first` to `last` is made of this."""
     calendar = database.read(tables.trading_sessions)
+    factors = database.read(tables.factor_definitions)
     newest = newest_priced_session(database)
     days = calendar.filter(pl.col("session_date").is_between(first, last)).get_column("session_date")
     return completeness.World(
@@ -57,19 +81,20 @@ def world(database: Database, first: date, last: date) -> completeness.World:
         portfolios=database.read(tables.portfolios),
         positions=database.read(tables.positions),
         instruments=database.read(tables.instruments),
-        factors=database.read(tables.factor_definitions),
+        factors=factors,
         scenarios=database.read(tables.stress_test_scenarios),
         correlated=counting.correlated(database, first, last),
         priced=counting.returning_symbols(database, first, last),
         first_yield=counting.first_yield(database),
         unpriced=frozenset(days if newest is None else days.filter(days > newest)),
         kept_from=retention.kept_from(database),
+        short=short_windows(database, settings, calendar, factors, first, last),
     )
 
 
 def expected_rows(database: Database, settings: Settings, sessions: Sequence[date]) -> pl.DataFrame:
     """What should be there of `sessions`, see ``completeness.expected_rows``."""
-    found = world(database, min(sessions), max(sessions))
+    found = world(database, settings, min(sessions), max(sessions))
     return completeness.expected_rows(sessions, found, coverage_warning=settings.coverage_warning)
 
 
@@ -77,7 +102,7 @@ def audit(
     database: Database, settings: Settings, sessions: Sequence[date], portfolio_ids: Collection[int] | None = None
 ) -> pl.DataFrame:
     """Rows of ``calculation_audit`` of `sessions` (and portfolios) without provenance, by what is stored now."""
-    found = world(database, min(sessions), max(sessions))
+    found = world(database, settings, min(sessions), max(sessions))
     before = found.calendar.filter(pl.col("session_date") < min(sessions)).get_column("session_date").max()
     counted = counting.row_counts(
         database,
@@ -121,8 +146,7 @@ def calculation_audit(
         portfolios=config.portfolios,
     )
     newest = newest_priced_session(run.database)
-    run.unpriced = [day for day in run.sessions if newest is None or day > newest]
-    run.sessions = [day for day in run.sessions if day not in run.unpriced]
+    run.leave_waiting([day for day in run.sessions if newest is None or day > newest], newest)
     frame = audit(run.database, run.settings, run.requested, run.portfolio_ids)
     run.moved = None  # a count that is renewed is no figure that moved
     if run.portfolio_ids is not None:

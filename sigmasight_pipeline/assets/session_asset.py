@@ -29,7 +29,8 @@ ROWS_AT_A_TIME = 2_000_000
 class SessionAsset:
     """A session asset as declared. `engine` is called with ``sessions`` (the run's open sessions), one frame per name
     in `reads`, and `parameters` taken from the settings; it returns the table's columns without provenance. `priced`:
-    its sessions need stored prices (see ``SessionRun.leave_out_unpriced``). `grain`: tables whose sizes multiplied
+    its sessions need stored prices (see ``SessionRun.leave_out_unpriced``); `follows_prices`: sessions without any are
+    left out and never refused. `grain`: tables whose sizes multiplied
     bound the rows of a session; a run whose rows might not fit memory is computed and written in parts. `also`: further
     tables the engine fills, in the same transaction; it then returns a tuple of frames, the asset's own first, and the
     rules see the others among their inputs by table name. `early`: see ``catalog.step_tags``.
@@ -45,6 +46,7 @@ class SessionAsset:
     figures: Mapping[str, pl.Expr] = field(default_factory=dict)
     description: str = ""
     priced: bool = False
+    follows_prices: bool = False
     grain: Sequence[Table] = ()
     also: Sequence[Table] = ()
     early: bool = False
@@ -99,8 +101,8 @@ def session_asset(declared: SessionAsset) -> dg.AssetsDefinition:
             code_version=declared.code_version,
             portfolios=config.portfolios if by_portfolio else (),
         )
-        if declared.priced:
-            run.leave_out_unpriced()
+        if declared.priced or declared.follows_prices:
+            run.leave_out_unpriced(refused=declared.priced)
         parts = run.parts(declared.sessions_at_a_time(run.database))
         written, judged = zip(*(_materialize(declared, part) for part in parts), strict=True)
         # a part of nothing but closures has judged nothing; a whole run of them repeats the newest verdicts

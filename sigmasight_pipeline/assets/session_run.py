@@ -16,10 +16,12 @@ from datetime import UTC, date, datetime
 import dagster as dg
 import polars as pl
 import psycopg
+from dagster._core.storage.tags import BACKFILL_ID_TAG
 from pydantic import Field
 from sqlalchemy import Table
 
-from sigmasight_pipeline.assets import partition_metadata, progress
+from sigmasight_pipeline.assets import partition_events, partition_metadata, progress
+from sigmasight_pipeline.assets.unpriced import TRIGGER_TAG, NotPricedYetError, UnpricedSessionsError
 from sigmasight_pipeline.checks.rules import Judged, Rule, Verdict
 from sigmasight_pipeline.checks.schema import validate
 from sigmasight_pipeline.settings import Settings
@@ -59,17 +61,6 @@ class UnknownPortfolioError(ValueError):
     def __init__(self, unknown: Sequence[str], known: Sequence[str]) -> None:
         super().__init__(
             f"unknown portfolio(s) {', '.join(sorted(unknown))}; known: {', '.join(sorted(known)) or 'none yet'}"
-        )
-
-
-class UnpricedSessionsError(RuntimeError):
-    """Sessions were to be computed whose prices nobody has loaded."""
-
-    def __init__(self, unpriced: Sequence[date]) -> None:
-        more = f" and {len(unpriced) - 1} more session(s) of this run" if len(unpriced) > 1 else ""
-        super().__init__(
-            f"no prices are stored of {unpriced[0]}{more}: run the market data assets of it first "
-            f"(`sigmasight backfill --from {unpriced[0]}` does both)"
         )
 
 
@@ -127,18 +118,35 @@ class SessionRun:
             raise UnknownPortfolioError(unknown, list(by_code))
         return [by_code[code] for code in codes]
 
-    def leave_out_unpriced(self) -> None:
-        """Leave out the sessions after the newest one that has prices; any other without prices is refused by name.
+    def leave_out_unpriced(self, *, refused: bool = True) -> None:
+        """Leave out the sessions after the newest one that has prices; any other without prices is `refused` by name.
 
         A backfill launched in the Dagster UI reaches through look-backs to sessions nobody has loaded prices of yet;
-        valued at carried prices, they would look like a market that stood still. Raises UnpricedSessionsError.
+        valued at carried prices, they would look like a market that stood still. They get no materialisation either:
+        a partition is green where there is something in it. A person who launches nothing but such sessions is told
+        so. Raises UnpricedSessionsError, NotPricedYetError.
         """
         priced, newest = priced_sessions(self.database, self.first, self.last), newest_priced_session(self.database)
         unpriced = [day for day in self.sessions if day not in priced]
-        if unpriced and (newest is None or unpriced[0] < newest):
+        if refused and unpriced and (newest is None or unpriced[0] < newest):
             raise UnpricedSessionsError(unpriced)
-        self.sessions = [day for day in self.sessions if day in priced]
-        self.unpriced = unpriced
+        self.leave_waiting(unpriced, newest)
+
+    def leave_waiting(self, unpriced: Sequence[date], newest: date | None) -> None:
+        """Leave out `unpriced`, sessions that wait for their prices; `newest` is the newest that has any.
+
+        Raises NotPricedYetError where a person asked for nothing else.
+        """
+        self.unpriced = list(unpriced)
+        self.sessions = [day for day in self.sessions if day not in set(unpriced)]
+        if unpriced and not self.sessions and not {TRIGGER_TAG, BACKFILL_ID_TAG} & set(self.context.run.tags):
+            raise NotPricedYetError(unpriced, newest)
+        if unpriced:
+            partition_events.materialize_only(self.context, [*self.closed, *self.sessions])
+            self.context.log.warning(
+                f"{self.table.name}: {unpriced[0]} to {unpriced[-1]} ({len(unpriced)} session(s)) have no prices and "
+                "are left out; they are computed by a later run, once there are prices"
+            )
 
     @property
     def first(self) -> date:
@@ -298,8 +306,6 @@ class SessionRun:
             metadata: dict[str, object] = {"dagster/row_count": row["rows"] if row else 0}
             if session in self.closed:
                 metadata["status"] = "closed: unscheduled closure of the exchange, nothing is computed"
-            if session in self.unpriced:
-                metadata["status"] = "not priced: no prices are stored of this session yet, nothing is computed"
             if row:
                 metadata |= {name: float(row[name]) for name in figures if row[name] is not None}
             metadata |= (extra or {}).get(session, {})

@@ -19,6 +19,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from sigmasight_pipeline.calculations.estimation_windows import SHORT_WINDOWS
 from sigmasight_pipeline.calculations.factor_model import REGRESSED_INSTRUMENTS
 from sigmasight_pipeline.calculations.factor_moments import Weighting
 from sigmasight_pipeline.calculations.factor_returns import regressed_factors
@@ -36,6 +37,9 @@ NO_PRICES = "no prices stored"
 NO_PREVIOUS_SNAPSHOT = "previous snapshot missing"
 NOT_COMPUTED = "not computed"
 PURGED = "removed for its age"
+
+ESTIMATES = "symbol_factor_betas"
+"""The engine whose rows say how many returns of the regression window they were made of."""
 
 WHY_NONE = {
     "valued": "no position held",
@@ -125,7 +129,8 @@ class World:
     `correlated` are session_date, portfolio_id, positions_included and correlation_concentration of
     ``correlation_calculations``; `priced` is session_date and returning (symbols with a price and an earlier one);
     `first_yield` the first session with a yield; `unpriced` are sessions after the newest one with prices; `kept_from`
-    has, of engines whose old rows were removed, the first session they are kept of.
+    has, of engines whose old rows were removed, the first session they are kept of; `short` are sessions estimated from
+    fewer returns than are stored (``estimation_windows.short_windows``).
     """
 
     calendar: pl.DataFrame
@@ -139,6 +144,7 @@ class World:
     first_yield: date | None = None
     unpriced: Collection[date] = field(default_factory=frozenset)
     kept_from: Mapping[str, date] = field(default_factory=dict)
+    short: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SHORT_WINDOWS))
 
 
 def expected_rows(sessions: Sequence[date], world: World, *, coverage_warning: float = 0.95) -> pl.DataFrame:
@@ -192,12 +198,13 @@ def audited(expected: pl.DataFrame, counted: pl.DataFrame, world: World) -> pl.D
     return (
         expected.join(counted, on=[*_KEYS, "engine"], how="left")
         .join(_unchained(expected, counted, world), on=[*_KEYS, "engine"], how="left")
+        .join(_shortened(world), on=[*_KEYS, "engine"], how="left")
         .sort(*_KEYS, "engine")
         .with_columns(present.fill_null(0), pl.col("unchained").fill_null(value=False))
         .with_columns(
             status=pl.when(reason.is_not_null())
             .then(pl.lit("not_expected"))
-            .when(present >= least)
+            .when((present >= least) & pl.col("shortened").is_null())
             .then(pl.lit("complete"))
             .when(present > 0)
             .then(pl.lit("partial"))
@@ -210,7 +217,11 @@ def audited(expected: pl.DataFrame, counted: pl.DataFrame, world: World) -> pl.D
             present.cast(pl.Int32),
             coverage=pl.when(total > 0).then((present / total).clip(0.0, 1.0)),
             status=status,
-            reason=pl.when(status == "missing").then(because).when(status == "partial").then(some).otherwise(reason),
+            reason=pl.when(status == "missing")
+            .then(because)
+            .when(status == "partial")
+            .then(pl.coalesce("shortened", some))
+            .otherwise(reason),
             oldest_computed_at="oldest_computed_at",
         )
     )
@@ -229,6 +240,16 @@ def _unchained(expected: pl.DataFrame, counted: pl.DataFrame, world: World) -> p
         .filter(pl.col("previous_session") >= pl.col("inception_date"))
         .join(stored, on=["portfolio_id", "previous_session"], how="anti")
         .select(*_KEYS, "engine", unchained=True)
+    )
+
+
+def _shortened(world: World) -> pl.DataFrame:
+    """Estimates from windows that could be fuller, with what is wrong with them (`shortened`)."""
+    told = pl.format(
+        "estimated from {} returns where {} are stored ({}; {} symbol(s) in all)", "used", "stored", "symbol", "symbols"
+    )
+    return world.short.select(
+        "session_date", portfolio_id=pl.lit(ALL_PORTFOLIOS, pl.Int64), engine=pl.lit(ESTIMATES), shortened=told
     )
 
 

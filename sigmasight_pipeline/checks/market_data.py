@@ -49,6 +49,13 @@ COVERAGE_WARNING = Rule(
     _below("coverage_warning"),  # type: ignore[arg-type]  # as above
 )
 
+PRICES_ARRIVED = Rule(
+    "newest_sessions_priced",
+    "WARN",
+    "The source has prices of the newest sessions; those it has none of yet are left out and computed once it has.",
+    lambda judged: findings(judged.inputs["waiting"], pl.lit("no prices yet: the session waits for them")),
+)
+
 MISSING = Rule(
     "missing_symbols",
     "WARN",
@@ -146,6 +153,7 @@ INSIDE_RANGE = Rule(
 DAILY_PRICES: Sequence[Rule] = (
     COVERAGE_ERROR,
     COVERAGE_WARNING,
+    PRICES_ARRIVED,
     MISSING,
     NEVER_PRICED,
     INSIDE_RANGE,

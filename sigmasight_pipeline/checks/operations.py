@@ -12,6 +12,7 @@ import polars as pl
 
 from sigmasight_pipeline.calculations.completeness import (
     ALL_PORTFOLIOS,
+    ESTIMATES,
     PORTFOLIO_ENGINES,
     PURGED,
     SYMBOL_ENGINES,
@@ -75,6 +76,22 @@ NOTHING_MISSING = Rule(
     ),
 )
 
+WINDOWS_FULL = Rule(
+    "windows_full",
+    "ERROR",
+    "No beta was estimated from fewer returns than are stored of its window (`sigmasight gaps --fill` computes those "
+    "that were anew).",
+    lambda judged: _named(
+        judged,
+        judged.frame.filter(
+            pl.col("engine") == ESTIMATES,
+            pl.col("reason").str.starts_with("estimated from"),
+            pl.col(_SESSION).is_in(list(judged.sessions)),
+        ),
+        "({})",
+    ),
+)
+
 NOTHING_UNEXPECTED = Rule(
     "nothing_unexpected",
     "WARN",
@@ -91,4 +108,4 @@ NOTHING_UNEXPECTED = Rule(
     ),
 )
 
-CALCULATION_AUDIT: Sequence[Rule] = (ROW_PER_ENGINE, NOTHING_MISSING, NOTHING_UNEXPECTED)
+CALCULATION_AUDIT: Sequence[Rule] = (ROW_PER_ENGINE, NOTHING_MISSING, WINDOWS_FULL, NOTHING_UNEXPECTED)

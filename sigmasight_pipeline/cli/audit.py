@@ -18,7 +18,7 @@ from rich.table import Table
 from sigmasight_pipeline.assets.session_run import UnknownPortfolioError
 from sigmasight_pipeline.cli.console import OptionError, UserError, err, out, timed
 from sigmasight_pipeline.cli.installation import connected
-from sigmasight_pipeline.cli.running import parse_day
+from sigmasight_pipeline.cli.options import parse_day
 from sigmasight_pipeline.operations.audit import Audit
 from sigmasight_pipeline.operations.audit import audit as make_audit
 from sigmasight_pipeline.operations.audit_findings import Finding

@@ -16,7 +16,8 @@ import typer
 from sigmasight_pipeline.cli import summary
 from sigmasight_pipeline.cli.console import OptionError, UserError, err, note, warn
 from sigmasight_pipeline.cli.installation import Installation, connected
-from sigmasight_pipeline.cli.running import market_source, parse_day, refresh_reference, run_history
+from sigmasight_pipeline.cli.options import parse_day
+from sigmasight_pipeline.cli.running import market_source, refresh_reference, run_history
 from sigmasight_pipeline.importing.portfolios import slug
 from sigmasight_pipeline.importing.problems import Severity
 from sigmasight_pipeline.operations import history

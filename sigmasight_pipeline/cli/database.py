@@ -26,6 +26,7 @@ from sigmasight_pipeline.cli.installation import (
     remove_rows_of_earlier_versions,
 )
 from sigmasight_pipeline.cli.tidy import tidy
+from sigmasight_pipeline.settings import RECORDED_END
 from sigmasight_pipeline.storage import schema
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
 from sigmasight_pipeline.storage.errors import DatabaseMissingError, redact
@@ -34,7 +35,7 @@ app = typer.Typer(help="Look into the database, migrate it, start and stop the e
 app.command()(tidy)
 
 
-OWN_ENTRIES = EmbeddedServer.OWN_ENTRIES | {"dagster"}
+OWN_ENTRIES = EmbeddedServer.OWN_ENTRIES | {"dagster", RECORDED_END}
 """What an installation keeps in its state folder."""
 
 

@@ -7,6 +7,7 @@ book is imported or a range is run.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import date
 from typing import Annotated
 
@@ -14,9 +15,10 @@ import typer
 
 from sigmasight_pipeline.cli import summary
 from sigmasight_pipeline.cli.console import UserError, err, note
-from sigmasight_pipeline.cli.installation import connected, load_settings
-from sigmasight_pipeline.cli.running import market_source, parse_day, refresh_reference, run_history
-from sigmasight_pipeline.operations import books, history
+from sigmasight_pipeline.cli.installation import Installation, connected, load_settings
+from sigmasight_pipeline.cli.options import parse_day
+from sigmasight_pipeline.settings import Settings, get_settings, record_last_session, recorded_last_session
+from sigmasight_pipeline.storage.upkeep import newest_snapshots
 
 FIRST_SESSION = date(2024, 1, 2)
 LAST_SESSION = date(2025, 6, 30)
@@ -29,14 +31,18 @@ def demo(
         typer.Option(metavar="YYYY-MM-DD", help=f"Last session (default {LAST_SESSION}; later, options expire)."),
     ] = None,
 ) -> None:
-    """Import the three demo portfolios and run their history over simulated prices (nothing here is market data)."""
+    """Import the three demo portfolios and run their history over simulated prices (nothing here is market data).
+
+    The history then ends at the last session, in the Dagster UI too; `--through` moves that end later.
+    """
     started = time.monotonic()
-    last = parse_day(through, "--through") or LAST_SESSION
-    if last < FIRST_SESSION:
-        raise UserError(f"--through {last} lies before the demo's first session, {FIRST_SESSION}")
-    if load_settings().price_source != "simulated":
-        raise UserError("the demo needs the simulated market: unset SIGMASIGHT_PRICE_SOURCE and run it again")
-    with connected(create=True) as installation:
+    last = _last_session(parse_day(through, "--through"))
+    with connected(create=True) as opened:
+        installation = _fixed_history(opened, last)
+        # partitions are made when assets load, and end where the history does: only now is that known
+        from sigmasight_pipeline.cli.running import market_source, refresh_reference, run_history
+        from sigmasight_pipeline.operations import books, history
+
         database = installation.database
         source = market_source(installation)
         accepted = books.accept_demo(books.Importer(database, installation.settings, source), source)
@@ -64,3 +70,34 @@ def demo(
         "  .venv/bin/sigmasight db psql a prompt on the results\n"
         "  .venv/bin/sigmasight import my.csv --name 'My book' --equity 1000000",
     )
+
+
+def _last_session(through: date | None) -> date:
+    """The last session the demo is to have: as asked for, else as set or recorded, else the documented one."""
+    settings = load_settings()
+    if settings.price_source != "simulated":
+        raise UserError("the demo needs the simulated market: unset SIGMASIGHT_PRICE_SOURCE and run it again")
+    recorded = recorded_last_session(settings.home_path)
+    stated = Settings().last_session  # as set in the environment, whatever is recorded
+    if through is not None and stated is not None and through > stated:
+        raise UserError(f"--through {through} lies after SIGMASIGHT_LAST_SESSION={stated}; unset that or set it later")
+    last = through or stated or max(LAST_SESSION, recorded or LAST_SESSION)
+    if last < FIRST_SESSION:
+        named = f"--through {last}" if through else f"SIGMASIGHT_LAST_SESSION={last}"
+        raise UserError(f"{named} lies before the demo's first session, {FIRST_SESSION}")
+    return last
+
+
+def _fixed_history(opened: Installation, last: date) -> Installation:
+    """`opened` with the end of its history recorded, so that it is complete in whatever process looks at it.
+
+    An installation that goes further already keeps its end: it is alive, or has a later one.
+    """
+    newest = max(newest_snapshots(opened.database).values(), default=None)
+    recorded = recorded_last_session(opened.settings.home_path)
+    if recorded is None and newest is not None and newest > last:
+        note(f"Results reach {newest} already; the history goes on and gets no end.")
+        return opened
+    record_last_session(opened.settings.home_path, max(last, recorded or last))
+    get_settings.cache_clear()
+    return replace(opened, settings=load_settings())

@@ -55,7 +55,8 @@ def gaps(
 
 def _look(installation: Installation, codes: Sequence[str]) -> list[Standing]:
     with timed("Looking for gaps ..."):
-        found = find(installation.database, installation.settings)
+        source = open_source(installation.settings, sessions.calendar())
+        found = find(installation.database, installation.settings, source)
         if codes:
             own = [(gap, tuple(code for code in gap.portfolios if code in codes)) for gap in found]
             found = [replace(gap, portfolios=wanted) for gap, wanted in own if wanted]

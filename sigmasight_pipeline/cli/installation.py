@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from sigmasight_pipeline.cli.console import UserError, note, timed
-from sigmasight_pipeline.settings import Settings, get_settings
+from sigmasight_pipeline.settings import RecordedEndError, Settings, get_settings
 from sigmasight_pipeline.storage import event_retention, schema
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
@@ -35,6 +35,8 @@ def load_settings() -> Settings:
     """The settings, or one sentence naming the variable that is wrong."""
     try:
         settings = get_settings()
+    except RecordedEndError as error:
+        raise UserError(str(error)) from None
     except ValidationError as error:
         problem = error.errors()[0]
         reason = problem["msg"].removeprefix("Value error, ")

@@ -19,7 +19,7 @@ from rich.table import Table
 from sigmasight_pipeline import sessions
 from sigmasight_pipeline.cli.console import OptionError, err, out, run_chunks
 from sigmasight_pipeline.cli.installation import Installation, connected
-from sigmasight_pipeline.cli.running import parse_day
+from sigmasight_pipeline.cli.options import parse_day
 from sigmasight_pipeline.operations import rehearsal, runs
 from sigmasight_pipeline.operations import repair as operations
 from sigmasight_pipeline.operations.launcher import Chunk, RangeFailedError

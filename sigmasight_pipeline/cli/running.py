@@ -17,21 +17,12 @@ from sigmasight_pipeline import sessions
 from sigmasight_pipeline.cli import summary
 from sigmasight_pipeline.cli.console import OptionError, Runs, UserError, err, note, out, run_chunks, warn
 from sigmasight_pipeline.cli.installation import Installation, connected
+from sigmasight_pipeline.cli.options import parse_day
 from sigmasight_pipeline.market_data.factory import open_source
 from sigmasight_pipeline.market_data.source import MarketDataSource
 from sigmasight_pipeline.operations import backfills, history, runs
 from sigmasight_pipeline.operations.launcher import Chunk, this_process
 from sigmasight_pipeline.storage import imports
-
-
-def parse_day(text: str | None, option: str) -> date | None:
-    """An ISO date given to `option`, or one sentence saying what is wrong with it."""
-    if text is None:
-        return None
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise OptionError(f"{option} {text}: write the date as YYYY-MM-DD, for example 2024-01-02") from None
 
 
 def backfill(
@@ -120,6 +111,8 @@ def run_history(
         return
     if refresh:
         refresh_reference(installation, trigger)
+    if waiting := bounds.waiting(calendar, start, last):
+        note(f"{waiting}; the schedule or the next `sigmasight backfill` takes them.")
     for closed in (day for day in settings.closed_sessions if start <= day <= bounds.last):
         note(f"{closed} is marked closed and is not computed.")
     _run(installation, chunks, last=last, trigger=trigger, resume=resume)
@@ -205,6 +198,8 @@ def status() -> None:
             if prices["rows"]
             else "Prices: none yet"
         )
+        if installation.settings.last_session is not None:
+            out.print(f"History: ends at {installation.settings.last_session}; nothing later is due.")
         newest = history.newest_snapshot(database)
         if newest is not None:
             for row in history.missing_snapshots(database, newest).iter_rows(named=True):

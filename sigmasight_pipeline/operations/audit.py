@@ -17,7 +17,7 @@ from typing import Any
 
 from sigmasight_pipeline.assets.session_run import UnknownPortfolioError
 from sigmasight_pipeline.operations.audit_findings import IDENTITIES, Finding, findings, why_short
-from sigmasight_pipeline.sessions import newest_complete_session
+from sigmasight_pipeline.operations.history import newest_session
 from sigmasight_pipeline.settings import Settings
 from sigmasight_pipeline.storage import audit as figures
 from sigmasight_pipeline.storage import audit_faults as faults
@@ -68,7 +68,7 @@ def audit(
         raise UnknownPortfolioError(unknown, list(known))
     ids = tuple(known[code] for code in portfolios) if portfolios else None
     scope = Scope(ids, first or date.min, last or date.max)
-    due = newest_complete_session(now)
+    due = newest_session(settings, now)
     newest = figures.newest_snapshot(connection, scope)
     through = newest or figures.newest_priced(connection, scope)
     identities = faults.identities(connection, scope)

@@ -4,13 +4,14 @@ What belongs here: which session's results should be there by now, and which are
 when it is asked (``schedules``), and which single rows are missing (``gaps``, ``audit``).
 
 An asset is late when its newest stored session is older than the newest open session whose UTC day ended more than
-`freshness_grace_hours` ago. Dagster's own freshness policies are not used: a cron policy wants a materialisation on
-the day after a holiday too, and a time window long enough for every holiday calls an asset fresh for days without one;
-both count a materialisation of any session, so that computing an old one again would hide that the newest is missing.
+`freshness_grace_hours` ago, and that is none after the last session of a fixed history (setting last_session).
+Dagster's own freshness policies are not used: a cron policy wants a materialisation on the day after a holiday too, and
+a time window long enough for every holiday calls an asset fresh for days without one; both count a materialisation of
+any session, so that computing an old one again would hide that the newest is missing.
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
@@ -63,22 +64,34 @@ class Freshness:
     newest: date | None
     due: date | None
     late: int
+    priced: date | None = None
 
     @property
     def sentence(self) -> str:
-        """The same in words."""
+        """The same in words; an asset that is as far as prices go waits for them and for nothing else."""
         if self.due is None:
             return "nothing is due yet: no active portfolio has begun"
         if not self.late:
             return f"{self.newest} is there, {self.due} was due"
         since = f"the newest session is {self.newest}" if self.newest else "nothing is stored"
-        return f"late by {self.late} session(s): {since}, {self.due} was due"
+        waits = self.newest is not None and self.priced is not None and self.newest >= self.priced
+        why = "; it waits for prices, of which none are stored after that" if waits else ""
+        return f"late by {self.late} session(s): {since}, {self.due} was due{why}"
 
 
-def due_session(now: datetime, grace_hours: float, calendar: SessionCalendar, closed: Collection[date] = ()) -> date:
-    """The newest open session whose UTC day ended at least `grace_hours` before `now`; `closed` ones are not open."""
+def due_session(
+    now: datetime,
+    grace_hours: float,
+    calendar: SessionCalendar,
+    closed: Collection[date] = (),
+    last_session: date | None = None,
+) -> date:
+    """The newest open session whose UTC day ended at least `grace_hours` before `now`; `closed` ones are not open.
+
+    None after `last_session` is ever due.
+    """
     ended = (now - timedelta(hours=grace_hours)).astimezone(UTC).date() - timedelta(days=1)
-    day = calendar.on_or_before(ended)
+    day = calendar.on_or_before(ended if last_session is None else min(ended, last_session))
     while day in closed:
         day = calendar.offset(day, -1)
     return day
@@ -107,19 +120,20 @@ def freshness(
     calendar: SessionCalendar,
     grace_hours: float,
     closed: Collection[date],
+    last_session: date | None = None,
 ) -> dict[str, Freshness]:
     """The freshness of every asset of results, by name.
 
     `computed`: the newest session Dagster knows to be computed, of assets that may have no row of one.
     """
     shut = {*closed, *found.closed}
-    due = due_session(now, grace_hours, calendar, shut)
+    due = due_session(now, grace_hours, calendar, shut, last_session)
     answers = {}
     for name in NAMES:
         newest = found.newest[name]
         if name not in ALWAYS_FILLED:
             newest = max(filter(None, (newest, computed.get(name))), default=None)
-        answers[name] = judge(newest, due, found.inception, calendar, shut)
+        answers[name] = replace(judge(newest, due, found.inception, calendar, shut), priced=found.priced)
     return answers
 
 
@@ -159,6 +173,7 @@ def checks(
         calendar=sessions.calendar(now.date()),
         grace_hours=values.freshness_grace_hours,
         closed=values.closed_sessions,
+        last_session=values.last_session,
     )
     for key in sorted(context.selected_asset_check_keys, key=str):
         name = key.asset_key.to_user_string()

@@ -4,8 +4,9 @@ What belongs here: finding them in the tables themselves, grouping them, plannin
 tried too often. What does not: what should be there (``assets.operations``), statements (``storage.counting``) and
 launching (``operations.backfills``).
 
-Sessions after the newest snapshot are the schedule's business. A session without prices is a gap too: if the exchange
-was closed, no run fills it, and after some attempts it is reported and left alone.
+Sessions after the newest one that is valued or priced are the schedule's business (``missed``). A session without
+prices is a gap too: if the exchange was closed, no run fills it, and after some attempts it is reported and left alone.
+So are figures from a look-back that was not loaded: what it lacks, and what was estimated without it.
 """
 
 from __future__ import annotations
@@ -20,15 +21,17 @@ from functools import cache
 import dagster as dg
 import polars as pl
 
+from sigmasight_pipeline import sessions
 from sigmasight_pipeline.assets import graph
 from sigmasight_pipeline.assets import operations as audit
 from sigmasight_pipeline.market_data.source import MarketDataSource
-from sigmasight_pipeline.operations import backfills, history, jobs
+from sigmasight_pipeline.operations import backfills, history, jobs, look_back
 from sigmasight_pipeline.operations.launcher import Chunk, plan_range
 from sigmasight_pipeline.sessions import SessionCalendar
 from sigmasight_pipeline.settings import Settings
 from sigmasight_pipeline.storage import counting, retention, tables
 from sigmasight_pipeline.storage.database import Database
+from sigmasight_pipeline.storage.upkeep import newest_priced_session
 
 TRIGGER = "gap"
 
@@ -41,6 +44,9 @@ PRICES = tables.daily_prices.name
 
 CARRIED = frozenset({PRICES, tables.option_prices.name, tables.corporate_actions.name})
 """A price stands for every later session until the next one, so whatever reads one may change at any later session."""
+
+_LOOK_BACK = (PRICES, tables.daily_returns.name, tables.treasury_yields.name)
+"""What a look-back is made of; who lacks one of a session may lack any."""
 
 _KEYS = ["session_date", "portfolio_id", "engine"]
 
@@ -96,10 +102,14 @@ class Standing:
         return f"{self.gap}{tried}{f' ({self.error})' if self.error else ''}"
 
 
-def find(database: Database, settings: Settings) -> list[Gap]:
-    """Every gap from the inception of active portfolios to the newest snapshot of any; of engines by symbol first."""
-    calendar = database.read(tables.trading_sessions, columns=["session_date", "is_closed"], order_by="session_date")
-    newest, earliest = history.newest_snapshot(database), history.inception_of(database, ())
+def find(database: Database, settings: Settings, source: MarketDataSource) -> list[Gap]:
+    """Every gap from the inception of active portfolios to the newest session any is valued at or priced.
+
+    What the look-back lacks of what `source` has comes first, then engines by symbol. Nothing before the first snapshot
+    of any portfolio.
+    """
+    calendar = database.read(tables.trading_sessions, order_by="session_date")
+    newest, earliest = _newest(database), history.inception_of(database, ())
     line = calendar.filter(~pl.col("is_closed"))["session_date"]
     if newest is None or earliest is None:
         return []
@@ -112,7 +122,38 @@ def find(database: Database, settings: Settings) -> list[Gap]:
     codes = {audit.ALL_PORTFOLIOS: "", **dict(zip(portfolios["portfolio_id"], portfolios["code"], strict=True))}
     named = {codes[key]: spans for key, spans in grouped(missing, expected, chained(), line).items()}
     window = line.filter(line <= newest).tail(settings.regression_window).to_list()
-    return [*_joined(named), *_short_windows(database, window)]
+    behind = _look_back(database, settings, source, earliest)
+    # what is estimated from a look-back that is not there is computed anew with it
+    estimated = [] if behind else _estimated_short(database, settings, calendar, days)
+    return [*behind, *_joined(named), *estimated, *_short_windows(database, window)]
+
+
+def _newest(database: Database) -> date | None:
+    """The newest session that should be valued: prices are stored of it, or it is; None before the first snapshot.
+
+    Prices beyond the newest snapshot are those of a run that was stopped by the session after them.
+    """
+    newest = history.newest_snapshot(database)
+    return newest and max(newest, newest_priced_session(database) or newest)
+
+
+def _look_back(database: Database, settings: Settings, source: MarketDataSource, earliest: date) -> list[Gap]:
+    """Market data that is missing before the first inception, as far as windows reach back."""
+    bounds = source.stored_range()
+    begin = settings.first_session if bounds is None else max(settings.first_session, bounds[0])
+    before = look_back.before(sessions.calendar(), settings, earliest, begin)
+    days = look_back.lacking(database, settings, source, before)
+    return [Gap((), days[0], days[-1], len(days), _LOOK_BACK)] if days else []
+
+
+def _estimated_short(database: Database, settings: Settings, calendar: pl.DataFrame, days: Sequence[date]) -> list[Gap]:
+    """Sessions whose betas were estimated from fewer returns than there are, with all that reads these returns."""
+    factors = database.read(tables.factor_definitions)
+    short = audit.short_windows(database, settings, calendar, factors, days[0], days[-1])["session_date"]
+    if short.is_empty():
+        return []
+    readers = tuple(sorted(_edges()[tables.daily_returns.name]))
+    return [Gap((), short[0], short[-1], len(short), readers)]
 
 
 def _expected(database: Database, settings: Settings, portfolios: pl.DataFrame, days: Sequence[date]) -> pl.DataFrame:
@@ -217,7 +258,7 @@ def _short_windows(database: Database, window: Sequence[date]) -> list[Gap]:
 
 
 @cache
-def edges() -> dict[str, dict[str, float]]:
+def _edges() -> dict[str, dict[str, float]]:
     """Of every asset, how many sessions later each of those that read it may still depend on a session's rows."""
     names = jobs.asset_names("daily")
     found: dict[str, dict[str, float]] = {name: {} for name in names}
@@ -235,13 +276,18 @@ def edges() -> dict[str, dict[str, float]]:
     return found
 
 
+def read_back(name: str) -> float:
+    """How many sessions later an asset may still read a session of the table `name` (inf: any; 0: no later one)."""
+    return max(_edges().get(name, {}).values(), default=0.0)
+
+
 def reach(engines: Iterable[str]) -> dict[str, float]:
     """`engines` and every asset that depends on them, with the sessions after theirs it may change at (inf: all)."""
     found: dict[str, float] = dict.fromkeys(_whole_steps(engines), 0.0)
     waiting = list(found)
     while waiting:
         parent = waiting.pop()
-        for child, later in edges()[parent].items():
+        for child, later in _edges()[parent].items():
             if found.get(child, -1.0) < found[parent] + later:
                 found[child] = found[parent] + later
                 waiting.append(child)
@@ -270,7 +316,7 @@ def plan(
     History is never recomputed further than the newest snapshot. Where prices of what is held are missing, market data
     comes first and everything is run. Raises ``history.NothingToRunError`` where the source has nothing to offer.
     """
-    newest = history.newest_snapshot(database) or gap.last
+    newest = max(history.newest_snapshot(database) or gap.last, gap.last)
     size = settings.max_sessions_per_run
 
     def runs(job: str, first: date, last: date, assets: Collection[str] = ()) -> list[Chunk]:
@@ -287,17 +333,19 @@ def plan(
 
     if gap.symbols:
         return runs("market_data", gap.first, gap.last)
-    if _lacks_prices(database, gap):
+    inception = history.inception_of(database, ())
+    behind = inception is not None and gap.last < inception
+    if behind or _lacks_prices(database, gap):
         return history.plan_history(
             database,
             settings,
             source,
             calendar,
-            first=gap.first,
+            first=inception if behind and inception is not None else gap.first,
             last=newest,
             portfolios=gap.portfolios,
             trigger=TRIGGER,
-            look_back=True,
+            look_back=not behind,
         )
     changed = reach(gap.engines)
     furthest = max(changed.values())

@@ -13,11 +13,12 @@ import polars as pl
 
 from sigmasight_pipeline.assets.session_run import UnknownPortfolioError
 from sigmasight_pipeline.market_data.source import MarketDataSource
+from sigmasight_pipeline.operations import look_back as look_backs
 from sigmasight_pipeline.operations.launcher import Chunk, plan_range
 from sigmasight_pipeline.sessions import SessionCalendar, newest_complete_session
+from sigmasight_pipeline.sessions import calendar as calendar_of
 from sigmasight_pipeline.settings import Settings
 from sigmasight_pipeline.storage.database import Database
-from sigmasight_pipeline.storage.upkeep import priced_sessions
 
 
 class NothingToRunError(ValueError):
@@ -26,18 +27,42 @@ class NothingToRunError(ValueError):
 
 @dataclass(frozen=True)
 class Available:
-    """First and last session the installation and its source can be run for."""
+    """First and last session the installation and its source can be run for, and the newest that has ended.
+
+    Sessions after `last`, up to `newest`, wait for their prices.
+    """
 
     first: date
     last: date
+    newest: date
+
+    def waiting(self, calendar: SessionCalendar, first: date | None = None, last: date | None = None) -> str | None:
+        """Sessions from `first` to `last` that have ended and wait for their prices, in words; None without any."""
+        days = calendar.between(
+            max(first or self.first, calendar.offset(self.last, 1)), min(last or self.newest, self.newest)
+        )
+        if not days:
+            return None
+        which = f"{days[0]} waits" if len(days) == 1 else f"{days[0]} to {days[-1]} ({len(days)} sessions) wait"
+        return f"{which} for prices: the source has none after {self.last}"
 
 
-def available(settings: Settings, source: MarketDataSource, calendar: SessionCalendar) -> Available:
-    """Sessions that can be run: from the first stored one, as far as time and the source have come.
+def newest_session(settings: Settings, now: datetime | None = None) -> date:
+    """The newest session that has ended, none after the last one of a fixed history (setting last_session)."""
+    newest = newest_complete_session(now)
+    end = settings.last_session
+    return newest if end is None or newest <= end else calendar_of(now and now.date()).on_or_before(end)
+
+
+def available(
+    settings: Settings, source: MarketDataSource, calendar: SessionCalendar, now: datetime | None = None
+) -> Available:
+    """Sessions that can be run: from the first stored one, as far as time, the source and the setting last_session go.
 
     NothingToRunError where the installation begins after that.
     """
-    first, last = settings.first_session, newest_complete_session()
+    newest = newest_session(settings, now)
+    first, last = settings.first_session, newest
     bounds = source.stored_range()
     if bounds is not None:
         first = max(first, bounds[0])
@@ -47,7 +72,7 @@ def available(settings: Settings, source: MarketDataSource, calendar: SessionCal
             f"SIGMASIGHT_FIRST_SESSION is {settings.first_session}, after the newest session with prices, {last}: "
             "set it earlier, or add prices"
         )
-    return Available(calendar.on_or_after(first), last)
+    return Available(calendar.on_or_after(first), last, newest)
 
 
 def _stated_portfolios(database: Database) -> pl.DataFrame:
@@ -108,13 +133,6 @@ def restated_since(database: Database, moment: datetime, first: date) -> date | 
     return earliest if isinstance(earliest, date) else None
 
 
-def _unpriced_sessions(database: Database, days: Sequence[date]) -> list[date]:
-    if not days:
-        return []
-    have = priced_sessions(database, days[0], days[-1])
-    return [day for day in days if day not in have]
-
-
 def plan_history(
     database: Database,
     settings: Settings,
@@ -130,22 +148,28 @@ def plan_history(
 ) -> list[Chunk]:
     """The runs that make `first` to `last` right: the price look-back first, then the chain, in order.
 
-    The look-back covers the sessions before `first` that have no prices yet (from `prices_from`, where given, else as
-    many as the longest window of returns needs, and one close more); with `look_back` all of them, because new
-    symbols need prices there too.
+    The look-back covers the sessions before `first` that lack market data (``look_back.lacking``; from `prices_from`,
+    where given, else as many as the longest window needs); with `look_back` all of them, because new symbols need
+    prices there too.
     NothingToRunError where no session remains.
     """
     bounds = available(settings, source, calendar)
     days = calendar.between(max(first, bounds.first), min(last, bounds.last))
     if not days:
         span = f"from {first} to {last}" if first <= last else f"from {first} on"
+        if settings.last_session is not None and first > bounds.newest:
+            raise NothingToRunError(
+                f"no session {span} can be run: the history ends at {settings.last_session} (SIGMASIGHT_LAST_SESSION, "
+                "or the end `sigmasight demo` recorded; `sigmasight demo --through` moves it)"
+            )
         raise NothingToRunError(
             f"no session {span} can be run: prices are available for {bounds.first} to {bounds.last} "
             "(by SIGMASIGHT_FIRST_SESSION and what the price source has)"
         )
-    earliest = max(bounds.first, prices_from or calendar.offset(days[0], -(settings.regression_window + 1)))
-    before = [day for day in calendar.between(earliest, days[0]) if day < days[0]]
-    wanted = before if look_back else _unpriced_sessions(database, before)
+    before = look_backs.before(calendar, settings, days[0], bounds.first)
+    if prices_from is not None:
+        before = [day for day in calendar.between(max(bounds.first, prices_from), days[0]) if day < days[0]]
+    wanted = before if look_back else look_backs.lacking(database, settings, source, before)
     size = settings.max_sessions_per_run
     chunks = (
         plan_range(

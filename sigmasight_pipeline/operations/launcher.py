@@ -19,14 +19,14 @@ import dagster as dg
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.execute_in_process import core_execute_in_process
 
-from sigmasight_pipeline.assets import graph, progress
+from sigmasight_pipeline.assets import graph, progress, unpriced
 from sigmasight_pipeline.assets.session_run import REPORT_TAG
 from sigmasight_pipeline.operations.run_errors import errors_of
 from sigmasight_pipeline.sessions import SessionCalendar, calendar
 
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
-TRIGGER_TAG = "sigmasight/trigger"
+TRIGGER_TAG = unpriced.TRIGGER_TAG
 PROCESS_TAG = "sigmasight/process"
 BACKFILL_TAG = "sigmasight/backfill"
 CHUNK_TAG = "sigmasight/run_of_backfill"

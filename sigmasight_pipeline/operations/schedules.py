@@ -1,15 +1,14 @@
 """The schedule after the close: the session that just ended, and any missed before it, in order.
 
-What belongs here: when runs start by the clock. What does not: how a range becomes runs (``operations.launcher``).
+What belongs here: when runs start by the clock. What does not: which sessions they take (``operations.missed``), and
+how a range becomes runs (``operations.launcher``).
 """
 
 import dagster as dg
 
 from sigmasight_pipeline import sessions
-from sigmasight_pipeline.assets.resources import PostgresResource, SettingsResource
-from sigmasight_pipeline.operations import jobs
-from sigmasight_pipeline.operations.history import newest_snapshot
-from sigmasight_pipeline.operations.launcher import plan_range
+from sigmasight_pipeline.assets.resources import MarketDataResource, PostgresResource, SettingsResource
+from sigmasight_pipeline.operations import jobs, missed
 
 AFTER_CLOSE_CRON = "30 0 * * 2-6"
 """00:30 UTC, Tuesday to Saturday: 19:30 or 20:30 in New York, after the close and after most fund prices; the UTC day
@@ -22,28 +21,23 @@ of Friday's session ends on Saturday."""
     execution_timezone="UTC",
     job=jobs.daily,
     default_status=dg.DefaultScheduleStatus.STOPPED,
-    description="After each close: the session that ended, and sessions missed since the newest snapshot, in order.",
+    description="After each close: the session that ended, and sessions missed since the newest snapshot, in order, as "
+    "far as the source has prices. The rest waits: the sensor `gaps` asks for it once its prices are there, and so "
+    "does the next tick.",
 )
 def after_close(
-    context: dg.ScheduleEvaluationContext, postgres: PostgresResource, settings: SettingsResource
+    context: dg.ScheduleEvaluationContext,
+    postgres: PostgresResource,
+    settings: SettingsResource,
+    market_data: MarketDataResource,
 ) -> dg.RunRequest | dg.SkipReason:
     """One run for the oldest sessions still missing, at most 252 of them; the next tick takes the next ones."""
-    calendar = sessions.calendar()
-    newest = sessions.newest_complete_session(context.scheduled_execution_time)
-    done = newest_snapshot(postgres.database)
-    if done is not None and done >= newest:
-        return dg.SkipReason(f"{newest} is done, the newest snapshot is of {done}")
-    first = newest if done is None else calendar.offset(done, 1)
-    chunk = plan_range(
-        jobs.daily.name,
-        first,
-        newest,
-        calendar=calendar,
-        size=settings.values.max_sessions_per_run,
-        trigger="schedule",
-    )[0]
-    tick = context.scheduled_execution_time.date()
-    return dg.RunRequest(run_key=f"{chunk.first}:{chunk.last}:{tick}", tags=chunk.tags)
+    moment = context.scheduled_execution_time
+    found = missed.look(postgres.database, settings.values, market_data.source, sessions.calendar(), moment)
+    if not found.chunks:
+        return dg.SkipReason(found.sentence)
+    chunk = found.chunks[0]
+    return dg.RunRequest(run_key=f"{chunk.first}:{chunk.last}:{moment.date()}", tags=chunk.tags)
 
 
 @dg.schedule(

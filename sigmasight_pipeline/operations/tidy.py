@@ -45,7 +45,7 @@ def purged_tables() -> dict[Table, int]:
 
 def _read_back(name: str) -> int:
     """How many sessions later an asset may still read a session of the table `name`; 0 for what no asset reads."""
-    furthest = max(gaps.edges().get(name, {}).values(), default=0.0)
+    furthest = gaps.read_back(name)
     if math.isinf(furthest):
         raise ValueError(f"{name} is read however old it is, so no session of it can be removed")
     return int(furthest)

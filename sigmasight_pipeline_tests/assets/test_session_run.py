@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pytest
+from dagster._core.storage.tags import BACKFILL_ID_TAG
 from sqlalchemy import Table
 
 from sigmasight_pipeline.assets import progress
@@ -19,9 +20,9 @@ from sigmasight_pipeline.assets.session_run import (
     REPORT_TAG,
     ReferenceNotReadyError,
     UnknownPortfolioError,
-    UnpricedSessionsError,
     content_hash,
 )
+from sigmasight_pipeline.assets.unpriced import TRIGGER_TAG, NotPricedYetError, UnpricedSessionsError
 from sigmasight_pipeline.checks.rules import Rule, findings
 from sigmasight_pipeline.checks.schema import InvalidFrameError
 from sigmasight_pipeline.storage import tables
@@ -236,15 +237,22 @@ def test_sessions_after_the_newest_price_wait_and_repeat_what_was_found(stored: 
     engine = Engine()
     told = metadata(run(stored, engine, priced=True))
     assert engine.asked == [[D1, D2]]
-    assert str(told[D3.isoformat()]["status"]).startswith("not priced: ")
+    assert set(told) == {str(D1), str(D2), str(CLOSED)}, "no partition is green with nothing in it"
     before, verdicts = content(stored), stored.read(tables.data_quality_results)
-    later = run(stored, Engine(seed=1), D3, D3, priced=True)
-    assert content(stored).equals(before)
-    assert stored.read(tables.data_quality_results).equals(verdicts), "nothing was judged, nothing is added"
-    (evaluation,) = later.get_asset_check_evaluations()
-    assert not evaluation.passed, "what the newest run found stands"
-    assert evaluation.metadata["failing_sessions"].value == D2.isoformat()
-    assert evaluation.metadata["sessions_checked"].value == 2
+    for tag in (TRIGGER_TAG, BACKFILL_ID_TAG):
+        later = run(stored, Engine(seed=1), D3, D3, priced=True, tags={tag: "one"})
+        assert materialized(later) == []
+        assert content(stored).equals(before)
+        assert stored.read(tables.data_quality_results).equals(verdicts), "nothing was judged, nothing is added"
+        (evaluation,) = later.get_asset_check_evaluations()
+        assert not evaluation.passed, "what the newest run found stands"
+        assert evaluation.metadata["failing_sessions"].value == D2.isoformat()
+        assert evaluation.metadata["sessions_checked"].value == 2
+    with pytest.raises(
+        NotPricedYetError,
+        match=f"{D3} has no prices yet, and the newest session with prices is {D2}: .*sigmasight backfill --from {D3}",
+    ):
+        run(stored, Engine(), D3, D3, priced=True)
     replace_sessions(stored, [(tables.daily_prices, prices.clear())], [D1])
     with pytest.raises(UnpricedSessionsError, match="no prices are stored of 2024-01-02: "):
         run(stored, Engine(), D1, D1, priced=True)

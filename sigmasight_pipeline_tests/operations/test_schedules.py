@@ -12,7 +12,7 @@ from dagster._utils.schedules import schedule_execution_time_iterator
 
 from sigmasight_pipeline import definitions, sessions
 from sigmasight_pipeline.assets import catalog
-from sigmasight_pipeline.assets.resources import PostgresResource, SettingsResource
+from sigmasight_pipeline.assets.resources import MarketDataResource, PostgresResource, SettingsResource
 from sigmasight_pipeline.operations import schedules
 from sigmasight_pipeline.operations.launcher import RANGE_END_TAG, RANGE_START_TAG, TRIGGER_TAG
 from sigmasight_pipeline.storage import schema, tables
@@ -54,7 +54,8 @@ def ask(database: Database) -> Iterator[Asked]:
 
     def evaluate(moment: datetime) -> dg.RunRequest | dg.SkipReason:
         with dg.build_schedule_context(
-            scheduled_execution_time=moment, resources={"postgres": resource, "settings": SettingsResource()}
+            scheduled_execution_time=moment,
+            resources={"postgres": resource, "settings": SettingsResource(), "market_data": MarketDataResource()},
         ) as context:
             answer = schedules.after_close(context)
         assert isinstance(answer, dg.RunRequest | dg.SkipReason)

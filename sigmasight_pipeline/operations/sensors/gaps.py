@@ -42,11 +42,12 @@ def _verdict(found: Sequence[Standing]) -> tuple[str, dict[str, dg.MetadataValue
     description="No gap is left that was tried to fill as often as allowed (setting gap_attempts). Evaluated by the "
     "sensor `gaps`, not by runs.",
 )
-def no_gap_given_up(postgres: PostgresResource, settings: SettingsResource) -> dg.AssetCheckResult:
+def no_gap_given_up(
+    postgres: PostgresResource, settings: SettingsResource, market_data: MarketDataResource
+) -> dg.AssetCheckResult:
     """Look now, and say which gaps are given up."""
-    found = operations.standings(
-        postgres.database, settings.values, operations.find(postgres.database, settings.values)
-    )
+    database, values = postgres.database, settings.values
+    found = operations.standings(database, values, operations.find(database, values, market_data.source))
     sentence, figures = _verdict(found)
     return dg.AssetCheckResult(
         passed=not any(one.given_up for one in found),
@@ -75,7 +76,7 @@ def gaps(
     busy = f"{waiting[0]} is open" if waiting else running(context.instance)
     if busy is not None:
         return dg.SensorResult(skip_reason=f"nothing is looked for while {busy}")
-    found = operations.standings(database, values, operations.find(database, values))
+    found = operations.standings(database, values, operations.find(database, values, market_data.source))
     calendar = sessions.calendar()
     remarks = [
         operations.request(database, values, market_data.source, calendar, one) for one in found if not one.given_up
