@@ -23,17 +23,28 @@ class StepDone:
     seconds: float
 
 
+def _nobody(_message: object) -> None:
+    """Listens to nothing."""
+
+
+_told: ContextVar[Callable[[str], None]] = ContextVar("progress_told", default=_nobody)
 _listener: ContextVar[Callable[[StepDone], None] | None] = ContextVar("progress_listener", default=None)
 
 
 @contextmanager
-def listening(listener: Callable[[StepDone], None]) -> Iterator[None]:
-    """Call `listener` for every asset that finishes inside the block, in this thread."""
-    token = _listener.set(listener)
+def listening(listener: Callable[[StepDone], None], told: Callable[[str], None] = _nobody) -> Iterator[None]:
+    """Call `listener` for every asset that finishes inside the block, in this thread, `told` for every sentence."""
+    tokens = _listener.set(listener), _told.set(told)
     try:
         yield
     finally:
-        _listener.reset(token)
+        _listener.reset(tokens[0])
+        _told.reset(tokens[1])
+
+
+def tell(sentence: str) -> None:
+    """Say what a run waits for to whoever listens."""
+    _told.get()(sentence)
 
 
 def report(step: StepDone) -> None:

@@ -85,10 +85,10 @@ class Installation:
         # what a command says, it says itself: libraries' own words (such as each retry of a connection) are not shown
         logging.getLogger().addHandler(logging.NullHandler())
         instance = get_instance()
-        if killed := runs.fail_dead_commands(instance):
+        if killed := runs.fail_dead(instance):
             note(f"{len(killed)} earlier run(s) had been killed; they are marked failed now.")
         backfills.fail_abandoned(self.database, datetime.now(UTC))
-        return Launcher(instance, defs)
+        return Launcher(instance, defs, told=note)
 
 
 def dagster_url_beside(url: str) -> str:

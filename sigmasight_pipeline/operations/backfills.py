@@ -26,6 +26,7 @@ from sigmasight_pipeline.operations.launcher import (
     CHUNK_TAG,
     Chunk,
     Outcome,
+    because,
     before_failing,
     is_dead,
     this_process,
@@ -41,12 +42,15 @@ PRIORITY = {"inbox": 0, "repair": 0, "import": 0, "restatement": 1, "gap": 3}
 
 _USUAL_PRIORITY = 2
 
+CANCELED = "a person terminated its run"
+
 KILLED = "the process that ran it ended without a word (killed?)"
 
 
 @dataclass(frozen=True)
 class Backfill:
-    """A range that was asked for. `stopped` is set once a session without prices cut it short."""
+    """A range that was asked for. `stopped` is set once a session without prices cut it short, `canceled` where a
+    person terminated one of its runs: that is respected until what asked for it changes, or somebody asks."""
 
     backfill_id: int
     request_key: str
@@ -62,6 +66,7 @@ class Backfill:
     started_at: datetime | None
     error: str | None
     stopped: bool
+    canceled: bool = False
 
     @property
     def remaining(self) -> tuple[Chunk, ...]:
@@ -126,6 +131,21 @@ def recent(database: Database, limit: int) -> list[Backfill]:
     return [_backfill(row) for row in rows.requests(database, limit=limit)]
 
 
+def terminated(ranges: Sequence[Backfill], first: date, last: date, portfolios: Sequence[str]) -> Backfill | None:
+    """Of `ranges` (oldest first) the newest that was to compute some of these sessions, where a person terminated it.
+
+    `portfolios` are codes; none: all of them.
+    """
+
+    def concerns(chunk: Chunk) -> bool:
+        if chunk.first is None or chunk.last is None or chunk.first > last or chunk.last < first:
+            return False
+        return not portfolios or not chunk.portfolios or not set(portfolios).isdisjoint(chunk.portfolios)
+
+    concerned = [one for one in ranges if any(map(concerns, one.remaining if one.canceled else one.chunks))]
+    return concerned[-1] if concerned and concerned[-1].canceled else None
+
+
 def fail_abandoned(database: Database, now: datetime) -> int:
     """Fail the ranges of commands that were killed, so that nothing waits for them; returns how many."""
     dead = [backfill for backfill in open_requests(database) if is_dead(backfill.driver)]
@@ -154,7 +174,7 @@ def drive(database: Database, backfill: Backfill, run: Callable[[Chunk, dict[str
     while backfill.remaining:
         chunk = backfill.remaining[0]
         try:
-            run(chunk, backfill.tags)
+            run(chunk, {**backfill.tags, **because(backfill.reason)})
         except (Exception, KeyboardInterrupt) as error:
             message = str(error) or "stopped by Ctrl-C"
             rows.fail(database, backfill.backfill_id, {"run": str(chunk), "message": message}, datetime.now(UTC))
@@ -192,7 +212,7 @@ def due(instance: dg.DagsterInstance, database: Database, now: datetime) -> Due:
         dg.RunRequest(
             run_key=f"{chosen.backfill_id}:{chosen.tags[CHUNK_TAG]}",
             job_name=chunk.job,
-            tags={**chunk.tags, **chosen.tags},
+            tags={**chunk.tags, **chosen.tags, **because(chosen.reason)},
             run_config=chunk.run_config(graph.filtered_steps(chunk.assets or jobs.asset_names(chunk.job))),
             asset_selection=chunk.asset_selection,
         ),
@@ -215,9 +235,11 @@ def _settled(
             backfill = _succeeded(database, backfill, now)
             continue
         errors = stored_errors(instance, run.run_id)
-        message = errors.text or ("canceled" if run.status is DagsterRunStatus.CANCELED else "it says nothing")
-        error = {"run": str(backfill.remaining[0]), "run_id": run.run_id, "message": message}
-        shorter = None if backfill.stopped else before_failing(backfill.remaining[0], errors.first_failing_session)
+        canceled = run.status is DagsterRunStatus.CANCELED
+        message = CANCELED if canceled else errors.text or "it says nothing"
+        error = {"run": str(backfill.remaining[0]), "run_id": run.run_id, "message": message, "canceled": canceled}
+        whole = backfill.stopped or canceled
+        shorter = None if whole else before_failing(backfill.remaining[0], errors.first_failing_session)
         if shorter is None:
             rows.fail(database, backfill.backfill_id, error, now)
             return backfill, f"failed: {message}"
@@ -305,5 +327,6 @@ def _backfill(row: dict[str, Any]) -> Backfill:
             for run in scope["runs"]
         ),
         error=(row["error_details"] or {}).get("message"),
+        canceled=bool((row["error_details"] or {}).get("canceled")),
         stopped=scope["stopped"],
     )

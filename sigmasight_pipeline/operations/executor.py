@@ -39,6 +39,7 @@ from dagster._core.execution.retries import RetryMode, get_retries_config
 from threadpoolctl import threadpool_limits
 
 from sigmasight_pipeline.assets.catalog import POOL_TAG
+from sigmasight_pipeline.operations.run_process import EndWatch, Heartbeat, introduce, own_sessions
 
 STEPS_AT_A_TIME = 2
 """One computing while another writes; more needs the memory of more steps and finds little left to do."""
@@ -114,26 +115,29 @@ class ConcurrentInProcessExecutor(dg.Executor):
         """The events of a run's steps, as they happen."""
         if not gc.get_freeze_count():
             gc.freeze()  # the million objects loaded by now stay; looking through them again is a tenth of a run
+        introduce(plan_context.instance, plan_context.dagster_run)
         yield dg.DagsterEvent.engine_event(
             plan_context,
             f"Executing steps in process (pid: {os.getpid()}), at most {self.steps_at_a_time} at a time",
             EngineEventData.in_process(os.getpid(), execution_plan.step_keys_to_execute),
         )
-        yield from ExecuteRunWithPlanIterable(
-            execution_plan=execution_plan,
-            iterator=self._steps,
-            execution_context_manager=PlanExecutionContextManager(
-                job=plan_context.job,
-                retry_mode=plan_context.retry_mode,
+        with own_sessions(plan_context) as waiting:
+            yield from waiting
+            yield from ExecuteRunWithPlanIterable(
                 execution_plan=execution_plan,
-                run_config=plan_context.run_config,
-                dagster_run=plan_context.dagster_run,
-                instance=plan_context.instance,
-                raise_on_error=plan_context.raise_on_error,
-                output_capture=plan_context.output_capture,
-                step_dependency_config=self.step_dependency_config,
-            ),
-        )
+                iterator=self._steps,
+                execution_context_manager=PlanExecutionContextManager(
+                    job=plan_context.job,
+                    retry_mode=plan_context.retry_mode,
+                    execution_plan=execution_plan,
+                    run_config=plan_context.run_config,
+                    dagster_run=plan_context.dagster_run,
+                    instance=plan_context.instance,
+                    raise_on_error=plan_context.raise_on_error,
+                    output_capture=plan_context.output_capture,
+                    step_dependency_config=self.step_dependency_config,
+                ),
+            )
 
     def _steps(self, job_context: PlanExecutionContext, execution_plan: ExecutionPlan) -> Iterator[dg.DagsterEvent]:
         with (
@@ -157,11 +161,11 @@ class ConcurrentInProcessExecutor(dg.Executor):
 
 def _run_steps(active: ActiveExecution, job_context: PlanExecutionContext) -> Iterator[dg.DagsterEvent]:
     """Start steps as they become ready, until all have ended, or one of them has ended the run."""
-    threads = _StepThreads()
+    threads, heartbeat, watch = _StepThreads(), Heartbeat(job_context), EndWatch(job_context)
     error: BaseException | None = None
     try:
         while threads.running or not (error or active.is_complete):
-            if active.check_for_interrupts():
+            if active.check_for_interrupts() or watch.just_ended():
                 active.mark_interrupted()
                 error = error or DagsterExecutionInterruptedError()
                 threads.interrupt()
@@ -175,6 +179,7 @@ def _run_steps(active: ActiveExecution, job_context: PlanExecutionContext) -> It
             except Empty:
                 for lost in threads.lost():
                     threads.said.put(lost)
+                yield from heartbeat.due()
                 continue
             if isinstance(said, _Ended):
                 threads.ended(said.step_key)
@@ -182,6 +187,7 @@ def _run_steps(active: ActiveExecution, job_context: PlanExecutionContext) -> It
                 error = error or said.error
             else:
                 yield said
+                heartbeat.heard()
                 active.handle_event(said)
     finally:
         for thread in threads.running.values():  # the run is thrown away; nothing may go on writing behind it

@@ -38,6 +38,9 @@ TRIGGER = "gap"
 WINDOW_COVERAGE = 0.8
 """A symbol should have returns of this share of the regression window once it was priced before it."""
 
+RANGES_REMEMBERED = 1000
+"""Newest ranges among which one that a person terminated is looked for."""
+
 AUDIT = tables.calculation_audit.name
 SNAPSHOTS = tables.portfolio_snapshots.name
 PRICES = tables.daily_prices.name
@@ -367,15 +370,21 @@ def _lacks_prices(database: Database, gap: Gap) -> bool:
 
 
 def standings(database: Database, settings: Settings, found: Sequence[Gap]) -> list[Standing]:
-    """How often each gap was tried to fill; one that is there after as many attempts as allowed is given up."""
-    result = []
+    """How often each gap was tried to fill; one that is there after as many attempts as allowed is given up.
+
+    So is one of sessions whose computation a person terminated, until somebody asks for them.
+    """
+    result, ranges = [], backfills.recent(database, RANGES_REMEMBERED)
     for gap in found:
         earlier = backfills.attempts(database, gap.key)
         ended = all(attempt.status not in backfills.OPEN for attempt in earlier)
         error = None
         if earlier and ended:
             error = earlier[-1].error or "the last attempt ran to its end and did not fill it"
-        result.append(Standing(gap, len(earlier), ended and len(earlier) >= settings.gap_attempts, error))
+        if stopped := backfills.terminated(ranges, gap.first, gap.last, gap.portfolios):
+            error = f"backfill {stopped.backfill_id} was to compute it, and {backfills.CANCELED}"
+        given_up = stopped is not None or (ended and len(earlier) >= settings.gap_attempts)
+        result.append(Standing(gap, len(earlier), given_up, error))
     return result
 
 
@@ -392,7 +401,7 @@ def request(
         database,
         key=f"{gap.key}{standing.attempts + 1}",
         trigger=TRIGGER,
-        reason=f"{gap} (attempt {standing.attempts + 1} of {settings.gap_attempts})",
+        reason=f"gap of {gap} (attempt {standing.attempts + 1} of {settings.gap_attempts})",
         chunks=chunks,
     )
     return f"backfill {number} asked for: {gap}" if number is not None else f"already asked for: {gap}"

@@ -204,7 +204,7 @@ class _Judge:
                 joined,
                 key=f"{TRIGGER}:{file.file_id}",
                 trigger=TRIGGER,
-                reason=f"{self.arrival.shown} was dropped into the inbox",
+                reason=f"file {self.arrival.shown} was dropped into the inbox",
                 chunks=chunks,
                 now=self.now,
             )

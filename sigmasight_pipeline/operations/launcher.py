@@ -16,12 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster import _check as check
 from dagster._core.definitions.job_base import InMemoryJob
-from dagster._core.execution.execute_in_process import core_execute_in_process
+from dagster._core.execution.api import ExecuteRunWithPlanIterable, create_execution_plan, job_execution_iterator
+from dagster._core.execution.context_creation_job import (
+    PlanOrchestrationContextManager,
+    orchestration_context_event_generator,
+)
+from dagster._core.instance.ref import InstanceRef
+from dagster._core.utils import make_new_run_id
 
 from sigmasight_pipeline.assets import graph, progress, unpriced
 from sigmasight_pipeline.assets.session_run import REPORT_TAG
-from sigmasight_pipeline.operations.run_errors import errors_of
+from sigmasight_pipeline.operations import origins
+from sigmasight_pipeline.operations.run_errors import errors_of, stored_errors
 from sigmasight_pipeline.sessions import SessionCalendar, calendar
 
 RANGE_START_TAG = "dagster/asset_partition_range_start"
@@ -31,6 +39,11 @@ PROCESS_TAG = "sigmasight/process"
 BACKFILL_TAG = "sigmasight/backfill"
 CHUNK_TAG = "sigmasight/run_of_backfill"
 PORTFOLIOS_TAG = "sigmasight/portfolios"
+SESSIONS_TAG = "sigmasight/sessions"
+REASON_TAG = "sigmasight/reason"
+
+LONGEST_REASON = 250
+"""Characters of a reason that the list of runs shows; the rest is in `backfill_progress`."""
 
 REPORTED_TRIGGERS = ("restatement", "repair")
 """Runs that compute stored sessions anew on purpose: they report what they moved."""
@@ -56,10 +69,11 @@ class Chunk:
 
     @property
     def tags(self) -> dict[str, str]:
-        """Run tags: the range, who started it, and for which portfolios."""
-        tags = {TRIGGER_TAG: self.trigger}
+        """Run tags: the range, who started it, and for which portfolios. Whoever knows better says why (`because`)."""
+        tags = {TRIGGER_TAG: self.trigger, REASON_TAG: self.trigger}
         if self.first is not None and self.last is not None:
             tags |= {RANGE_START_TAG: self.first.isoformat(), RANGE_END_TAG: self.last.isoformat()}
+            tags[SESSIONS_TAG] = in_words(self.first, self.last, self.session_count)
         if self.portfolios:
             tags[PORTFOLIOS_TAG] = ", ".join(self.portfolios)
         if self.trigger in REPORTED_TRIGGERS:
@@ -130,11 +144,20 @@ class RangeFailedError(RuntimeError):
 
 
 class Launcher:
-    """Runs chunks in this process, one after another, on the project's Dagster instance."""
+    """Runs chunks in this process, one after another, on the project's Dagster instance.
 
-    def __init__(self, instance: dg.DagsterInstance, definitions: dg.Definitions) -> None:
+    `told` is told what a run waits for.
+    """
+
+    def __init__(
+        self,
+        instance: dg.DagsterInstance,
+        definitions: dg.Definitions,
+        told: Callable[[str], None] = lambda _sentence: None,
+    ) -> None:
         self.instance = instance
         self.definitions = definitions
+        self.told = told
 
     def run(
         self,
@@ -147,18 +170,51 @@ class Launcher:
         if chunk.assets:
             job = job.get_subset(asset_selection=frozenset(chunk.asset_selection or ()))
         config = {"loggers": QUIET_LOGGERS, **chunk.run_config(self._filtered_steps(chunk))}
-        with progress.listening(listener or (lambda _step: None)):
-            # what `JobDefinition.execute_in_process` does, but with the job's own executor
-            result = core_execute_in_process(
-                run_config=config,
-                job=InMemoryJob(job),
+        with progress.listening(listener or (lambda _step: None), self.told):
+            result = self._execute(job, config, {**chunk.tags, **(tags or {})}, chunk.asset_selection)
+        return self._outcome(chunk, result)
+
+    def _execute(
+        self,
+        job: dg.JobDefinition,
+        config: Mapping[str, Any],
+        tags: Mapping[str, str],
+        selection: Sequence[dg.AssetKey] | None,
+    ) -> dg.ExecuteInProcessResult:
+        """What `JobDefinition.execute_in_process` does, but with the job's own executor, and as one of its runs."""
+        run_id, in_memory = make_new_run_id(), InMemoryJob(job)
+        plan = create_execution_plan(in_memory, run_config=config, instance_ref=_reference(self.instance))
+        run = self.instance.create_run_for_job(
+            job,
+            execution_plan=plan,
+            run_id=run_id,
+            run_config=config,
+            tags={**job.run_tags, **tags, PROCESS_TAG: process_tag(run_id)},
+            asset_selection=frozenset(selection or ()),
+            remote_job_origin=origins.remote_job(job.name),
+            job_code_origin=origins.python_job(job.name),
+        )
+        events = ExecuteRunWithPlanIterable(
+            execution_plan=plan,
+            iterator=job_execution_iterator,
+            execution_context_manager=PlanOrchestrationContextManager(
+                context_event_generator=orchestration_context_event_generator,
+                job=in_memory,
+                execution_plan=plan,
+                dagster_run=run,
                 instance=self.instance,
-                output_capturing_enabled=False,
+                run_config=config,
+                executor_defs=None,
+                output_capture=None,
                 raise_on_error=False,
-                run_tags={**chunk.tags, **(tags or {}), PROCESS_TAG: this_process()},
-                asset_selection=frozenset(chunk.asset_selection or ()),
-            )
-        return _outcome(chunk, result)
+            ),
+        )
+        return dg.ExecuteInProcessResult(
+            job_def=job,
+            event_list=list(events),
+            dagster_run=check.not_none(self.instance.get_run_by_id(run_id)),
+            output_capture={},
+        )
 
     def run_all(
         self,
@@ -179,6 +235,20 @@ class Launcher:
                     yield self.run(shorter, listener, tags)
                 raise RangeFailedError(outcome)
 
+    def _outcome(self, chunk: Chunk, result: dg.ExecuteInProcessResult) -> Outcome:
+        found = errors_of(result.all_events)
+        if found.interrupted and not found.canceled:
+            raise KeyboardInterrupt
+        # a run that somebody else declared ended hears of it last, and has no word of its own about it
+        errors = found.sentences or stored_errors(self.instance, result.run_id).sentences
+        return Outcome(
+            chunk=chunk,
+            run_id=result.run_id,
+            succeeded=result.success,
+            errors=() if result.success else errors,
+            first_failing_session=found.first_failing_session,
+        )
+
     def asset_count(self, chunk: Chunk) -> int:
         """How many assets a run of `chunk` materialises."""
         return len(self._asset_names(chunk))
@@ -191,6 +261,10 @@ class Launcher:
         return graph.filtered_steps(self._asset_names(chunk), self.definitions.assets or ())
 
 
+def _reference(instance: dg.DagsterInstance) -> InstanceRef | None:
+    return instance.get_ref() if instance.is_persistent else None
+
+
 def before_failing(chunk: Chunk, failing: date | None) -> Chunk | None:
     """The part of `chunk` before the session that stopped it; None where there is none."""
     if chunk.first is None or failing is None or failing <= chunk.first:
@@ -200,17 +274,30 @@ def before_failing(chunk: Chunk, failing: date | None) -> Chunk | None:
     return replace(chunk, last=last, session_count=len(known.between(chunk.first, last)))
 
 
-def _outcome(chunk: Chunk, result: dg.ExecuteInProcessResult) -> Outcome:
-    found = errors_of(result.all_events)
-    if found.interrupted:
-        raise KeyboardInterrupt
-    return Outcome(
-        chunk=chunk,
-        run_id=result.run_id,
-        succeeded=result.success,
-        errors=() if result.success else found.sentences,
-        first_failing_session=found.first_failing_session,
-    )
+def in_words(first: date, last: date, sessions: int) -> str:
+    """A range as the list of runs shows it."""
+    return str(first) if first == last else f"{first} to {last} ({sessions})"
+
+
+def because(reason: str) -> dict[str, str]:
+    """The tag that says why a run was started."""
+    return {REASON_TAG: reason if len(reason) <= LONGEST_REASON else f"{reason[: LONGEST_REASON - 4]} ..."}
+
+
+def process_tag(run_id: str) -> str:
+    """This process as the one that runs `run_id`: a run made from another inherits its tags, and is not run by it."""
+    return f"{this_process()}:{run_id}"
+
+
+def process_of(run: dg.DagsterRun) -> str | None:
+    """The process that runs `run`, as `this_process` writes it; None before it has said so."""
+    process, _, run_id = run.tags.get(PROCESS_TAG, "").rpartition(":")
+    return process if run_id == run.run_id else None
+
+
+def is_of_this_host(process: str) -> bool:
+    """Whether `process` (see `this_process`) is or was one of this host, so that `is_dead` can tell."""
+    return process.partition(":")[0] == socket.gethostname()
 
 
 def this_process() -> str:

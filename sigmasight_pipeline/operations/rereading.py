@@ -96,6 +96,8 @@ def _asked(
     earlier = backfills.attempts(database, prefix)
     if earlier and earlier[-1].status == "completed":
         return Looked(contents, f"{what}; {span} were read again")
+    if earlier and earlier[-1].canceled:
+        return Looked(contents, f"{what}; {backfills.CANCELED}: left until the files change again")
     if len(earlier) >= settings.gap_attempts and earlier[-1].status == "failed":
         return Looked(contents, f"{what}; given up after {len(earlier)} attempts: {earlier[-1].error}")
     waiting = busy or next((str(request) for request in backfills.open_requests(database)), None)

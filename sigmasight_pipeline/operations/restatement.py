@@ -243,22 +243,33 @@ def ask(
         return Answer(f"{what}; no computed session depends on it", settled=True)
     first, last = min(_firsts(chunks)), max(chunk.last for chunk in chunks if chunk.last is not None)
     prefix = f"{TRIGGER}:{found.newest_change}:{first}:"
+    again = f"`sigmasight repair --from {first} --to {last}` (it does not ask the source again)"
+    if stopped := _terminated(database, found.newest_change):
+        return Answer(
+            f"{what}; {backfills.CANCELED} (backfill {stopped.backfill_id}): "
+            f"left until another input changes, or {again}"
+        )
     earlier = backfills.attempts(database, prefix)
     if len(earlier) >= settings.gap_attempts:
         said = earlier[-1].error or "it ended, and the results are still older than the change"
-        return Answer(
-            f"{what}; given up after {len(earlier)} attempts: {said}. Put that right, then "
-            f"`sigmasight repair --from {first} --to {last}` (it does not ask the source again)"
-        )
+        return Answer(f"{what}; given up after {len(earlier)} attempts: {said}. Put that right, then {again}")
     backfill_id = backfills.request(
         database,
         key=f"{prefix}{last}:{len(earlier) + 1}",
         trigger=TRIGGER,
-        reason=what,
+        reason=f"restatement of {changes.named(database, found.newest_change)}: {what}",
         chunks=chunks,
         now=now,
     )
     return Answer(f"{what}; asked for {first} to {last} (backfill {backfill_id})", backfill_id=backfill_id)
+
+
+def _terminated(database: Database, newest_change: int) -> backfills.Backfill | None:
+    """The range that was to follow `newest_change` or a later one, where a person terminated it; else None."""
+    earlier = backfills.attempts(database, f"{TRIGGER}:")
+    if not earlier or not earlier[-1].canceled:
+        return None
+    return earlier[-1] if int(earlier[-1].request_key.split(":")[1]) >= newest_change else None
 
 
 def running(instance: dg.DagsterInstance) -> str | None:

@@ -23,9 +23,12 @@ TELLING_EVENTS = {
     DagsterEventType.STEP_FAILURE,
     DagsterEventType.ASSET_CHECK_EVALUATION,
     DagsterEventType.RUN_FAILURE,
+    DagsterEventType.RUN_CANCELED,
     DagsterEventType.ENGINE_EVENT,
 }
 """The events that say why a run failed."""
+
+CANCELED = "canceled by a person"
 
 LONGEST = 4000
 """Characters kept of one run's errors."""
@@ -33,11 +36,13 @@ LONGEST = 4000
 
 @dataclass(frozen=True)
 class RunErrors:
-    """Why a run failed. `first_failing_session`: prices stopped it there; `interrupted`: somebody pressed Ctrl-C."""
+    """Why a run failed. `first_failing_session`: prices stopped it there; `interrupted`: somebody pressed Ctrl-C;
+    `canceled`: somebody terminated it in the Dagster UI."""
 
     sentences: tuple[str, ...] = ()
     first_failing_session: date | None = None
     interrupted: bool = False
+    canceled: bool = False
 
     @property
     def text(self) -> str | None:
@@ -52,7 +57,7 @@ def errors_of(events: Iterable[dg.DagsterEvent]) -> RunErrors:
     checks: list[str] = []
     outside: list[str] = []
     failing: date | None = None
-    interrupted = False
+    interrupted = canceled = False
     for event in events:
         if event.is_step_failure:
             data = event.step_failure_data
@@ -73,11 +78,14 @@ def errors_of(events: Iterable[dg.DagsterEvent]) -> RunErrors:
         elif event.event_type is DagsterEventType.RUN_FAILURE:
             interrupted |= _is_interruption(event)  # between two steps, no step can say it
             outside += _of_the_run(event)
+        elif event.event_type is DagsterEventType.RUN_CANCELED:
+            canceled = True
         elif event.event_type is DagsterEventType.ENGINE_EVENT and "unexpectedly exited" in (event.message or ""):
             outside.append(str(event.message))
     told = [f"{', '.join(names)}: {words}" if names else words for words, names in steps.items()]
     # what the run itself says is only of interest where no step could say anything
-    return RunErrors(tuple(told + checks or ([] if interrupted else outside)), failing, interrupted)
+    sentences = told + checks or ([CANCELED] if canceled else [] if interrupted else outside)
+    return RunErrors(tuple(sentences), failing, interrupted, canceled)
 
 
 def stored_errors(instance: dg.DagsterInstance, run_id: str) -> RunErrors:

@@ -7,13 +7,14 @@ what failed in words (``run_errors``), and telling people (``alerts``).
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import polars as pl
-from dagster import DagsterRunStatus, RunsFilter
-from dagster._core.errors import DagsterUserCodeUnreachableError
+from dagster import DagsterEventType, DagsterRunStatus, RunsFilter
 from dagster._core.storage.dagster_run import RunRecord
 from dagster._core.storage.tags import (
     BACKFILL_ID_TAG,
@@ -22,19 +23,17 @@ from dagster._core.storage.tags import (
     SCHEDULE_NAME_TAG,
     SENSOR_NAME_TAG,
 )
-from dagster._grpc.client import DagsterGrpcClient
-from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
-from dagster_shared.serdes import deserialize_value
 
 from sigmasight_pipeline.operations.launcher import (
     BACKFILL_TAG,
-    PROCESS_TAG,
     RANGE_END_TAG,
     RANGE_START_TAG,
     TRIGGER_TAG,
     is_dead,
+    is_of_this_host,
+    process_of,
 )
-from sigmasight_pipeline.operations.run_errors import stored_errors
+from sigmasight_pipeline.operations.run_errors import CANCELED, stored_errors
 from sigmasight_pipeline.storage import runs as rows
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.database import Database
@@ -53,14 +52,22 @@ AT_A_TIME = 100
 OVERLAP = timedelta(minutes=5)
 """Runs that ended this long before the newest recorded one are looked at again: two may end in any order."""
 
-GRACE = timedelta(seconds=30)
-"""A run is only taken for dead when it has been running this long: its process may just be starting."""
+FIRST_WORD = timedelta(seconds=120)
+"""A process that has not said a word this long after its run was launched never came to be. One that comes later finds
+its run ended, and leaves."""
+
+SILENT = timedelta(minutes=15)
+"""A run of another host that said nothing this long is dead; living ones speak at least every five minutes
+(``run_process.SILENCE_SECONDS``)."""
+
+STARTED_PROCESS = re.compile(r"^Started process for run \(pid: (\d+)\)")
+"""The first word of a process that a code server started, before it has loaded anything."""
 
 KILLED = "the process that ran it ended without a word (killed?); whole sessions were kept, run it again to go on"
 
 
 def sync(instance: dg.DagsterInstance, database: Database) -> int:
-    """Record every run that ended and is not in `batch_runs` yet; returns how many there were."""
+    """Record every run that ended and is not in `batch_runs` yet, or otherwise; returns how many were new there."""
     newest = rows.newest_end(database)
     since = None if newest is None else newest - OVERLAP
     recorded, cursor = 0, None
@@ -68,8 +75,9 @@ def sync(instance: dg.DagsterInstance, database: Database) -> int:
         found = instance.get_run_records(
             RunsFilter(statuses=list(OUTCOMES), updated_after=since), limit=AT_A_TIME, cursor=cursor, ascending=True
         )
-        known = set(rows.recent(database, limit=AT_A_TIME * 10)["run_id"]) if since else set()
-        fresh = [_row(instance, record) for record in found if record.dagster_run.run_id not in known]
+        known = rows.ends(database, [record.dagster_run.run_id for record in found])
+        # a run that was taken for dead and was not ends again, otherwise
+        fresh = [_row(instance, record) for record in found if known.get(record.dagster_run.run_id) != _end(record)]
         schema = polars_schema(tables.batch_runs)
         recorded += rows.record(database, pl.DataFrame(fresh, schema=schema, orient="row"))
         if len(found) < AT_A_TIME:
@@ -77,14 +85,19 @@ def sync(instance: dg.DagsterInstance, database: Database) -> int:
         cursor = found[-1].dagster_run.run_id
 
 
+def _end(record: RunRecord) -> datetime:
+    ended = record.end_time or record.update_timestamp.replace(tzinfo=UTC).timestamp()
+    return datetime.fromtimestamp(ended, UTC)
+
+
 def _row(instance: dg.DagsterInstance, record: RunRecord) -> dict[str, object]:
     run, tags = record.dagster_run, record.dagster_run.tags
-    ended = record.end_time or record.update_timestamp.replace(tzinfo=UTC).timestamp()
+    ended = _end(record)
     error, outcome = None, OUTCOMES[run.status]
     if run.status is not DagsterRunStatus.SUCCESS:
         errors = stored_errors(instance, run.run_id)
         outcome = "canceled" if errors.interrupted else outcome  # Ctrl-C is somebody's wish
-        error = errors.text or ("canceled by a person" if outcome == "canceled" else KILLED)
+        error = errors.text or (CANCELED if outcome == "canceled" else KILLED)
     return {
         "run_id": run.run_id,
         "job_name": _job_name(run),
@@ -93,8 +106,8 @@ def _row(instance: dg.DagsterInstance, record: RunRecord) -> dict[str, object]:
         "trigger": _trigger(tags),
         "status": outcome,
         "started_at": None if record.start_time is None else datetime.fromtimestamp(record.start_time, UTC),
-        "ended_at": datetime.fromtimestamp(ended, UTC),
-        "duration_seconds": None if record.start_time is None else max(0.0, ended - record.start_time),
+        "ended_at": ended,
+        "duration_seconds": None if record.start_time is None else max(0.0, ended.timestamp() - record.start_time),
         "error_message": error,
         "backfill_id": int(tags[BACKFILL_TAG]) if BACKFILL_TAG in tags else None,
     }
@@ -121,18 +134,20 @@ def _day(text: str | None) -> date | None:
     return date.fromisoformat(text) if text else None
 
 
-def fail_dead_commands(instance: dg.DagsterInstance) -> list[str]:
-    """Fail the runs of commands of this host whose process is no more; returns their ids."""
-    return _fail(instance, lambda record: is_dead(record.dagster_run.tags.get(PROCESS_TAG)))
+def fail_dead(instance: dg.DagsterInstance) -> list[str]:
+    """Fail the runs of this host whose process is no more; returns their ids."""
+    return _fail(instance, lambda record: is_dead(process_of(record.dagster_run)))
 
 
 def fail_lost_runs(instance: dg.DagsterInstance, now: datetime) -> list[str]:
-    """Fail the daemon's runs whose code server knows them no more or is gone; returns their ids.
+    """Fail the runs nobody runs any more; returns their ids.
 
-    Only to be asked from where the daemon runs: a server may be a socket of its machine. Runs that another launcher
-    started (Kubernetes) name no code server and are left to that launcher's own monitoring.
+    A run's own process is asked, never the code server: that one is replaced when definitions are reloaded, and the
+    runs it started go on. A process of this host lives or does not; one of another host has been silent for too long
+    or has not. Only to be asked from where the daemon runs: a process that has not said who it is yet is looked for
+    on this host.
     """
-    return _fail(instance, lambda record: _lost_its_server(record, now))
+    return _fail(instance, lambda record: _is_lost(instance, record, now))
 
 
 def _fail(instance: dg.DagsterInstance, is_gone: Callable[[RunRecord], bool]) -> list[str]:
@@ -147,18 +162,37 @@ def _fail(instance: dg.DagsterInstance, is_gone: Callable[[RunRecord], bool]) ->
     return [run.run_id for run in gone]
 
 
-def _lost_its_server(record: RunRecord, now: datetime) -> bool:
-    run = record.dagster_run
-    if GRPC_INFO_TAG not in run.tags or run.status is DagsterRunStatus.NOT_STARTED:
-        return False
-    if now - record.update_timestamp.replace(tzinfo=UTC) < GRACE:
-        return False
-    place = json.loads(run.tags[GRPC_INFO_TAG])
-    client = DagsterGrpcClient(
-        port=place.get("port"), socket=place.get("socket"), host=place.get("host") or "localhost"
-    )
+def _is_lost(instance: dg.DagsterInstance, record: RunRecord, now: datetime) -> bool:
+    run, process = record.dagster_run, process_of(record.dagster_run)
+    if process is not None and is_of_this_host(process):
+        return is_dead(process)
+    if process is not None:
+        return _last_heard(instance, record) < now - SILENT
+    if run.status is DagsterRunStatus.NOT_STARTED or not _was_started_here(run):
+        return False  # waits in the queue, or for a launcher with a monitoring of its own (Kubernetes)
+    said = (entry.message for entry in instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT))
+    pids = [int(started.group(1)) for message in said if (started := STARTED_PROCESS.search(message))]
+    if pids:
+        return not _is_there(pids[-1])
+    return record.update_timestamp.replace(tzinfo=UTC) < now - FIRST_WORD
+
+
+def _was_started_here(run: dg.DagsterRun) -> bool:
+    place = json.loads(run.tags.get(GRPC_INFO_TAG, "{}"))
+    return bool(place.get("socket")) or place.get("host") in ("localhost", "127.0.0.1")
+
+
+def _last_heard(instance: dg.DagsterInstance, record: RunRecord) -> datetime:
+    newest = instance.event_log_storage.get_logs_for_run(record.dagster_run.run_id, limit=1, ascending=False)
+    said = [datetime.fromtimestamp(entry.timestamp, UTC) for entry in newest]
+    return max([record.update_timestamp.replace(tzinfo=UTC), *said])
+
+
+def _is_there(pid: int) -> bool:
     try:
-        answer = client.can_cancel_execution(CanCancelExecutionRequest(run_id=run.run_id), timeout=5)
-    except DagsterUserCodeUnreachableError:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
         return True
-    return not deserialize_value(answer, CanCancelExecutionResult).can_cancel
+    return True

@@ -165,6 +165,16 @@ def described(database: Database, change_id: int) -> str:
     return f"{row['table_name']} {row['session_date']} {about + ' ' if about else ''}{row['kind']}: {row['detail']}"
 
 
+def named(database: Database, change_id: int) -> str:
+    """What one change concerns, in as few words as possible: AAPL 2025-03-04."""
+    row = database.query(
+        "SELECT coalesce(c.symbol, p.code, c.table_name) AS name, c.session_date FROM sigmasight.input_changes c "
+        "LEFT JOIN sigmasight.portfolios p USING (portfolio_id) WHERE change_id = %s",
+        (change_id,),
+    ).row(0, named=True)
+    return f"{row['name']} {row['session_date']}"
+
+
 def followers(database: Database) -> pl.DataFrame:
     """(symbol, portfolio_id): portfolios whose results depend on a symbol's prices.
 

@@ -5,6 +5,7 @@ What belongs here: writing and reading them. What does not: what Dagster knows o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import polars as pl
@@ -22,6 +23,14 @@ def record(database: Database, frame: pl.DataFrame) -> int:
         return merge_rows(
             connection, tables.batch_runs, frame, key=("run_id",), scope=None, delete_missing=False
         ).inserted
+
+
+def ends(database: Database, run_ids: Sequence[str]) -> dict[str, datetime]:
+    """When each of `run_ids` that is recorded ended."""
+    found = database.query(
+        "SELECT run_id, ended_at FROM sigmasight.batch_runs WHERE run_id = ANY(%s)", (list(run_ids),)
+    )
+    return dict(found.iter_rows())
 
 
 def newest_end(database: Database) -> datetime | None:

@@ -74,8 +74,8 @@ def test_a_run_killed_in_the_middle_leaves_whole_sessions_and_the_next_completes
             assert_frame_equal(stored, whole.filter(pl.col("session_date").is_in(present.implode())))
         assert rows(opened, tables.portfolio_snapshots).is_empty(), f"killed too late, at {killed_at}"
         fresh = Launcher(opened.launcher.instance, opened.launcher.definitions)
-        assert len(runs.fail_dead_commands(fresh.instance)) == 1, "the killed run is told from a running one, once"
-        assert runs.fail_dead_commands(fresh.instance) == []
+        assert len(runs.fail_dead(fresh.instance)) == 1, "the killed run is told from a running one, once"
+        assert runs.fail_dead(fresh.instance) == []
         statuses = {run.status for run in fresh.instance.get_runs()}
         assert statuses <= {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE}
         run_history(opened, FIRST, LAST)

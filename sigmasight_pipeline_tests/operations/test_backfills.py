@@ -268,3 +268,32 @@ def test_symbols_are_counted_where_prices_are_loaded(toy: Launcher, database: Da
         ).fetchall()
         connection.execute("TRUNCATE sigmasight.instruments, sigmasight.daily_prices")
     assert found == [(key, 2, 1, 1), (recompute, None, None, None)]
+
+
+def test_a_person_s_termination_is_respected(toy: Launcher, database: Database) -> None:
+    """The range is not gone on with, and is known as terminated until somebody asks for its sessions again."""
+    key = ask(database, "restatement:7:2024-01-02:x:1", chunks(size=10), "restatement")
+    request = backfills.due(toy.instance, database, NOW).request
+    assert request is not None
+    assert request.tags[launcher.REASON_TAG] == "a test"
+    run = toy.instance.create_run_for_job(
+        TOY.resolve_job_def("daily"), tags=request.tags, status=dg.DagsterRunStatus.STARTED
+    )
+    toy.instance.report_run_canceling(run)
+    toy.instance.report_run_canceled(run)
+    found = backfills.due(toy.instance, database, NOW)
+    assert found.request is None
+    stored = state(database, key)
+    assert (stored.status, stored.canceled, stored.error) == ("failed", True, backfills.CANCELED)
+    assert backfills.due(toy.instance, database, NOW).request is None
+
+    def terminated(first: date, last: date, *codes: str) -> int | None:
+        one = backfills.terminated(backfills.recent(database, 100), first, last, codes)
+        return None if one is None else one.backfill_id
+
+    day = date(2024, 1, 10)
+    assert terminated(day, day) == terminated(date(2023, 1, 3), date(2024, 1, 2), "a") == key
+    assert terminated(date(2024, 2, 1), date(2024, 2, 2)) is None
+    other = ask(database, "gap:b", chunks(day, day, portfolios=["b"]))
+    assert terminated(day, day, "a") == key, "somebody asked for another portfolio"
+    assert terminated(day, day, "b") is None, f"backfill {other} was asked for since"

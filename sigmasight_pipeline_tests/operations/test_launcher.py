@@ -126,9 +126,11 @@ def test_a_run_carries_its_range_its_trigger_and_its_portfolios() -> None:
         "dagster/asset_partition_range_start": "2024-01-02",
         "dagster/asset_partition_range_end": "2024-01-05",
         "sigmasight/trigger": "schedule",
+        "sigmasight/reason": "schedule",
+        "sigmasight/sessions": "2024-01-02 to 2024-01-05 (4)",
         "sigmasight/portfolios": "a, b",
     }
-    assert Chunk(job="reference").tags == {"sigmasight/trigger": "manual"}
+    assert Chunk(job="reference").tags == {"sigmasight/trigger": "manual", "sigmasight/reason": "manual"}
     assert str(chunk) == "daily 2024-01-02 to 2024-01-05 (4 sessions)"
 
 

@@ -10,14 +10,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
 import dagster as dg
 import pytest
 from dagster._core.storage.tags import GRPC_INFO_TAG
+from dagster._core.utils import make_new_run_id
 
 from sigmasight_pipeline.assets.market_data import SOURCE_POOL
-from sigmasight_pipeline.operations import launcher, runs
+from sigmasight_pipeline.operations import launcher, run_process, runs
 from sigmasight_pipeline.operations.launcher import PROCESS_TAG, Chunk, Launcher
 from sigmasight_pipeline.operations.run_errors import LONGEST, RunErrors
 from sigmasight_pipeline.storage import runs as stored
@@ -146,9 +146,10 @@ def test_only_runs_of_dead_processes_are_failed(toy: Launcher, other_process: su
     job = TOY.resolve_job_def("reference")
     dead = process_tag(other_process.pid)
 
-    def run(tag: str | None, status: dg.DagsterRunStatus = STARTED) -> str:
-        tags = {} if tag is None else {PROCESS_TAG: tag}
-        return toy.instance.create_run_for_job(job, tags=tags, status=status).run_id
+    def run(tag: str | None, status: dg.DagsterRunStatus = STARTED, of: str | None = None) -> str:
+        run_id = make_new_run_id()
+        tags = {} if tag is None else {PROCESS_TAG: f"{tag}:{of or run_id}"}
+        return toy.instance.create_run_for_job(job, run_id=run_id, tags=tags, status=status).run_id
 
     expected = {
         "of a killed process": (run(dead), "FAILURE"),
@@ -157,13 +158,14 @@ def test_only_runs_of_dead_processes_are_failed(toy: Launcher, other_process: su
         "of this process": (run(process_tag(os.getpid())), "STARTED"),
         "of another host": (run(process_tag(other_process.pid, host="elsewhere")), "STARTED"),
         "of the daemon": (run(None), "STARTED"),
+        "made from another run, with its tags": (run(dead, of="another"), "STARTED"),
         "ended before": (run(dead, dg.DagsterRunStatus.SUCCESS), "SUCCESS"),
     }
-    assert len(runs.fail_dead_commands(toy.instance)) == 1, "only the reused process id: the other process still lives"
+    assert len(runs.fail_dead(toy.instance)) == 1, "only the reused process id: the other process still lives"
     os.kill(other_process.pid, signal.SIGKILL)
     other_process.wait()
-    assert len(runs.fail_dead_commands(toy.instance)) == 2
-    assert runs.fail_dead_commands(toy.instance) == []
+    assert len(runs.fail_dead(toy.instance)) == 2
+    assert runs.fail_dead(toy.instance) == []
     found = {name: toy.instance.get_run_by_id(run_id) for name, (run_id, _) in expected.items()}
     assert {name: record and record.status.value for name, record in found.items()} == {
         name: status for name, (_, status) in expected.items()
@@ -173,34 +175,78 @@ def test_only_runs_of_dead_processes_are_failed(toy: Launcher, other_process: su
 def test_a_killed_run_keeps_no_pool_to_itself(toy: Launcher, other_process: subprocess.Popen[bytes]) -> None:
     """Otherwise the next run would wait for ever for the step that fetches prices."""
     log = toy.instance.event_log_storage
-    job = TOY.resolve_job_def("reference")
-    tags = {PROCESS_TAG: process_tag(other_process.pid)}
-    run_id = toy.instance.create_run_for_job(job, tags=tags, status=STARTED).run_id
+    job, run_id = TOY.resolve_job_def("reference"), make_new_run_id()
+    tags = {PROCESS_TAG: f"{process_tag(other_process.pid)}:{run_id}"}
+    toy.instance.create_run_for_job(job, run_id=run_id, tags=tags, status=STARTED)
     log.set_concurrency_slots(SOURCE_POOL, 1)
     assert log.claim_concurrency_slot(SOURCE_POOL, run_id, "market_prices").is_claimed
     assert not log.claim_concurrency_slot(SOURCE_POOL, "the next run", "market_prices").is_claimed
     other_process.kill()
     other_process.wait()
-    assert runs.fail_dead_commands(toy.instance) == [run_id]
+    assert runs.fail_dead(toy.instance) == [run_id]
     assert log.claim_concurrency_slot(SOURCE_POOL, "the next run", "market_prices").is_claimed
 
 
-def test_a_run_whose_code_server_is_gone_is_failed_once_it_had_time_to_start(
-    toy: Launcher, database: Database, tmp_path: Path
+class Started:
+    """Runs as a code server starts them, and what becomes of them as time goes by."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self.instance = instance
+        self.place = {GRPC_INFO_TAG: json.dumps({"host": "localhost", "socket": "/a/socket/nobody/listens/at"})}
+
+    def run(self, status: dg.DagsterRunStatus, process: str | None = None, first_word: str | None = None) -> str:
+        run_id = make_new_run_id()
+        tags = {**self.place, **({} if process is None else {PROCESS_TAG: f"{process}:{run_id}"})}
+        job = TOY.resolve_job_def("daily")
+        run = self.instance.create_run_for_job(job, run_id=run_id, tags=tags, status=status)
+        if first_word is not None:
+            self.instance.report_engine_event(first_word, run)
+        return run_id
+
+    def lost(self, minutes: float) -> set[str]:
+        return set(runs.fail_lost_runs(self.instance, datetime.now(UTC) + timedelta(minutes=minutes)))
+
+
+def test_a_run_lives_while_its_process_does_whatever_became_of_the_code_server(
+    toy: Launcher, database: Database, other_process: subprocess.Popen[bytes]
 ) -> None:
-    gone = {GRPC_INFO_TAG: json.dumps({"host": "localhost", "socket": str(tmp_path / "no-such-socket")})}
-    job = TOY.resolve_job_def("daily")
-    lost = toy.instance.create_run_for_job(job, tags=gone, status=STARTED)
-    queued = toy.instance.create_run_for_job(job, tags=gone, status=dg.DagsterRunStatus.NOT_STARTED)
-    elsewhere = toy.instance.create_run_for_job(job, status=STARTED)  # of a launcher that names no server
-    now = datetime.now(UTC)
-    assert runs.fail_lost_runs(toy.instance, now) == [], "its process may just be starting"
-    assert runs.fail_lost_runs(toy.instance, now + timedelta(minutes=1)) == [lost.run_id]
-    assert runs.fail_lost_runs(toy.instance, now + timedelta(minutes=2)) == []
-    for run, status in ((lost, "FAILURE"), (queued, "NOT_STARTED"), (elsewhere, "STARTED")):
-        found = toy.instance.get_run_by_id(run.run_id)
-        assert found is not None
-        assert found.status.value == status
+    """Definitions that are reloaded replace the code server; the runs it started go on."""
+    started = Started(toy.instance)
+    word = f"Started process for run (pid: {other_process.pid})."
+    known = started.run(STARTED, process_tag(other_process.pid))
+    loading = started.run(dg.DagsterRunStatus.STARTING, first_word=word)
+    queued = started.run(dg.DagsterRunStatus.NOT_STARTED)
+    toy.instance.create_run_for_job(TOY.resolve_job_def("daily"), status=STARTED)  # of a launcher that names no server
+    assert started.lost(minutes=600) == set()
+    other_process.kill()
+    other_process.wait()
+    assert started.lost(minutes=0) == {known, loading}
+    assert started.lost(minutes=600) == set(), f"{queued} waits in the queue"
+    runs.sync(toy.instance, database)
+    assert stored.recent(database, limit=10)["error_message"].to_list() == [runs.KILLED] * 2
+
+
+def test_a_process_that_never_said_a_word_is_given_time_to_start(toy: Launcher) -> None:
+    started = Started(toy.instance)
+    run = started.run(dg.DagsterRunStatus.STARTING)
+    assert started.lost(minutes=1) == set()
+    assert started.lost(minutes=3) == {run}
+
+
+def test_a_run_of_another_host_lives_while_it_speaks(toy: Launcher) -> None:
+    started = Started(toy.instance)
+    run = started.run(STARTED, "elsewhere:1:1", first_word="Executing steps")
+    assert timedelta(seconds=run_process.SILENCE_SECONDS) * 2 < runs.SILENT, "one word may be late"
+    assert started.lost(minutes=14) == set()
+    assert started.lost(minutes=16) == {run}
+
+
+def test_a_run_taken_for_dead_that_ends_well_is_recorded_so(toy: Launcher, database: Database) -> None:
+    run = toy.instance.create_run_for_job(TOY.resolve_job_def("daily"), status=STARTED)
+    toy.instance.report_run_failed(run, runs.KILLED)
+    assert runs.sync(toy.instance, database) == 1
+    (event,) = (dg.DagsterEvent(event_type_value="PIPELINE_SUCCESS", job_name="daily"),)
+    toy.instance.report_dagster_event(event, run.run_id)
     runs.sync(toy.instance, database)
     (row,) = stored.recent(database, limit=10).to_dicts()
-    assert row["error_message"] == runs.KILLED
+    assert (row["status"], row["error_message"]) == ("success", None)
