@@ -31,6 +31,8 @@ DEFAULTS: dict[str, object] = {
     "sensors": "off",
     "inbox_dir": None,
     "gap_attempts": 3,
+    "retention_sessions": None,
+    "dagster_retention_days": 90,
     "freshness_grace_hours": 4,
     "alert_webhook_url": None,
     "alert_mail_to": (),

@@ -30,7 +30,10 @@ from dagster_postgres.event_log import PostgresEventLogStorage
 from dagster_shared.serdes import serialize_value
 from sqlalchemy import ARRAY, Connection, cast, func, select
 
+from sigmasight_pipeline.operations import dagster_repairs
 from sigmasight_pipeline.operations.dagster_storage import KeepsConnections
+
+dagster_repairs.newest_partitions_end_with_the_history()
 
 RUN_ENDS = frozenset({DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED})
 """The last event of a run, one of these."""
