@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime
 
 import polars as pl
+import psycopg
 import pytest
+from dagster import RunsFilter
 from polars.testing import assert_frame_equal
 
 from sigmasight_pipeline.cli.installation import Installation
 from sigmasight_pipeline.operations import gaps, tidy
 from sigmasight_pipeline.operations.audit import audit
+from sigmasight_pipeline.operations.launcher import RANGE_END_TAG, RANGE_START_TAG
 from sigmasight_pipeline.settings import Settings
 from sigmasight_pipeline.storage import retention, tables
 from sigmasight_pipeline.storage.audit import one_moment
@@ -114,6 +117,36 @@ def assert_gone(opened: Installation, before: dict[str, pl.DataFrame]) -> None:
         assert_frame_equal(frame, before[name].filter(kept), check_exact=True)
     good = "SELECT count(*) AS good FROM sigmasight.data_quality_results WHERE passed AND session_date < %s"
     assert opened.database.query(good, (KEPT_FROM,))["good"][0] == 0
+
+
+def test_a_run_leaves_two_events_per_asset_and_session_and_one_row_per_check(opened: Installation) -> None:
+    """What the operator's guide says of growth, of every run over sessions this module has made."""
+    instance = opened.launcher.instance
+    runs = [run for run in instance.get_runs(RunsFilter(job_name="daily")) if run.execution_plan_snapshot_id]
+    assert runs
+    for run in runs:
+        plan = instance.get_execution_plan_snapshot(str(run.execution_plan_snapshot_id))
+        checks, steps = len(plan.asset_check_keys), len(plan.step_keys_to_execute)
+        assets = len(
+            {output.properties.asset_key for step in plan.steps for output in step.outputs if output.properties}
+        )
+        first, last = (date.fromisoformat(run.tags[tag]) for tag in (RANGE_START_TAG, RANGE_END_TAG))
+        sessions = len(CALENDAR.between(first, last))
+        with psycopg.connect(opened.dagster_url) as connection:
+            counted = dict(
+                connection.execute(
+                    "SELECT coalesce(dagster_event_type, 'log'), count(*) FROM event_logs WHERE run_id = %s GROUP BY 1",
+                    (run.run_id,),
+                ).fetchall()
+            )
+            rows_of_checks = connection.execute(
+                "SELECT count(*) FROM asset_check_executions WHERE run_id = %s", (run.run_id,)
+            ).fetchall()
+        assert rows_of_checks == [(checks,)]
+        by_session = ("ASSET_MATERIALIZATION", "ASSET_MATERIALIZATION_PLANNED")
+        assert [counted.pop(kind) for kind in by_session] == [assets * sessions] * 2
+        # start, success and word of each step; output, plan and verdict of each check; and the run's own
+        assert sum(counted.values()) <= 3 * steps + assets + 3 * checks + 20
 
 
 @pytest.mark.slow
