@@ -99,6 +99,19 @@ class Settings(BaseSettings):
         default=4, ge=0, description="Hours after the end of a session's UTC day by which its results should be there."
     )
 
+    retention_sessions: int | None = Field(
+        default=None,
+        ge=1,
+        description="`sigmasight db tidy` keeps results of this many sessions; unset: of all. Market data, returns, "
+        "snapshots and what they are made from are kept for ever.",
+    )
+    dagster_retention_days: int = Field(
+        default=90,
+        ge=1,
+        description="Days `sigmasight db tidy` keeps events of ended runs, verdicts and ticks in Dagster's tables; the "
+        "newest state of every partition and check is kept for ever.",
+    )
+
     alert_webhook_url: SecretStr | None = Field(
         default=None, description="https:// address alerts are posted to as JSON; its path is a secret."
     )
@@ -228,6 +241,7 @@ class Settings(BaseSettings):
         "smtp_host",
         "smtp_user",
         "smtp_password",
+        "retention_sessions",
         mode="before",
     )
     @classmethod

@@ -35,6 +35,8 @@ DEFAULTS: dict[str, object] = {
     "inbox_file_seconds": 20,
     "max_file_mb": 2048,
     "gap_attempts": 3,
+    "retention_sessions": None,
+    "dagster_retention_days": 90,
     "freshness_grace_hours": 4,
     "alert_webhook_url": None,
     "alert_mail_to": (),

@@ -21,7 +21,7 @@ from sigmasight_pipeline.calculations.estimation_windows import short_windows as
 from sigmasight_pipeline.calculations.factor_returns import PROXY_KINDS
 from sigmasight_pipeline.checks import operations as rules
 from sigmasight_pipeline.settings import Settings
-from sigmasight_pipeline.storage import counting, look_back, tables
+from sigmasight_pipeline.storage import counting, look_back, retention, tables
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.upkeep import newest_priced_session
 from sigmasight_pipeline.storage.windows import as_of, on_sessions
@@ -87,6 +87,7 @@ def world(database: Database, settings: Settings, first: date, last: date) -> co
         priced=counting.returning_symbols(database, first, last),
         first_yield=counting.first_yield(database),
         unpriced=frozenset(days if newest is None else days.filter(days > newest)),
+        kept_from=retention.kept_from(database),
         short=short_windows(database, settings, calendar, factors, first, last),
     )
 

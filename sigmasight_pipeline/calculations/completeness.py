@@ -9,7 +9,7 @@ Deliberately simpler than the engines, so that it can disagree with them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import reduce
@@ -36,6 +36,7 @@ NOT_PRICED_YET = "no prices stored yet"
 NO_PRICES = "no prices stored"
 NO_PREVIOUS_SNAPSHOT = "previous snapshot missing"
 NOT_COMPUTED = "not computed"
+PURGED = "removed for its age"
 
 ESTIMATES = "symbol_factor_betas"
 """The engine whose rows say how many returns of the regression window they were made of."""
@@ -127,8 +128,9 @@ class World:
 
     `correlated` are session_date, portfolio_id, positions_included and correlation_concentration of
     ``correlation_calculations``; `priced` is session_date and returning (symbols with a price and an earlier one);
-    `first_yield` the first session with a yield; `unpriced` are sessions after the newest one with prices; `short` are
-    sessions estimated from fewer returns than are stored (``estimation_windows.short_windows``).
+    `first_yield` the first session with a yield; `unpriced` are sessions after the newest one with prices; `kept_from`
+    has, of engines whose old rows were removed, the first session they are kept of; `short` are sessions estimated from
+    fewer returns than are stored (``estimation_windows.short_windows``).
     """
 
     calendar: pl.DataFrame
@@ -141,6 +143,7 @@ class World:
     priced: pl.DataFrame
     first_yield: date | None = None
     unpriced: Collection[date] = field(default_factory=frozenset)
+    kept_from: Mapping[str, date] = field(default_factory=dict)
     short: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=SHORT_WINDOWS))
 
 
@@ -160,7 +163,19 @@ def expected_rows(sessions: Sequence[date], world: World, *, coverage_warning: f
     parts = [_of_engines(_by_session(days, world, timeline, lives), SYMBOL_ENGINES, coverage_warning)]
     if lives:
         parts.append(_of_engines(_by_portfolio(days, world, timeline, lives), PORTFOLIO_ENGINES, coverage_warning))
-    return pl.concat(parts).select(pl.col(name).cast(dtype) for name, dtype in EXPECTED.items()).sort(*_KEYS, "engine")
+    expected = pl.concat(parts).select(pl.col(name).cast(dtype) for name, dtype in EXPECTED.items())
+    return _without_purged(expected, world.kept_from).sort(*_KEYS, "engine")
+
+
+def _without_purged(expected: pl.DataFrame, kept_from: Mapping[str, date]) -> pl.DataFrame:
+    """`expected` with no row expected at sessions before an engine's first kept one."""
+    first = pl.col("engine").replace_strict(dict(kept_from), default=None, return_dtype=pl.Date())
+    purged = (pl.col("session_date") < first).fill_null(value=False) & pl.col("reason").is_null()
+    return expected.with_columns(
+        pl.when(purged).then(0).otherwise("rows_expected").alias("rows_expected"),
+        pl.when(purged).then(0).otherwise("rows_least").alias("rows_least"),
+        pl.when(purged).then(pl.lit(PURGED)).otherwise("reason").alias("reason"),
+    )
 
 
 def audited(expected: pl.DataFrame, counted: pl.DataFrame, world: World) -> pl.DataFrame:

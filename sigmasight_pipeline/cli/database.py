@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import threading
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -17,14 +18,24 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from sigmasight_pipeline.cli import serving
 from sigmasight_pipeline.cli.console import UserError, err, out
-from sigmasight_pipeline.cli.installation import DATABASE, connected, load_settings, this_command
+from sigmasight_pipeline.cli.installation import (
+    DAGSTER_DATABASE,
+    DATABASE,
+    connected,
+    dagster_url_beside,
+    load_settings,
+    remove_rows_of_earlier_versions,
+    this_command,
+)
+from sigmasight_pipeline.cli.tidy import tidy
 from sigmasight_pipeline.settings import RECORDED_END
 from sigmasight_pipeline.storage import schema
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
-from sigmasight_pipeline.storage.errors import redact
+from sigmasight_pipeline.storage.errors import DatabaseMissingError, redact
 from sigmasight_pipeline.storage.run_locks import computing
 
 app = typer.Typer(help="Look into the database, migrate it, start and stop the embedded server.", no_args_is_help=True)
+app.command()(tidy)
 
 
 OWN_ENTRIES = EmbeddedServer.OWN_ENTRIES | {"dagster", RECORDED_END}
@@ -88,11 +99,18 @@ def upgrade() -> None:
         given = settings.database_url.get_secret_value()
         applied = schema.upgrade(given)
         shown = redact(given)
+        _upgrade_dagster(dagster_url_beside(given))
     else:
         with EmbeddedServer(settings.home_path).shared(this_command()) as address:
             applied = schema.upgrade(address.url(DATABASE))
+            _upgrade_dagster(address.url(DAGSTER_DATABASE))
         shown = f"the embedded server in {settings.home_path}"
     err.print(f"Applied {', '.join(applied)} to {shown}." if applied else f"{shown}: already up to date.")
+
+
+def _upgrade_dagster(url: str) -> None:
+    with suppress(DatabaseMissingError):  # the first run makes it
+        remove_rows_of_earlier_versions(url)
 
 
 @app.command()

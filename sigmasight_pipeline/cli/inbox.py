@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from sigmasight_pipeline.cli.console import UserError, err, note, out
 from sigmasight_pipeline.cli.installation import connected
@@ -46,18 +48,29 @@ def inbox(
     if not taken:
         err.print("No file has been taken from it yet.")
         return
-    table = Table("file", "portfolio", "outcome", "judged (UTC)", "backfill", "lies in", "remarks")
+    table = Table("judged (UTC)", "outcome", "file", "portfolio", "backfill")
+    for name in (2, 3):
+        table.columns[name].overflow = "fold"  # a name that is cut cannot be looked for
     for file in taken:
         table.add_row(
+            f"{file['received_at']:%Y-%m-%d %H:%M}",
+            file["status"],
             file["file_name"],
             file["portfolio_code"] or "",
-            file["status"],
-            f"{file['received_at']:%Y-%m-%d %H:%M}",
             str(file["backfill_id"] or ""),
-            file["moved_to"] or "",
-            "\n".join(file["errors"]),
         )
     out.print(table)
+    for file in taken:
+        if file["errors"]:
+            _print_remarks(file)
+
+
+def _print_remarks(file: dict[str, Any]) -> None:
+    """What was wrong with a file, below where it lies now; wrapped, because errors are sentences."""
+    lies = f" (lies in {file['moved_to']})" if file["moved_to"] else " (gone)"
+    out.print(Text(f"{file['file_name']} {file['status']}{lies}:"), soft_wrap=False)
+    for error in file["errors"]:
+        out.print(Padding(Text(f"- {error}"), (0, 0, 0, 2)), soft_wrap=False)
 
 
 def _waiting(arrival: Arrival) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from sigmasight_pipeline.cli.console import UserError, WithoutUnspoken, note, timed
 from sigmasight_pipeline.settings import InvalidSettingsError, RecordedEndError, Settings, get_settings
-from sigmasight_pipeline.storage import schema
+from sigmasight_pipeline.storage import event_retention, schema
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
 from sigmasight_pipeline.storage.errors import redact
@@ -76,6 +76,7 @@ class Installation:
         from sigmasight_pipeline.operations.launcher import Launcher
 
         schema.create_database_if_missing(self.dagster_url)
+        remove_rows_of_earlier_versions(self.dagster_url)
         # what a command says, it says itself: libraries' own words (such as each retry of a connection) are not shown
         logging.getLogger().addHandler(logging.NullHandler())
         sys.stderr = WithoutUnspoken(sys.stderr)
@@ -84,6 +85,22 @@ class Installation:
             note(f"{len(killed)} earlier run(s) had been killed; they are marked failed now.")
         backfills.fail_abandoned(self.database, datetime.now(UTC))
         return Launcher(instance, defs, told=note)
+
+
+def dagster_url_beside(url: str) -> str:
+    """The database of Dagster's tables: DAGSTER_DATABASE_URL, else the one named `dagster` on the server of `url`."""
+    given = os.environ.get("DAGSTER_DATABASE_URL") or schema.sibling_database(url, DAGSTER_DATABASE)
+    found = re.sub(r"^(postgres(?:ql)?)\+\w+://", r"\1://", given)  # Dagster's own notation names a driver
+    _require_url("DAGSTER_DATABASE_URL", found)
+    return found
+
+
+def remove_rows_of_earlier_versions(dagster_url: str) -> None:
+    """Remove, once, what earlier versions left in Dagster's tables, and say so."""
+    with timed("Looking for rows that earlier versions left in Dagster's tables ..."):
+        removed = event_retention.remove_rows_of_earlier_versions(dagster_url)
+    if removed:
+        note(f"{removed:,} checks that were planned and never evaluated are removed from Dagster's tables.")
 
 
 @contextmanager
@@ -99,9 +116,7 @@ def connected(*, create: bool = False) -> Iterator[Installation]:
         ) from None
     if settings.database_url is not None:
         url = settings.database_url.get_secret_value()
-        given = os.environ.get("DAGSTER_DATABASE_URL") or schema.sibling_database(url, DAGSTER_DATABASE)
-        dagster_url = re.sub(r"^(postgres(?:ql)?)\+\w+://", r"\1://", given)  # Dagster's own notation names a driver
-        _require_url("DAGSTER_DATABASE_URL", dagster_url)
+        dagster_url = dagster_url_beside(url)
         yield _ready(Installation(settings, url, dagster_url, None), create)
         return
     server = EmbeddedServer(home)

@@ -170,7 +170,7 @@ def wait_for_others(installation: Installation) -> None:
             told = what
         with err.status(f"Waiting for {busy} ..."):
             time.sleep(WAITING_SECONDS)
-        runs.fail_dead_commands(launcher.instance)
+        runs.fail_dead(launcher.instance)
         backfills.fail_abandoned(database, datetime.now(UTC))
 
 

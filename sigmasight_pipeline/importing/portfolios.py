@@ -87,8 +87,12 @@ def read_portfolio_code(row: Row, known: Collection[str]) -> str | None:
         return None
     code = text if text in known else slug(text)
     if code not in known:
-        codes = sorted(known)
-        more = ", ..." if len(codes) > SHOWN_CODES else ""
-        row.report(Code.PORTFOLIO_UNKNOWN, "portfolio", known=(", ".join(codes[:SHOWN_CODES]) or "none yet") + more)
+        row.report(Code.PORTFOLIO_UNKNOWN, "portfolio", known=named_codes(known))
         return None
     return code
+
+
+def named_codes(known: Collection[str]) -> str:
+    """The codes there are, in words; of many the first ones."""
+    codes = sorted(known)
+    return (", ".join(codes[:SHOWN_CODES]) or "none yet") + (", ..." if len(codes) > SHOWN_CODES else "")

@@ -29,7 +29,7 @@ from sigmasight_pipeline.operations import backfills, history, jobs, look_back
 from sigmasight_pipeline.operations.launcher import Chunk, plan_range
 from sigmasight_pipeline.sessions import SessionCalendar
 from sigmasight_pipeline.settings import Settings
-from sigmasight_pipeline.storage import counting, tables
+from sigmasight_pipeline.storage import counting, retention, tables
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.upkeep import newest_priced_session
 
@@ -165,7 +165,10 @@ def _expected(database: Database, settings: Settings, portfolios: pl.DataFrame, 
     audited = (
         portfolios.filter("active")
         .join(pl.DataFrame({"session_date": days}), how="cross")
-        .filter(pl.col("session_date") >= pl.col("inception_date"))
+        .filter(
+            pl.col("session_date") >= pl.col("inception_date"),
+            pl.col("session_date") >= retention.kept_from(database).get(AUDIT, days[0]),
+        )
         .select("session_date", "portfolio_id", engine=pl.lit(AUDIT))
     )
     return pl.concat([found.filter(pl.col("reason").is_null()).select(_KEYS), audited])
@@ -274,6 +277,11 @@ def _edges() -> dict[str, dict[str, float]]:
                 back = mapping.start_offset if isinstance(mapping, dg.TimeWindowPartitionMapping) else 0
                 found[parent][child] = -back
     return found
+
+
+def read_back(name: str) -> float:
+    """How many sessions later an asset may still read a session of the table `name` (inf: any; 0: no later one)."""
+    return max(_edges().get(name, {}).values(), default=0.0)
 
 
 def reach(engines: Iterable[str]) -> dict[str, float]:

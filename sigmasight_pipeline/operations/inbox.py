@@ -10,6 +10,7 @@ in between leaves nothing, or a row that knows the file by its fingerprint: the 
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import time
@@ -22,7 +23,7 @@ from pathlib import PurePath
 import psycopg
 
 from sigmasight_pipeline import sessions
-from sigmasight_pipeline.importing.portfolios import slug
+from sigmasight_pipeline.importing.portfolios import named_codes, slug
 from sigmasight_pipeline.importing.problems import Code, Problem, Severity
 from sigmasight_pipeline.market_data.source import MarketDataSource
 from sigmasight_pipeline.operations import backfills, history
@@ -281,11 +282,15 @@ class _Judge:
         header = read_header(content, importer.calendar, importer.today)
         with importer.database.connect() as connection:
             known = rows.stated_portfolio(connection, code)
+            others = rows.portfolio_codes(connection)
         try:
             accepted = importer.positions(content, self.arrival.shown, _book(code, stem, header, known), replace=True)
         except RejectedFileError as error:
             unreadable = [str(problem) for problem in error.errors if problem.code in _UNREADABLE]
-            told = [_of_header(problem, header) for problem in error.errors]
+            told = [
+                _without_equity(code, others) if problem.code is Code.EQUITY_MISSING else _of_header(problem, header)
+                for problem in error.errors
+            ]
             raise _RejectedError(code, unreadable or [*header.errors, *told]) from None
         if header.errors:
             raise _RejectedError(code, header.errors)
@@ -332,10 +337,20 @@ def _book(code: str, stem: str, header: Header, known: StatedPortfolio | None) -
     )
 
 
+def _without_equity(code: str, others: Sequence[str]) -> str:
+    """What to do about a file that states no equity: its name makes the code of a new portfolio, or is misspelt."""
+    missing = "its equity is missing; add a first line such as `# equity: 1000000`"
+    if not others:
+        return f"the portfolio {code} is new and {missing}"
+    near = difflib.get_close_matches(code, others, n=1) or sorted(others)[:1]
+    return (
+        f"there is no portfolio {code} (the codes are {named_codes(others)}): if it is new, {missing}; "
+        f"if not, name the file after its code, as {near[0]}.csv"
+    )
+
+
 def _of_header(problem: Problem, header: Header) -> str:
-    """A problem in words, told by the line that states what is wrong; where that is missing, with the line to add."""
-    if problem.code is Code.EQUITY_MISSING:
-        return "the portfolio is new and its equity is missing; add a first line such as `# equity: 1000000`"
+    """A problem in words, told by the line that states what is wrong."""
     if problem.line is None and problem.column is not None:
         return str(replace(problem, line=header.lines.get(problem.column)))
     return str(problem)

@@ -24,6 +24,15 @@ EVERY_SNAPSHOT: tuple[Table, ...] = (
 )
 """Tables with a row for every snapshot, whatever is held: where a figure cannot be computed the row says why."""
 
+
+def _kept(table: Table) -> str:
+    """That the rows a table has at the session of the snapshot `s` have not been removed for their age."""
+    return (
+        "s.session_date >= coalesce((SELECT kept_from FROM sigmasight.result_retention "
+        f"WHERE table_name = '{table.name}'), '-infinity')"
+    )
+
+
 # open sessions by number, so that consecutive ones can be told from others
 _NUMBERED = """
 numbered AS (
@@ -109,7 +118,7 @@ WITH {_NUMBERED}, missing AS (
   JOIN sigmasight.stress_test_scenarios a ON a.active
   LEFT JOIN sigmasight.stress_test_results r
     ON (r.session_date, r.portfolio_id, r.scenario_id) = (s.session_date, s.portfolio_id, a.scenario_id)
-  WHERE r.scenario_id IS NULL AND {both("s.")} GROUP BY 1, 2, 3
+  WHERE r.scenario_id IS NULL AND {both("s.")} AND {_kept(tables.stress_test_results)} GROUP BY 1, 2, 3
 ), islands AS (
   SELECT *, number - row_number() OVER (PARTITION BY portfolio_id ORDER BY number) AS island FROM missing
 )
@@ -238,7 +247,7 @@ def missing_results(connection: Connection, scope: Scope) -> list[Row]:
           SELECT s.portfolio_id, s.session_date,
                  t.number - row_number() OVER (PARTITION BY s.portfolio_id ORDER BY t.number) AS island
           FROM sigmasight.portfolio_snapshots s JOIN numbered t USING (session_date)
-          WHERE {both("s.")} AND NOT EXISTS (
+          WHERE {both("s.")} AND {_kept(table)} AND NOT EXISTS (
             SELECT FROM {table.fullname} r
             WHERE r.session_date = s.session_date AND r.portfolio_id = s.portfolio_id)
         )

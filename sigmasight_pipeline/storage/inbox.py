@@ -155,6 +155,15 @@ def waiting_imports(connection: psycopg.Connection) -> dict[tuple[str, str], str
     return {(code, kind): digest for code, kind, digest in rows}
 
 
+def portfolio_codes(connection: psycopg.Connection) -> list[str]:
+    """Codes of stored portfolios and of those whose import waits to be applied, sorted."""
+    rows = connection.execute(
+        "SELECT code FROM sigmasight.portfolios UNION SELECT portfolio_code FROM sigmasight.portfolio_imports "
+        "WHERE kind = 'positions' AND applied_at IS NULL ORDER BY 1"
+    ).fetchall()
+    return [code for (code,) in rows]
+
+
 @dataclass(frozen=True)
 class StatedPortfolio:
     """What is known of a portfolio: its name and, of one whose import waits to be applied, all that import states."""

@@ -1,15 +1,19 @@
-"""The pooled event log stores exactly what Dagster's own class stores, and survives what a pool could break on."""
+"""The pooled event log stores what Dagster's own class stores, of checks one row a run, and survives what a pool could
+break on."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dagster as dg
 import polars as pl
 import psycopg
 import pytest
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster_postgres.event_log import PostgresEventLogStorage
 from polars.testing import assert_frame_equal
+from sqlalchemy import select
 
 from sigmasight_pipeline.operations.dagster_storage import PooledRunStorage
 from sigmasight_pipeline.operations.event_log import PooledEventLogStorage
@@ -19,6 +23,7 @@ from sigmasight_pipeline.storage.embedded import EmbeddedServer
 from sigmasight_pipeline_tests.operations.instances import DAGSTER_CLASS, PROJECT_CLASS, fresh_instance
 
 DAYS = dg.DailyPartitionsDefinition("2024-01-01", end_date="2024-02-01")
+JUDGED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 RANGE = {RANGE_START_TAG: "2024-01-03", RANGE_END_TAG: "2024-01-09"}
 BACKFILL = dg.BackfillPolicy.multi_run(max_partitions_per_run=252)
 CHECKS = ("always", "never", "warned")
@@ -49,7 +54,12 @@ def market(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
     yield dg.MaterializeResult(asset_key="quotes")
 
 
-@dg.asset(partitions_def=DAYS, deps=["prices"], backfill_policy=BACKFILL)
+@dg.asset(
+    partitions_def=DAYS,
+    deps=["prices"],
+    backfill_policy=BACKFILL,
+    check_specs=[dg.AssetCheckSpec("unreached", asset="broken")],
+)
 def broken() -> dg.MaterializeResult:  # type: ignore[type-arg]  # as above
     raise dg.Failure("this asset always fails", metadata={"reason": "to have failure events"})
 
@@ -79,9 +89,11 @@ STORED = {
     "a.last_materialization_timestamp > now() - interval '1 hour' AS recent FROM asset_keys a "
     "JOIN LATERAL (SELECT * FROM event_logs e WHERE e.asset_key = a.asset_key ORDER BY id DESC LIMIT 1) e "
     "USING (asset_key) ORDER BY 1",
+    # what Dagster's class plans and never evaluates is the one difference
     "checks": "SELECT asset_key, check_name, partition, execution_status, "
     "(SELECT e.event = evaluation_event FROM event_logs e WHERE e.id = evaluation_event_storage_id) AS the_event, "
-    "materialization_event_storage_id IS NULL AS untargeted FROM asset_check_executions ORDER BY id",
+    "materialization_event_storage_id IS NULL AS untargeted FROM asset_check_executions "
+    "WHERE execution_status <> 'PLANNED' ORDER BY evaluation_event_storage_id",
     "tags": "SELECT t.asset_key, t.key, e.partition, e.dagster_event_type FROM asset_event_tags t "
     "JOIN event_logs e ON e.id = t.event_id WHERE t.key <> 'dagster/input_event_pointer' ORDER BY 1, 2, 3, e.id",
     "slots": "SELECT count(*) FROM concurrency_slots",
@@ -114,6 +126,14 @@ def run_everything(instance: dg.DagsterInstance) -> None:
         assert result.success == (job == "once")
 
 
+def check_rows(log: PostgresEventLogStorage) -> list[tuple[str, str, str | None]]:
+    """Name, status and partition of every check's row, in order."""
+    table = AssetCheckExecutionsTable
+    with log.index_connection() as connection:
+        chosen = select(table.c.check_name, table.c.execution_status, table.c.partition).order_by(table.c.id)
+        return [(name, status, partition) for name, status, partition in connection.execute(chosen)]
+
+
 def asked(log: PostgresEventLogStorage) -> dict[str, object]:
     """What Dagster reads back of it."""
     checks = [dg.AssetCheckKey(dg.AssetKey("prices"), name) for name in CHECKS]
@@ -122,6 +142,9 @@ def asked(log: PostgresEventLogStorage) -> dict[str, object]:
         "materialised": [log.get_materialized_partitions(dg.AssetKey(name)) for name in ("prices", "quotes", "broken")],
         "assets": sorted(record.asset_entry.asset_key.to_string() for record in log.get_asset_records()),
         "checks": {key.name: (record.status, record.partition) for key, record in latest.items()},
+        "history": {
+            key.name: len(log.get_asset_check_execution_history(key, limit=100, status=JUDGED)) for key in checks
+        },
         "rows": log.get_latest_storage_id_by_partition(
             dg.AssetKey("prices"), dg.DagsterEventType.ASSET_MATERIALIZATION
         ).keys(),
@@ -144,6 +167,49 @@ def test_it_stores_what_dagsters_own_class_stores(
     assert answers[PROJECT_CLASS] == answers[DAGSTER_CLASS]
     # a batch that cannot be stored is stored event by event, which is right and slow
     assert "Falling back" not in "".join(capfd.readouterr())
+
+
+def test_a_run_leaves_one_row_per_check_and_none_that_was_not_evaluated(
+    server: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fresh_instance(server, tmp_path / "instance", monkeypatch) as instance:
+        log = instance.event_log_storage
+        assert isinstance(log, PooledEventLogStorage)
+        during: list[list[tuple[str, str, str | None]]] = []
+
+        @dg.asset(partitions_def=DAYS, backfill_policy=BACKFILL, check_specs=[dg.AssetCheckSpec("seen", asset="looks")])
+        def looks() -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster inspects the bare class
+            during.append(check_rows(log))
+            return dg.MaterializeResult(check_results=[dg.AssetCheckResult(check_name="seen", passed=len(during) > 1)])
+
+        job = dg.Definitions(assets=[looks], executor=dg.in_process_executor).resolve_implicit_global_asset_job_def()
+        for tags in (RANGE, RANGE, {"dagster/partition": "2024-01-10"}):
+            assert job.execute_in_process(instance=instance, tags=tags).success
+        # while the run is on its way the check is planned: the UI shows that it is being executed
+        planned = [rows[-1] for rows in during]
+        assert planned == [("seen", "PLANNED", None)] * 3
+        assert check_rows(log) == [("seen", verdict, None) for verdict in ("FAILED", "SUCCEEDED", "SUCCEEDED")]
+        run_everything(instance)  # a check that is not reached in its second and third run
+        assert [row for row in check_rows(log) if row[0] == "unreached" or row[1] == "PLANNED"] == []
+
+
+@pytest.mark.parametrize("ended", [dg.DagsterInstance.report_run_failed, dg.DagsterInstance.report_run_canceled])
+def test_what_a_lost_run_planned_is_gone_once_somebody_says_that_it_is_lost(
+    server: EmbeddedServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ended: Callable[[dg.DagsterInstance, dg.DagsterRun], object],
+) -> None:
+    """Killed runs say nothing themselves: run monitoring does."""
+    with fresh_instance(server, tmp_path / "instance", monkeypatch) as instance:
+        log = instance.event_log_storage
+        assert isinstance(log, PooledEventLogStorage)
+        job = DEFINITIONS.resolve_job_def("ranged")
+        runs = [instance.create_run_for_job(job, tags=RANGE, status=dg.DagsterRunStatus.STARTED) for _ in range(2)]
+        names = sorted([*CHECKS, "unreached"])
+        assert sorted(name for name, _, _ in check_rows(log)) == sorted(names * 2)
+        ended(instance, runs[0])
+        assert sorted(check_rows(log)) == [(name, "PLANNED", None) for name in names]  # the other run's
 
 
 def pooled(url: str) -> PooledEventLogStorage:

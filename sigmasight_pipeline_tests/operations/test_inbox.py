@@ -131,7 +131,7 @@ def test_a_bad_file_is_rejected_with_every_error(inbox: Inbox) -> None:
         "line 3: name stands in line 1 already",
         "line 7: benchmark has no value",
         "line 4, column inception: '01/02/2024' is no date of the form YYYY-MM-DD",
-        "the portfolio is new and its equity is missing; add a first line such as `# equity: 1000000`",
+        "the portfolio bad is new and its equity is missing; add a first line such as `# equity: 1000000`",
         "line 9, column quantity: '1,000'",
         "line 10, column entry_price: -3 is not above zero",
     ]
@@ -141,6 +141,17 @@ def test_a_bad_file_is_rejected_with_every_error(inbox: Inbox) -> None:
     assert ("bad.csv", "bad", "rejected", False, "rejected/bad.csv") in inbox.taken()
     assert inbox.query("SELECT errors FROM sigmasight.inbox_files WHERE status = 'rejected'") == [(errors,)]
     assert inbox.imported() == len(inbox.ranges()) == 1
+
+
+def test_a_name_that_is_misspelt_is_told_which_codes_there_are(inbox: Inbox) -> None:
+    inbox.take(pier=HARBOR)
+    inbox.take(harbour_book=HARBOR)
+    inbox.take(harbour_boook=HARBOR.split("\n", 1)[1])
+    (error,) = (inbox.folder / "rejected" / "harbour_boook.csv.errors.txt").read_text().splitlines()
+    assert error == (
+        "there is no portfolio harbour-boook (the codes are harbour-book, pier): if it is new, its equity is missing; "
+        "add a first line such as `# equity: 1000000`; if not, name the file after its code, as harbour-book.csv"
+    )
 
 
 def test_what_a_header_states_alone_can_be_wrong(inbox: Inbox) -> None:
@@ -303,6 +314,15 @@ def test_the_command_shows_what_waits_and_what_became_of_the_others(
     assert f"pier.csv.part waits, {len(HARBOR)} bytes (unfinished)" in shown.stdout
     assert "harbor.csv" in shown.stdout
     assert "bad.csv" not in shown.stdout
+    monkeypatch.setattr(out, "width", 80)
+    lines = command.invoke(_command_tree("inbox"), ["inbox"]).stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    table = [line for line in lines if line.startswith("│")]
+    assert len(table) == 2, "a row stands in a line of its own"
+    assert all(name in " ".join(table) for name in ("harbor.csv", "accepted", "bad.csv", "rejected"))
+    told = " ".join(" ".join(lines).split())
+    assert document["files"][1]["errors"][0] in told
+    assert "bad.csv rejected (lies in rejected/bad.csv):" in told
 
 
 def test_a_dropped_book_appears_with_its_history_and_no_other(server: EmbeddedServer, market: Path) -> None:

@@ -30,6 +30,7 @@ from .operations import (
     inbox_files,
     input_changes,
     recomputation_changes,
+    result_retention,
 )
 from .reference import (
     factor_definitions,
@@ -106,6 +107,7 @@ __all__ = [
     "positions",
     "recomputation_changes",
     "rejected_prices",
+    "result_retention",
     "scenario_accuracy",
     "stress_position_results",
     "stress_test_results",

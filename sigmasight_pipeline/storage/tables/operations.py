@@ -1,8 +1,8 @@
 """Tables the operations layer keeps about the pipeline itself.
 
 What belongs here: verdicts of checks, runs, ranges that were asked for and how far they are, what should be there and
-is, changes of inputs and what they moved, received files, messages to people. What does not: Dagster's own event log
-(a database of its own), and results.
+is, changes of inputs and what they moved, received files, messages to people, what was removed for its age. What does
+not: Dagster's own event log (a database of its own), and results.
 """
 
 from __future__ import annotations
@@ -178,4 +178,13 @@ alert_outbox = Table(
     UniqueConstraint("alert_key", "channel", name="alert_outbox_key_channel"),
     Index("alert_outbox_status", "status", "next_attempt_at"),
     comment="One row per message to people and channel: kept until it is delivered.",
+)
+
+result_retention = Table(
+    "result_retention",
+    metadata,
+    code("table_name", "Result table old sessions were removed of", primary_key=True),
+    day("kept_from", "First session whose rows are kept; of earlier ones none need be there"),
+    instant("purged_at", "When the sessions before it were removed"),
+    comment="One row per result table of which old sessions were removed on purpose: from which session on it is kept.",
 )
