@@ -80,15 +80,16 @@ class Day:
             totals[:, owners] = np.add.reduceat(values, starts, axis=1)
         return totals
 
-    def outcome(self, raw: Floats, volatility_shift: Floats, rate_shift: Floats, *, dividend_yield: float) -> Outcome:
-        """The scenarios whose implied returns by symbol, before the floor, are `raw` (scenarios, symbols)."""
+    def outcome(self, raw: Floats, volatility_shift: Floats, rate_shift: Floats) -> Outcome:
+        """The scenarios whose implied returns by symbol, before the floor, are `raw` (scenarios, symbols).
+
+        The shifts of volatilities (relative) and of rates (decimal) are (scenarios,).
+        """
         before = raw[:, self.symbol]
         implied = floored(before)
         linear = self.exposure * implied
         pnl = linear.copy()
-        pnl[:, self.option_rows] = option_pnl(
-            self.options, implied[:, self.option_rows], volatility_shift, rate_shift, dividend_yield=dividend_yield
-        )
+        pnl[:, self.option_rows] = option_pnl(self.options, implied[:, self.option_rows], volatility_shift, rate_shift)
         known = np.isfinite(linear)
         return Outcome(implied, implied > before, cents(linear, known), cents(pnl, known), known)
 
@@ -132,7 +133,7 @@ def book(
     )
     values = held(position_values).join(wanted, on=keys, how="semi")
     adjusted = with_delta_adjusted(values, positions, position_greeks).select(
-        *_POSITION, "delta_adjusted", "exposure", "quantity", option_symbol="symbol"
+        *_POSITION, "delta_adjusted", "exposure", "quantity", "price", option_symbol="symbol"
     )
     rows = (
         with_trading_symbol(values, positions, instruments)
@@ -186,14 +187,17 @@ def _columns(rows: pl.DataFrame, symbols: pl.Series) -> _Columns:
     rows = rows.join(named, on="option_symbol", how="left", maintain_order="left")
     options = Options(
         rows.get_column("is_call").fill_null(value=False).to_numpy(),
+        np.zeros(rows.height, dtype=bool),
+        _floats(rows, "price"),
         _floats(rows, "underlying_price"),
         _floats(rows, "strike"),
         _floats(rows, "time_to_expiry"),
         _floats(rows, "risk_free_rate"),
         _floats(rows, "volatility"),
+        np.zeros(rows.height),
         _floats(rows, "quantity") * _floats(rows, "multiplier"),
     )
-    modelled = np.logical_and.reduce([np.isfinite(column) for column in options[1:]])
+    modelled = np.logical_and.reduce([np.isfinite(column) for column in options[2:]])
     exposure = rows.get_column("delta_adjusted")
     dollars = to_units(exposure, MONEY) / CENTS
     known = exposure.is_not_null().to_numpy() & (modelled | ~is_option)

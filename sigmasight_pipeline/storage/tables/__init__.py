@@ -61,6 +61,8 @@ from .risk import (
     portfolio_risk_metrics,
     scenario_accuracy,
     stress_position_results,
+    stress_scenario_diagnostics,
+    stress_scenario_shocks,
     stress_test_results,
 )
 
@@ -108,6 +110,8 @@ __all__ = [
     "rejected_prices",
     "scenario_accuracy",
     "stress_position_results",
+    "stress_scenario_diagnostics",
+    "stress_scenario_shocks",
     "stress_test_results",
     "stress_test_scenarios",
     "symbol_factor_betas",
