@@ -195,6 +195,7 @@ def stress_results(
     shown: list[Details] = []
     outcomes: list[Outcome] = []
     all_solved: list[list[Solved]] = []
+    window_sessions: list[int] = []
     for number, day in enumerate(held_book.days):
         window = of_factors.until(day.session, regression_window).values
         own_window = of_symbols.until(day.session, regression_window).values
@@ -223,6 +224,7 @@ def stress_results(
         results.append(total)
         outcomes.append(outcome)
         all_solved.append(solved)
+        window_sessions.append(len(window))
         shown.append(details(day, outcome, total, solved, known.names, direct=direct, naive=naive))
     names = [scenario.scenario_id for scenario in active]
     by_portfolio = with_details(portfolio_frame(held_book, "scenario_id", names, results), held_book, results, shown)
@@ -230,7 +232,7 @@ def stress_results(
     return (
         by_portfolio,
         position_frame(held_book, names, outcomes, all_solved),
-        diagnostics_frame(active, by_session),
+        diagnostics_frame(active, by_session, window_sessions),
         shocks_frame(active, known.names, by_session),
     )
 

@@ -78,7 +78,7 @@ class SessionMoments:
     @property
     def symbols(self) -> int:
         """How many symbols there are: factor k is column symbols + k of the panel."""
-        return self.symbol_window.shape[1]
+        return int(self.symbol_window.shape[1])
 
     @cached_property
     def _seen(self) -> BoolArray:
@@ -91,7 +91,7 @@ class SessionMoments:
     @cached_property
     def observations(self) -> IntArray:
         """(factors,): sessions on which each factor has a return."""
-        return self._seen.sum(axis=0)
+        return np.asarray(self._seen.sum(axis=0), dtype=np.int64)
 
     @cached_property
     def constant(self) -> BoolArray:
@@ -129,7 +129,7 @@ class SessionMoments:
 
     def common(self, factors: Sequence[int]) -> CommonMoments:
         """Moments on the sessions on which every one of `factors` has a return."""
-        common = self._seen[:, list(factors)].all(axis=1)
+        common = np.logical_and.reduce(self._seen[:, list(factors)], axis=1)
         key = common.tobytes()
         if key not in self._kept:
             self._kept[key] = self._moments(common)

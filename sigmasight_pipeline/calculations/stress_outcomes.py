@@ -122,11 +122,11 @@ class SessionScenarios:
         if happened is None:
             return self._unsolved(window.status, shift, source, window)
         own = ~np.isnan(happened.symbols)
-        propagation = self._propagated(self._real_shocks(happened), Confidence.REPLAY)
-        if isinstance(propagation, Unsolved):
-            propagation, parts, names = None, np.zeros((0, len(self.beta))), ()
-            model, effective = np.full(len(self.beta), nan), np.full(len(self.factors.names), nan)
-        else:
+        tried = self._propagated(self._real_shocks(happened), Confidence.REPLAY)
+        propagation = None if isinstance(tried, Unsolved) else tried
+        parts, names = np.zeros((0, len(self.beta))), tuple[str, ...]()
+        model, effective = np.full(len(self.beta), nan), np.full(len(self.factors.names), nan)
+        if propagation is not None:
             parts, effective = self._implied(propagation)
             model, names = self._raw(parts, effective, propagation), self._names(propagation)
         # a part the model does not know is in what is the symbol's own

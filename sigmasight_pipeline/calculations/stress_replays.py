@@ -72,7 +72,8 @@ def market_symbols(frames: Mapping[str, pl.DataFrame], _sessions: Sequence[date]
     `frames` has rows of ``stress_test_scenarios`` (scenarios) and ``factor_definitions`` (factors).
     """
     asked = any(one.kind is ScenarioKind.WORST for one in active_scenarios(frames["scenarios"]))
-    return [_market_proxy(frames["factors"])] if asked and _market_proxy(frames["factors"]) else []
+    proxy = _market_proxy(frames["factors"])
+    return [proxy] if asked and proxy is not None else []
 
 
 def window_days(frames: Mapping[str, pl.DataFrame], sessions: Sequence[date]) -> list[date]:
@@ -244,6 +245,6 @@ def _lowest_so_far(values: Floats) -> IntArray:
     """The place of the lowest value up to each place, the first of equal ones; -1 where there is none yet."""
     comparable = np.where(np.isnan(values), np.inf, values)
     lowest = np.minimum.accumulate(comparable)
-    is_new = np.concatenate([[np.isfinite(comparable[:1]).all()], comparable[1:] < lowest[:-1]]) if len(values) else []
-    places = np.where(np.array(is_new, dtype=bool), np.arange(len(values)), -1)
-    return np.maximum.accumulate(places) if len(places) else places
+    is_lower = comparable < np.concatenate([[np.inf], lowest])[: len(values)]
+    places: IntArray = np.maximum.accumulate(np.where(is_lower, np.arange(len(values)), -1))
+    return places

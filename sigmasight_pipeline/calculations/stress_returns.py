@@ -308,7 +308,7 @@ def effective_shocks(scenario: Propagation, parts: Floats, symbols: int) -> Floa
 
     `parts` are those of the scenario. The anchored market, a single shock and exact shocks come back as stated.
     """
-    effective = added_up(parts)[symbols:].copy()
+    effective: Floats = added_up(parts)[symbols:].copy()
     if scenario.exact:
         effective[scenario.shocks.factors] = scenario.stated
     return effective
@@ -316,7 +316,7 @@ def effective_shocks(scenario: Propagation, parts: Floats, symbols: int) -> Floa
 
 def added_up(parts: Floats) -> Floats:
     """Sum of the rows of (factors, names), first to last, so that a name's bits do not depend on the others."""
-    total = parts[0].copy()
+    total: Floats = parts[0].copy()
     for part in parts[1:]:
         total += part
     return total

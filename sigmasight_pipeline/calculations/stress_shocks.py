@@ -27,6 +27,7 @@ DIAGNOSTICS: dict[str, pl.DataType] = {
     "max_z": pl.Float64(),
     "implausible": pl.Boolean(),
     "moments_n_obs": pl.Int32(),
+    "window_sessions": pl.Int32(),
     "window_from": pl.Date(),
     "window_to": pl.Date(),
     "volatility_shift": pl.Float64(),
@@ -44,17 +45,18 @@ SHOCKS: dict[str, pl.DataType] = {
 }
 
 BySession = Sequence[tuple[date, Sequence[Solved]]]
+"""Every session with its scenarios, solved."""
 
 
-def diagnostics_frame(scenarios: Sequence[Scenario], solved: BySession) -> pl.DataFrame:
+def diagnostics_frame(scenarios: Sequence[Scenario], solved: BySession, window_sessions: Sequence[int]) -> pl.DataFrame:
     """Rows of ``stress_scenario_diagnostics`` without provenance: one per session and scenario, in their order.
 
-    moments_n_obs is NULL where there are no returns, of a single shock the returns of its factor.
+    `window_sessions` (sessions,) is how many the window of betas has. moments_n_obs is NULL where there are no returns, of a single shock the returns of its factor.
     """
     return pl.DataFrame(
         [
-            _diagnostics(session, scenario, one)
-            for session, of_session in solved
+            _diagnostics(session, scenario, one, count)
+            for (session, of_session), count in zip(solved, window_sessions, strict=True)
             for scenario, one in zip(scenarios, of_session, strict=True)
         ],
         schema=DIAGNOSTICS,
@@ -62,7 +64,7 @@ def diagnostics_frame(scenarios: Sequence[Scenario], solved: BySession) -> pl.Da
     )
 
 
-def _diagnostics(session: date, scenario: Scenario, one: Solved) -> tuple[object, ...]:
+def _diagnostics(session: date, scenario: Scenario, one: Solved, window_sessions: int) -> tuple[object, ...]:
     told = NO_DIAGNOSTICS if one.propagation is None else one.propagation.diagnostics
     window = one.window
     return (
@@ -73,6 +75,7 @@ def _diagnostics(session: date, scenario: Scenario, one: Solved) -> tuple[object
         *(_number(figure) for figure in told),
         told.implausible,
         None if one.propagation is None else one.propagation.n_obs,
+        window_sessions,
         None if window is None else window.first,
         None if window is None else window.last,
         one.volatility_shift,

@@ -30,6 +30,7 @@ from .scenario_nodes import (
     NULL,
     NodeReader,
     ScenarioFileError,
+    ScenarioProblem,
     ScenarioReason,
     line_of,
     one_of,
@@ -110,11 +111,8 @@ class _Reader:
     def rows(self, top: yaml.Node | None) -> list[dict[str, object]]:
         """One row per scenario; what is wrong goes to the problems."""
         if top is None:
-            self.nodes.report(
-                ScenarioReason.NO_SCENARIOS,
-                yaml.ScalarNode(NULL, "", yaml.Mark("", 0, 0, 0, None, None)),
-                f"the file is empty; begin with '{_LIST}:' and a list of scenarios",
-            )
+            message = f"the file is empty; begin with '{_LIST}:' and a list of scenarios"
+            self.nodes.problems.append(ScenarioProblem(ScenarioReason.NO_SCENARIOS, 1, message))
             return []
         keys = self.nodes.mapping(top, (_LIST,), (), f"the file must be a mapping with the key {_LIST!r}", "the file")
         listed = keys.get(_LIST)
@@ -268,7 +266,7 @@ class _Reader:
             self.report(
                 ScenarioReason.WORST_OUT_OF_RANGE,
                 node,
-                f"worst is {value}; it is a whole number of sessions from {LEAST_WORST} to {LARGEST_WORST} (21: a month)",
+                f"worst is {value}; it is a whole number of sessions from {LEAST_WORST} to {LARGEST_WORST}",
             )
         return int(value)
 

@@ -150,6 +150,7 @@ stress_scenario_diagnostics = Table(
     count(
         "moments_n_obs", "Sessions common to the market and the shocked factors; NULL without returns", nullable=True
     ),
+    count("window_sessions", "Sessions of the window of betas"),
     day("window_from", "Close the replayed returns begin at", nullable=True),
     day("window_to", "Close they end at", nullable=True),
     stat("volatility_shift", "Relative change of option volatilities that was applied", nullable=False, ge=-1),

@@ -19,12 +19,7 @@ ALTER TABLE sigmasight.stress_test_scenarios
     DROP CONSTRAINT stress_test_scenarios_category_check,
     ADD CONSTRAINT stress_test_scenarios_category_check CHECK (category IN (
         'market', 'rates', 'commodity', 'international', 'rotation', 'combined', 'volatility', 'historical', 'replay'
-    )),
-    ADD CONSTRAINT stress_test_scenarios_kind CHECK (CASE kind
-        WHEN 'vector' THEN num_nulls(replay_from, replay_to, worst_sessions) = 3 AND volatility_shift IS NOT NULL
-        WHEN 'replay' THEN replay_from < replay_to AND num_nulls(worst_sessions, confidence, accepted) = 3
-        ELSE worst_sessions IS NOT NULL AND num_nulls(replay_from, replay_to, confidence, accepted) = 4
-    END);
+    ));
 UPDATE sigmasight.stress_test_scenarios SET confidence = 'noisy';
 ALTER TABLE sigmasight.stress_test_scenarios ALTER COLUMN kind DROP DEFAULT;
 
@@ -58,6 +53,7 @@ CREATE TABLE sigmasight.stress_scenario_diagnostics (
     max_z             double precision CHECK (max_z >= 0),
     implausible       boolean,
     moments_n_obs     integer          CHECK (moments_n_obs >= 0),
+    window_sessions   integer          NOT NULL CHECK (window_sessions >= 0),
     window_from       date,
     window_to         date,
     volatility_shift  double precision NOT NULL CHECK (volatility_shift >= -1),
