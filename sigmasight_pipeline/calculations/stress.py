@@ -33,7 +33,7 @@ from sigmasight_pipeline.calculations.stress_details import (
 from sigmasight_pipeline.calculations.stress_factors import Scenario, ScenarioFactors, active_scenarios
 from sigmasight_pipeline.calculations.stress_moments import SessionMoments, session_weights
 from sigmasight_pipeline.calculations.stress_outcomes import SessionScenarios, Solved, stacked_returns
-from sigmasight_pipeline.calculations.stress_replays import ReplayWindows, WindowStatus
+from sigmasight_pipeline.calculations.stress_replays import ReplayWindows
 from sigmasight_pipeline.calculations.stress_returns import Shocks
 from sigmasight_pipeline.calculations.stress_shocks import diagnostics_frame, shocks_frame
 from sigmasight_pipeline.calculations.stress_totals import Totals, portfolio_frame, position_frame, repeated, totals
@@ -204,7 +204,7 @@ def stress_results(
         solved = [
             with_moments.vector(scenario, shocks)
             if scenario.is_vector
-            else _replayed(with_moments, scenario, replays, day.session)
+            else with_moments.replay(scenario, *replays.at(scenario, day.session))
             for scenario, shocks in zip(active, stated, strict=True)
         ]
         outcome = _outcome(day, solved)
@@ -253,12 +253,6 @@ def single_shocks(
 
 def _single(factor: int | None, shock: float) -> Shocks | None:
     return None if factor is None else Shocks(np.array([factor]), np.array([shock]), np.array([False]))
-
-
-def _replayed(with_moments: SessionScenarios, scenario: Scenario, replays: ReplayWindows, session: date) -> Solved:
-    window = replays.window(scenario, session)
-    happened = replays.replayed(window) if window.status is WindowStatus.OK else None
-    return with_moments.replay(scenario, window, happened)
 
 
 def _outcome(day: Day, solved: Sequence[Solved]) -> Outcome:

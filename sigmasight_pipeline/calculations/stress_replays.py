@@ -127,37 +127,36 @@ class ReplayWindows:
         )
         history = frames["market_history"]
         self._worst = _worst_by_session(scenarios, sessions, self._timeline, history, self._market)
+        self._stated = {
+            one.scenario_id: _stated(one, self._timeline) for one in scenarios if one.kind is ScenarioKind.REPLAY
+        }
         self._row = {day: row for row, day in enumerate(sessions)}
         self._compounded: dict[tuple[int, int], Floats] = {}
+        self._happened: dict[tuple[int, int], Replayed] = {}
 
-    def window(self, scenario: Scenario, session: date) -> Window:
-        """The window of a replay at one of the sessions."""
+    def at(self, scenario: Scenario, session: date) -> tuple[Window, Replayed | None]:
+        """The window of a replay at one of the sessions, and what happened in it where that can be told."""
         if scenario.kind is ScenarioKind.REPLAY:
             if scenario.replay_to is not None and scenario.replay_to > session:
-                return Window(WindowStatus.AFTER_SESSION, scenario.replay_from, scenario.replay_to)
-            ends = _stated(scenario, self._timeline)
+                return Window(WindowStatus.AFTER_SESSION, scenario.replay_from, scenario.replay_to), None
+            ends = self._stated[scenario.scenario_id]
         else:
             ends = self._worst[scenario.scenario_id][self._row[session]]
-        if ends is None or np.isnan(self._of_names(ends)[self._names.index(self._market)] if self._market else nan):
-            return Window(WindowStatus.NOT_STORED, scenario.replay_from, scenario.replay_to)
-        return Window(WindowStatus.OK, *(self._timeline.dates[number] for number in ends))
+        if ends is None or self._market is None or np.isnan(self._of_names(ends)[self._names.index(self._market)]):
+            return Window(WindowStatus.NOT_STORED, scenario.replay_from, scenario.replay_to), None
+        if ends not in self._happened:
+            self._happened[ends] = self._replayed(ends)
+        return Window(WindowStatus.OK, *(self._timeline.dates[number] for number in ends)), self._happened[ends]
 
-    def replayed(self, window: Window) -> Replayed:
-        """What happened in a window whose status is OK."""
-        first, last = (
-            int(number) for number in self._timeline.on_or_before(day_numbers(pl.Series([window.first, window.last])))
-        )
-        by_name = dict(zip(self._names, self._of_names((first, last)).tolist(), strict=True))
-        factors = [self._yield_change(window) if proxy is None else by_name.get(proxy, nan) for proxy in self._proxies]
+    def _replayed(self, ends: tuple[int, int]) -> Replayed:
+        by_name = dict(zip(self._names, self._of_names(ends).tolist(), strict=True))
+        before, after = (self._yields.get(self._timeline.dates[number], nan) for number in ends)
+        factors = [after - before if proxy is None else by_name.get(proxy, nan) for proxy in self._proxies]
         return Replayed(
             np.array([by_name[symbol] for symbol in self._symbols], dtype=np.float64),
             np.array(factors, dtype=np.float64),
             by_name[VOLATILITY_INDEX],
         )
-
-    def _yield_change(self, window: Window) -> float:
-        before, after = (self._yields.get(day) for day in (window.first, window.last))
-        return nan if before is None or after is None else after - before
 
     def _of_names(self, ends: tuple[int, int]) -> Floats:
         """Compounded returns of every name between two closes; NaN where its returns do not join the one to the other.

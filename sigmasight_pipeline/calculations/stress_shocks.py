@@ -10,11 +10,13 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from math import isfinite, nan
 
+import numpy as np
 import polars as pl
 
 from sigmasight_pipeline.calculations.stress_factors import Scenario
 from sigmasight_pipeline.calculations.stress_outcomes import Solved
-from sigmasight_pipeline.calculations.stress_returns import NO_DIAGNOSTICS
+from sigmasight_pipeline.calculations.stress_replays import Window, WindowStatus
+from sigmasight_pipeline.calculations.stress_returns import NO_DIAGNOSTICS, Diagnostics
 
 DIAGNOSTICS: dict[str, pl.DataType] = {
     "session_date": pl.Date(),
@@ -51,36 +53,33 @@ BySession = Sequence[tuple[date, Sequence[Solved]]]
 def diagnostics_frame(scenarios: Sequence[Scenario], solved: BySession, window_sessions: Sequence[int]) -> pl.DataFrame:
     """Rows of ``stress_scenario_diagnostics`` without provenance: one per session and scenario, in their order.
 
-    `window_sessions` (sessions,) is how many the window of betas has. moments_n_obs is NULL where there are no returns, of a single shock the returns of its factor.
+    `window_sessions` (sessions,) is how many the window of betas has. moments_n_obs is NULL where there are no returns,
+    of a single shock the returns of its factor.
     """
-    return pl.DataFrame(
-        [
-            _diagnostics(session, scenario, one, count)
-            for (session, of_session), count in zip(solved, window_sessions, strict=True)
-            for scenario, one in zip(scenarios, of_session, strict=True)
-        ],
-        schema=DIAGNOSTICS,
-        orient="row",
-    )
+    flat = [one for _, of_session in solved for one in of_session]
+    told = [NO_DIAGNOSTICS if one.propagation is None else one.propagation.diagnostics for one in flat]
+    figures = np.array(told, dtype=np.float64).reshape(-1, len(Diagnostics._fields))
+    figures[~np.isfinite(figures)] = np.nan
+    windows = [one.window or _NO_WINDOW for one in flat]
+    columns: dict[str, object] = {
+        "session_date": [session for session, of_session in solved for _ in of_session],
+        "scenario_id": [scenario.scenario_id for scenario in scenarios] * len(solved),
+        "kind": [str(scenario.kind) for scenario in scenarios] * len(solved),
+        "status": [one.status for one in flat],
+        **dict(zip(Diagnostics._fields, figures.T, strict=True)),
+        "implausible": [one.implausible for one in told],
+        "moments_n_obs": [None if one.propagation is None else one.propagation.n_obs for one in flat],
+        "window_sessions": np.repeat(np.array(window_sessions, dtype=np.int32), len(scenarios)),
+        "window_from": [window.first for window in windows],
+        "window_to": [window.last for window in windows],
+        "volatility_shift": [one.volatility_shift for one in flat],
+        "volatility_source": [str(one.volatility_source) for one in flat],
+    }
+    frame = pl.DataFrame(columns, schema=DIAGNOSTICS)
+    return frame.with_columns(pl.col(Diagnostics._fields).fill_nan(None))
 
 
-def _diagnostics(session: date, scenario: Scenario, one: Solved, window_sessions: int) -> tuple[object, ...]:
-    told = NO_DIAGNOSTICS if one.propagation is None else one.propagation.diagnostics
-    window = one.window
-    return (
-        session,
-        scenario.scenario_id,
-        str(scenario.kind),
-        one.status,
-        *(_number(figure) for figure in told),
-        told.implausible,
-        None if one.propagation is None else one.propagation.n_obs,
-        window_sessions,
-        None if window is None else window.first,
-        None if window is None else window.last,
-        one.volatility_shift,
-        str(one.volatility_source),
-    )
+_NO_WINDOW = Window(WindowStatus.NOT_STORED)
 
 
 def shocks_frame(scenarios: Sequence[Scenario], names: Sequence[str], solved: BySession) -> pl.DataFrame:
