@@ -28,7 +28,14 @@ Floats = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 _POSITION = ["session_date", "position_id"]
-_PRICED_WITH = ("underlying_price", "time_to_expiry", "risk_free_rate", "volatility")
+_PRICED_WITH = (
+    "underlying_price",
+    "time_to_expiry",
+    "risk_free_rate",
+    "volatility",
+    "dividend_yield",
+    "exercise_style",
+)
 
 
 class Outcome(NamedTuple):
@@ -81,10 +88,7 @@ class Day:
         return totals
 
     def outcome(self, raw: Floats, volatility_shift: Floats, rate_shift: Floats) -> Outcome:
-        """The scenarios whose implied returns by symbol, before the floor, are `raw` (scenarios, symbols).
-
-        The shifts of volatilities (relative) and of rates (decimal) are (scenarios,).
-        """
+        """The scenarios whose implied returns by symbol, before the floor, are `raw` (scenarios, symbols)."""
         before = raw[:, self.symbol]
         implied = floored(before)
         linear = self.exposure * implied
@@ -187,17 +191,17 @@ def _columns(rows: pl.DataFrame, symbols: pl.Series) -> _Columns:
     rows = rows.join(named, on="option_symbol", how="left", maintain_order="left")
     options = Options(
         rows.get_column("is_call").fill_null(value=False).to_numpy(),
-        np.zeros(rows.height, dtype=bool),
-        _floats(rows, "price"),
         _floats(rows, "underlying_price"),
         _floats(rows, "strike"),
         _floats(rows, "time_to_expiry"),
         _floats(rows, "risk_free_rate"),
         _floats(rows, "volatility"),
-        np.zeros(rows.height),
         _floats(rows, "quantity") * _floats(rows, "multiplier"),
+        _floats(rows, "price"),
+        (rows.get_column("exercise_style") == "american").fill_null(value=False).to_numpy(),
+        _floats(rows, "dividend_yield"),
     )
-    modelled = np.logical_and.reduce([np.isfinite(column) for column in options[2:]])
+    modelled = np.logical_and.reduce([np.isfinite(column) for column in options])
     exposure = rows.get_column("delta_adjusted")
     dollars = to_units(exposure, MONEY) / CENTS
     known = exposure.is_not_null().to_numpy() & (modelled | ~is_option)

@@ -1,8 +1,7 @@
-"""What options gain or lose in a scenario, fully re-priced.
+"""What options gain or lose in a scenario, fully re-priced: by how much the model's price moves, and no more than all.
 
-What belongs here: an option of a book under the shocks of scenarios, on arrays. What does not: which return a scenario
-implies for the underlying (``stress_returns``), the rule by which a quoted option is re-priced and the formulas
-(``option_pricing``), and portfolios (``stress``).
+What belongs here: the two prices and their difference, on arrays. What does not: which return a scenario implies for
+the underlying (``stress_returns``), pricing and the rule of re-pricing (``option_pricing``), portfolios (``stress``).
 """
 
 from __future__ import annotations
@@ -22,9 +21,6 @@ class Options(NamedTuple):
     """Options held at a session, each array (options,); NaN where unknown."""
 
     is_call: BoolArray
-    is_american: BoolArray
-    close: Floats
-    """What one is worth per underlying unit at the session, US dollars."""
     spot: Floats
     """Price of the underlying, US dollars."""
     strike: Floats
@@ -34,22 +30,30 @@ class Options(NamedTuple):
     """Continuously compounded, decimal."""
     volatility: Floats
     """Annual, decimal."""
-    dividend_yield: Floats
-    """Of the underlying, continuously compounded, decimal."""
     units: Floats
     """Quantity x multiplier, negative for short."""
+    close: Floats
+    """What the option is valued at, US dollars per underlying unit."""
+    is_american: BoolArray
+    """Whether it may be exercised before expiry."""
+    dividend_yield: Floats
+    """Of the underlying, continuously compounded, decimal."""
+
+    @property
+    def terms(self) -> OptionTerms:
+        """What is fixed whatever the market does."""
+        return OptionTerms(self.is_call, self.strike, self.is_american, self.dividend_yield)
 
 
 def option_pnl(options: Options, returns: Floats, volatility_shift: Floats, rate_shift: Floats) -> Floats:
     """P&L of each option in each scenario, US dollars, signed by the side held; (scenarios, options).
 
     `returns` (scenarios, options) are those of the underlying, at least -1; `volatility_shift` (scenarios,) is relative
-    (1.5: +150 %), above -1; `rate_shift` (scenarios,) is added to the rate, decimal. The new price is
-    max(0, close + model(S (1 + r), volatility (1 + shift), rate + shift, T) - model(S, volatility, rate, T)), so that
-    no shock gives exactly 0, whatever the market says the option is worth, and a long option never loses, nor a short
-    one gains, more than it is worth. NaN where an input is. Source: calculations.md section 9.
+    (1.5: +150 %), above -1; `rate_shift` (scenarios,) is added to the rate, decimal. The option becomes worth max(0,
+    close + model(S (1 + r), volatility (1 + shift), rate + shift, T) - model(S, volatility, rate, T)), so that no shock
+    gives exactly 0, whatever the market says it is worth, and a long option loses no more than it is worth, nor does a
+    short one gain more. NaN where an input is. Source: calculations.md section 9.
     """
-    terms = OptionTerms(options.is_call, options.strike, options.is_american, options.dividend_yield)
     now = OptionMarket(options.spot, options.time, options.rate, options.volatility)
     then = OptionMarket(
         options.spot * (1.0 + returns),
@@ -57,5 +61,5 @@ def option_pnl(options: Options, returns: Floats, volatility_shift: Floats, rate
         options.rate + rate_shift[:, None],
         options.volatility * (1.0 + volatility_shift[:, None]),
     )
-    pnl: Floats = options.units * price_change(options.close, terms, now, then)
+    pnl: Floats = options.units * price_change(options.close, options.terms, now, then)
     return pnl

@@ -283,6 +283,8 @@ def _modelled(position: dict[str, Any], day: date) -> dict[str, Any]:
             "volatility": None,
             "risk_free_rate": None,
             "time_to_expiry": None,
+            "exercise_style": None,
+            "dividend_yield": None,
         }
     contract = parse_option(position["symbol"])
     time = (contract.expiration_date - day).days / 365
@@ -294,6 +296,8 @@ def _modelled(position: dict[str, Any], day: date) -> dict[str, Any]:
         "volatility": VOLATILITY,
         "risk_free_rate": RATE_LEVEL,
         "time_to_expiry": time,
+        "exercise_style": "european",
+        "dividend_yield": 0.0,
     }
 
 
