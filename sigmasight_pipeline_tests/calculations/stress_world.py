@@ -77,12 +77,8 @@ def scenario(scenario_id: str, shocks: Mapping[str, Any], **fields: Any) -> dict
 
 def replay(scenario_id: str, first: date, last: date, **fields: Any) -> dict[str, Any]:
     """A row of ``stress_test_scenarios``: what happened between two closes."""
-    return scenario(
-        scenario_id,
-        {},
-        **{"kind": "replay", "confidence": None, "volatility_shift": None},
-        **{"replay_from": first, "replay_to": last, **fields},
-    )
+    given = {"kind": "replay", "confidence": None, "volatility_shift": None, "replay_from": first, "replay_to": last}
+    return scenario(scenario_id, {}, **{**given, **fields})
 
 
 def worst(scenario_id: str, sessions: int, **fields: Any) -> dict[str, Any]:
