@@ -35,6 +35,8 @@ WRITTEN_WITH: dict[str, str] = {
     tables.daily_price_revisions.name: tables.daily_prices.name,
     tables.rejected_prices.name: tables.daily_prices.name,
     tables.stress_position_results.name: tables.stress_test_results.name,
+    tables.stress_scenario_diagnostics.name: tables.stress_test_results.name,
+    tables.stress_scenario_shocks.name: tables.stress_test_results.name,
     tables.correlation_cluster_positions.name: tables.correlation_clusters.name,
 }
 """Tables written by another table's asset; the tables not named here have an asset of their own name."""

@@ -17,6 +17,7 @@ from sigmasight_pipeline.calculations import (
     risk_metrics,
     scenario_accuracy,
     stress,
+    stress_replays,
 )
 from sigmasight_pipeline.checks import attribution as attribution_rules
 from sigmasight_pipeline.checks import correlations as correlation_rules
@@ -24,7 +25,7 @@ from sigmasight_pipeline.checks import risk_metrics as metric_rules
 from sigmasight_pipeline.checks import stress as stress_rules
 from sigmasight_pipeline.settings import Settings, get_settings
 from sigmasight_pipeline.storage import tables
-from sigmasight_pipeline.storage.windows import Read, as_of, look_back, on_sessions
+from sigmasight_pipeline.storage.windows import Read, as_of, chosen, look_back, on_sessions
 
 GROUP = "risk"
 
@@ -81,7 +82,7 @@ MARKET_RISK_SCENARIOS = SessionAsset(
     engine=stress.market_risk_scenarios,
     group=GROUP,
     priced=True,
-    code_version="1",
+    code_version="2",
     rules=stress_rules.MARKET_RISK_SCENARIOS,
     parameters=lambda settings: {"min_coverage": settings.min_coverage},
     figures={
@@ -90,9 +91,18 @@ MARKET_RISK_SCENARIOS = SessionAsset(
     },
 )
 
+_RETURN = ("simple_return", "sessions_spanned")
+
+_REPLAYED: dict[str, Read] = {
+    "market_history": chosen(tables.daily_returns, "symbol", stress_replays.market_symbols, columns=_RETURN),
+    "window_returns": chosen(tables.daily_returns, "session_date", stress_replays.window_days, columns=_RETURN),
+    "window_yields": chosen(tables.treasury_yields, "session_date", stress_replays.window_days, columns=["yield"]),
+}
+"""What really happened in the windows of replays, older than any look-back; made from the reads before them."""
+
 STRESS_TEST_RESULTS = SessionAsset(
     table=tables.stress_test_results,
-    also=(tables.stress_position_results,),
+    also=(tables.stress_position_results, tables.stress_scenario_diagnostics, tables.stress_scenario_shocks),
     reads={
         **_BOOK,
         **_FACTORS,
@@ -100,13 +110,13 @@ STRESS_TEST_RESULTS = SessionAsset(
         **_ESTIMATES,
         **_RETURNS,
         "scenarios": as_of(tables.stress_test_scenarios),
-        "factor_correlations": on_sessions(tables.factor_correlations),
+        **_REPLAYED,
     },
     engine=stress.stress_results,
     group=GROUP,
     early=True,
     priced=True,
-    code_version="1",
+    code_version="2",
     rules=stress_rules.STRESS_TEST_RESULTS,
     parameters=lambda settings: {
         **_window(settings),
@@ -119,8 +129,10 @@ STRESS_TEST_RESULTS = SessionAsset(
         "share_with_figure": (pl.col("status") == "ok").mean(),
     },
     grain=(tables.positions, tables.stress_test_scenarios),
-    description="Written together with `stress_position_results`. Univariate betas overlap, so they are not added up: "
-    "the market is honoured exactly, other shocks are noisy views (conditional expectation).",
+    description="Written together with `stress_position_results`, `stress_scenario_diagnostics` and "
+    "`stress_scenario_shocks`. Univariate betas overlap, so they are not added up: the market is honoured exactly, "
+    "other shocks are noisy views unless stated to be exact (conditional expectation); a replay takes what really "
+    "happened between two closes.",
 )
 
 PAIRWISE_CORRELATIONS = SessionAsset(

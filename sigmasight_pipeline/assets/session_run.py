@@ -194,13 +194,20 @@ class SessionRun:
         )
         return part
 
-    def read(self, read: Read) -> pl.DataFrame:
-        """The rows a declared read stands for, for this run's sessions and portfolios."""
-        return windows.read(self.database, read, self.first, self.last, self.portfolio_ids)
+    def read(self, read: Read, before: Mapping[str, pl.DataFrame] | None = None) -> pl.DataFrame:
+        """The rows a declared read stands for, for this run's sessions and portfolios.
+
+        `before`: what was read before it, by name, for a read that chooses by it.
+        """
+        values = read.choice(before or {}, self.sessions) if read.choice else ()
+        return windows.read(self.database, read, self.first, self.last, self.portfolio_ids, values=values)
 
     def read_all(self, reads: Mapping[str, Read]) -> dict[str, pl.DataFrame]:
-        """Every declared read by its name."""
-        return {name: self.read(read) for name, read in reads.items()}
+        """Every declared read by its name, in their order."""
+        frames: dict[str, pl.DataFrame] = {}
+        for name, read in reads.items():
+            frames[name] = self.read(read, frames)
+        return frames
 
     def nothing(self) -> pl.DataFrame:
         """A frame of the table without rows."""

@@ -69,7 +69,7 @@ def joint_betas(
     for numbers in sharing.values():
         has_set = np.logical_and.reduce(has_factor[:, sets[numbers[0]]], axis=1)
         used = np.unique(np.concatenate([sets[number] for number in numbers]))
-        for complete, members in _patterns(has_symbol & has_set[:, None]):
+        for complete, members in presence_patterns(has_symbol & has_set[:, None]):
             n_obs = int(complete.sum())
             for number in numbers:
                 results[number].n_obs[members] = n_obs
@@ -83,7 +83,7 @@ def joint_betas(
     return results
 
 
-def _patterns(present: BoolArray) -> Iterator[tuple[BoolArray, IntArray]]:
+def presence_patterns(present: BoolArray) -> Iterator[tuple[BoolArray, IntArray]]:
     """The distinct columns of `present` (sessions, symbols), each with the numbers of the symbols that have it."""
     if not present.size:
         return

@@ -1,8 +1,10 @@
 """What scenarios would cost every portfolio: single shocks of market and rates, and the stress scenarios.
 
-What belongs here: the engines of ``market_risk_scenarios``, ``stress_test_results`` and ``stress_position_results``.
-What does not: their parts: positions as arrays (``stress_book``), scenarios as numbers (``stress_factors``), implied
-returns (``stress_returns``), options (``stress_revaluation``), sums and frames (``stress_totals``, ``stress_details``).
+What belongs here: the engines of ``market_risk_scenarios`` and ``stress_test_results`` (with the tables written beside
+it). What does not: their parts: positions as arrays (``stress_book``), scenarios as numbers (``stress_factors``),
+moments (``stress_moments``), implied returns (``stress_returns``, ``stress_outcomes``), what really happened
+(``stress_replays``), options (``stress_revaluation``), sums and frames (``stress_totals``, ``stress_details``,
+``stress_shocks``).
 
 Nothing is capped or rescaled; a symbol's return is floored at -1 and the position flagged. A figure that would rest on
 too little of the book, or on a factor without data, is NULL with the reason.
@@ -17,23 +19,27 @@ from math import nan
 import numpy as np
 import polars as pl
 
-from sigmasight_pipeline.calculations.factor_moments import Weighting, stored_moments
+from sigmasight_pipeline.calculations.factor_moments import Weighting
 from sigmasight_pipeline.calculations.factor_returns import factor_returns, return_panel, session_axis
 from sigmasight_pipeline.calculations.joint_betas import RIDGE_PENALTY
-from sigmasight_pipeline.calculations.stress_book import Floats, betas, book
-from sigmasight_pipeline.calculations.stress_details import details, direct_returns, naive_returns, with_details
-from sigmasight_pipeline.calculations.stress_factors import Scenario, ScenarioFactors, active_scenarios
-from sigmasight_pipeline.calculations.stress_returns import (
-    Implied,
-    Propagation,
-    implied_returns,
-    propagate,
-    single_shock,
+from sigmasight_pipeline.calculations.stress_book import Day, Outcome, betas, book
+from sigmasight_pipeline.calculations.stress_details import (
+    Details,
+    details,
+    direct_returns,
+    naive_returns,
+    with_details,
 )
-from sigmasight_pipeline.calculations.stress_totals import portfolio_frame, position_frame, repeated, totals
+from sigmasight_pipeline.calculations.stress_factors import Scenario, ScenarioFactors, active_scenarios
+from sigmasight_pipeline.calculations.stress_moments import SessionMoments, session_weights
+from sigmasight_pipeline.calculations.stress_outcomes import SessionScenarios, Solved, stacked_returns
+from sigmasight_pipeline.calculations.stress_replays import ReplayWindows
+from sigmasight_pipeline.calculations.stress_returns import Shocks
+from sigmasight_pipeline.calculations.stress_shocks import diagnostics_frame, shocks_frame
+from sigmasight_pipeline.calculations.stress_totals import Totals, portfolio_frame, position_frame, repeated, totals
 
-MARKET_SHOCKS = (-0.20, -0.10, -0.05, -0.01, 0.01, 0.05, 0.10, 0.20)
-RATE_SHOCKS = (-0.0100, -0.0050, -0.0025, 0.0025, 0.0050, 0.0100)
+MARKET_SHOCKS = (-0.25, -0.20, -0.10, -0.05, -0.01, 0.01, 0.05, 0.10, 0.20, 0.25)
+RATE_SHOCKS = (-0.0200, -0.0100, -0.0050, -0.0025, 0.0025, 0.0050, 0.0100, 0.0200)
 """Changes of the 10-year Treasury yield, decimal."""
 
 
@@ -70,12 +76,11 @@ def market_risk_scenarios(
     known = ScenarioFactors.of(factors)
     listed = single_shocks(market_shocks, rate_shocks)
     factor_of = {"market": known.market, "rates": known.rates[0] if known.rates else None}
-    numbered = [(factor_of[kind], shock) for _, kind, shock in listed]
-    scenarios = [
-        Scenario(name, {} if factor is None else {known.names[factor]: shock})
-        for (name, _, _), (factor, shock) in zip(listed, numbered, strict=True)
+    stated = [
+        (Scenario(name, {} if factor is None else {known.names[factor]: shock}), _single(factor, shock))
+        for name, factor, shock in ((name, factor_of[kind], shock) for name, kind, shock in listed)
     ]
-    found = book(
+    held_book = book(
         sessions=sessions,
         calendar=calendar,
         portfolios=portfolios,
@@ -85,25 +90,20 @@ def market_risk_scenarios(
         position_greeks=position_greeks,
         portfolio_snapshots=portfolio_snapshots,
     )
-    slopes = betas(symbol_factor_betas, found, known.names)
-    without_moments = known.covariance(None)
-    nobody = np.full(len(found.symbols), -1)
+    slopes = betas(symbol_factor_betas, held_book, known.names)
+    nobody = np.full(len(held_book.symbols), -1)
     results = []
-    for number, day in enumerate(found.days):
-        solved = [
-            single_shock(factor, shock) if factor is not None and slopes.has_data[number, factor] else None
-            for factor, shock in numbered
-        ]
-        implied = _implied(solved, slopes.values[number], without_moments, nobody, None)
-        outcome = day.outcome(implied.raw, *_shifts(scenarios, known))
-        results.append(totals(day, outcome, _solvable(solved), min_coverage=min_coverage))
-    frame = portfolio_frame(found, "scenario", [scenario.scenario_id for scenario in scenarios], results)
+    for number, day in enumerate(held_book.days):
+        with_betas = SessionScenarios(known, slopes.values[number], slopes.has_data[number], None, nobody)
+        solved = [with_betas.vector(scenario, shocks) for scenario, shocks in stated]
+        results.append(_totals(day, _outcome(day, solved), solved, min_coverage))
+    frame = portfolio_frame(held_book, "scenario", [name for name, *_ in listed], results)
     return frame.select(
         "session_date",
         "portfolio_id",
         "scenario",
-        repeated(found, "scenario_type", [[kind for _, kind, _ in listed]] * len(found.days), pl.String),
-        repeated(found, "shock", [[shock for *_, shock in listed]] * len(found.days), pl.Float64),
+        repeated(held_book, "scenario_type", [[kind for _, kind, _ in listed]] * len(held_book.days), pl.String),
+        repeated(held_book, "shock", [[shock for *_, shock in listed]] * len(held_book.days), pl.Float64),
         pl.col("total_pnl").alias("pnl"),
         pl.col("correlated_pnl").alias("pnl_linear"),
         "impact_pct",
@@ -124,40 +124,44 @@ def stress_results(
     position_values: pl.DataFrame,
     position_greeks: pl.DataFrame,
     symbol_factor_betas: pl.DataFrame,
-    factor_correlations: pl.DataFrame,
     portfolio_snapshots: pl.DataFrame,
     returns: pl.DataFrame,
     yields: pl.DataFrame,
+    market_history: pl.DataFrame,
+    window_returns: pl.DataFrame,
+    window_yields: pl.DataFrame,
     weighting: str = Weighting.EQUAL,
     regression_window: int = 252,
     min_observations: int = 60,
     ridge_penalty: float = RIDGE_PENALTY,
     min_coverage: float = 0.8,
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """What every active scenario would cost: rows by portfolio and by position.
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """What every active scenario would cost, by portfolio and by position, and what it rests on.
 
     The first frame has the columns of ``stress_test_results`` without provenance, one row per active portfolio, open
     session of `sessions` since its inception and active scenario, ordered by session_date, portfolio_id, scenario_id;
-    the second those of ``stress_position_results``, one row per held PUBLIC or OPTIONS position, ordered by
-    session_date, scenario_id, position_id. `scenarios` are rows of ``stress_test_scenarios`` (shocks as JSON text);
-    frames are as for `market_risk_scenarios`; `returns` (``daily_returns``) and `yields` (``treasury_yields``) reach
-    back over the `regression_window`. Source: calculations.md section 9.
+    the second those of ``stress_position_results``, one row per held PUBLIC or OPTIONS position and scenario but
+    replays whose window is not there, ordered by session_date, scenario_id, position_id; the third and fourth those of
+    ``stress_scenario_diagnostics`` and ``stress_scenario_shocks`` (``stress_shocks``). `scenarios` are rows of
+    ``stress_test_scenarios`` (shocks as JSON text); frames are as for `market_risk_scenarios`; `returns`
+    (``daily_returns``) and `yields` (``treasury_yields``) reach back over the `regression_window`; `market_history` are
+    returns of ``stress_replays.market_symbols``, `window_returns` and `window_yields` rows of
+    ``stress_replays.window_days``. Source: calculations.md section 9.
 
-    With X the signed delta-adjusted exposure and r the implied return (``stress_returns``), at least -1:
-    correlated_pnl = sum X r; total_pnl the same with options re-priced; direct_pnl = sum X sum b s with b the ridge
-    betas (``joint_betas``) on the style factors and the scenario's other factors, NULL where one is missing of a
-    position that is in correlated_pnl; sum_of_single_factor_pnl = sum X sum beta s. All are sums of positions' whole
-    cents. factor_impacts splits correlated_pnl over the shocked factors (the anchored market first, the others with
-    what they add) and floor_effect, to the cent: the largest takes the remainder of rounding. effective_shocks names
-    every factor, before any floor, null where it has no moments. coverage and status as for `market_risk_scenarios`;
-    with low_coverage or factor_without_data the figures are NULL. Raises exposures.MissingGreeksError,
-    AmountOverflowError, timeline.SessionWindowError, factor_returns.FactorInputError, and ValueError for an unknown
-    `weighting`.
+    With X the signed delta-adjusted exposure and r the implied return (``stress_returns``; of a replay the symbol's own
+    where it traded throughout), at least -1: correlated_pnl = sum X r; total_pnl the same with options re-priced;
+    direct_pnl = sum X sum b s with b the ridge betas (``joint_betas``) on the style factors and the scenario's other
+    factors, NULL where one is missing of a position that is in correlated_pnl; sum_of_single_factor_pnl = sum X sum
+    beta s. All are sums of positions' whole cents. factor_impacts splits correlated_pnl over the shocked factors (the
+    anchored market first, the others with what they add), specific_return (replays) and floor_effect, to the cent: the
+    largest takes the remainder of rounding. effective_shocks names every factor, before any floor, null where it has no
+    moments. coverage and status as for `market_risk_scenarios`; where the scenario has no returns, or with
+    low_coverage, the figures are NULL. Raises exposures.MissingGreeksError, AmountOverflowError,
+    timeline.SessionWindowError, factor_returns.FactorInputError, and ValueError for an unknown `weighting`.
     """
     known = ScenarioFactors.of(factors)
     active = active_scenarios(scenarios)
-    numbered = [known.shocks(scenario) for scenario in active]
-    found = book(
+    held_book = book(
         sessions=sessions,
         calendar=calendar,
         portfolios=portfolios,
@@ -167,49 +171,70 @@ def stress_results(
         position_greeks=position_greeks,
         portfolio_snapshots=portfolio_snapshots,
     )
-    slopes = betas(symbol_factor_betas, found, known.names)
-    moments = stored_moments(factor_correlations, weighting=weighting)
-    proxy_of = known.proxy_of(found.symbols)
+    slopes = betas(symbol_factor_betas, held_book, known.names)
+    symbols = held_book.symbols.to_list()
     axis = session_axis(sessions, calendar, regression_window - 1)
     of_factors = factor_returns(axis, calendar=calendar, factors=factors, returns=returns, yields=yields)
-    of_symbols = return_panel(axis, found.symbols.to_list(), returns)
-    results, shown, outcomes, solutions = [], [], [], []
-    for number, day in enumerate(found.days):
-        covariance = known.covariance(moments.get(day.session))
-        solved = [None if one is None else propagate(one, covariance, market=known.market) for one in numbered]
-        implied = _implied(solved, slopes.values[number], covariance, proxy_of, known.market)
-        outcome = day.outcome(implied.raw, *_shifts(active, known))
-        total = totals(day, outcome, _solvable(solved), min_coverage=min_coverage)
+    of_symbols = return_panel(axis, symbols, returns)
+    replays = ReplayWindows(
+        active,
+        [day.session for day in held_book.days],
+        symbols,
+        factors,
+        {
+            "calendar": calendar,
+            "market_history": market_history,
+            "window_returns": window_returns,
+            "window_yields": window_yields,
+        },
+    )
+    stated = [known.shocks(scenario) if scenario.is_vector else None for scenario in active]
+    weights = session_weights(regression_window, half_life=Weighting(weighting) is Weighting.HALF_LIFE)
+    proxy_of = known.proxy_of(held_book.symbols)
+    results: list[Totals] = []
+    shown: list[Details] = []
+    outcomes: list[Outcome] = []
+    all_solved: list[list[Solved]] = []
+    window_sessions: list[int] = []
+    for number, day in enumerate(held_book.days):
+        window = of_factors.until(day.session, regression_window).values
+        own_window = of_symbols.until(day.session, regression_window).values
+        moments = SessionMoments(window, own_window, weights[-len(window) :], min_observations)
+        with_moments = SessionScenarios(known, slopes.values[number], slopes.has_data[number], moments, proxy_of)
+        solved = [
+            with_moments.vector(scenario, shocks)
+            if scenario.is_vector
+            else with_moments.replay(scenario, *replays.at(scenario, day.session))
+            for scenario, shocks in zip(active, stated, strict=True)
+        ]
+        outcome = _outcome(day, solved)
+        total = _totals(day, outcome, solved, min_coverage)
+        direct = np.full((len(solved), len(symbols)), nan)
         held = np.unique(day.symbol)
-        direct = np.full(implied.raw.shape, nan)
+        shocks_of = [one.totals for one in solved]
         direct[:, held] = direct_returns(
-            of_factors.until(day.session, regression_window).values,
-            of_symbols.until(day.session, regression_window).values[:, held],
-            [shocks if one is not None else None for shocks, one in zip(numbered, solved, strict=True)],
+            window,
+            own_window[:, held],
+            shocks_of,
             known.style,
             min_observations=min_observations,
             penalty=ridge_penalty,
         )
+        naive = naive_returns(slopes.values[number], shocks_of)
         results.append(total)
         outcomes.append(outcome)
-        solutions.append(_solvable(solved))
-        shown.append(
-            details(
-                day,
-                outcome,
-                total,
-                scenarios=active,
-                factors=known,
-                solved=solved,
-                implied=implied,
-                covariance=covariance,
-                direct=direct,
-                naive=naive_returns(slopes.values[number], numbered),
-            )
-        )
+        all_solved.append(solved)
+        window_sessions.append(len(window))
+        shown.append(details(day, outcome, total, solved, known.names, direct=direct, naive=naive))
     names = [scenario.scenario_id for scenario in active]
-    by_portfolio = with_details(portfolio_frame(found, "scenario_id", names, results), found, results, shown)
-    return by_portfolio, position_frame(found, names, outcomes, solutions)
+    by_portfolio = with_details(portfolio_frame(held_book, "scenario_id", names, results), held_book, results, shown)
+    by_session = list(zip([day.session for day in held_book.days], all_solved, strict=True))
+    return (
+        by_portfolio,
+        position_frame(held_book, names, outcomes, all_solved),
+        diagnostics_frame(active, by_session, window_sessions),
+        shocks_frame(active, known.names, by_session),
+    )
 
 
 def single_shocks(
@@ -226,27 +251,19 @@ def single_shocks(
     )
 
 
-def _solvable(solved: Sequence[Propagation | None]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    return np.array([one is not None for one in solved], dtype=bool)
+def _single(factor: int | None, shock: float) -> Shocks | None:
+    return None if factor is None else Shocks(np.array([factor]), np.array([shock]), np.array([False]))
 
 
-def _implied(
-    solved: Sequence[Propagation | None],
-    slopes: Floats,
-    covariance: Floats,
-    proxy_of: np.ndarray[tuple[int], np.dtype[np.int64]],
-    market: int | None,
-) -> Implied:
-    """Implied returns of every scenario; those that could not be solved have none (NaN), and no parts."""
-    found = implied_returns([one for one in solved if one is not None], slopes, covariance, proxy_of, market=market)
-    raw = np.full((len(solved), len(slopes)), nan)
-    raw[_solvable(solved)] = found.raw
-    return Implied(found.parts, raw)
-
-
-def _shifts(scenarios: Sequence[Scenario], known: ScenarioFactors) -> tuple[Floats, Floats]:
-    """Volatility and rate shifts, (scenarios,) each."""
-    return (
-        np.array([scenario.volatility_shift for scenario in scenarios]),
-        np.array([known.rate_shift(scenario) for scenario in scenarios]),
+def _outcome(day: Day, solved: Sequence[Solved]) -> Outcome:
+    """What the scenarios do to the positions of a session."""
+    symbols = len(solved[0].raw) if solved else int(day.symbol.max(initial=-1)) + 1
+    return day.outcome(
+        stacked_returns(solved, symbols),
+        np.array([one.volatility_shift for one in solved], dtype=np.float64),
+        np.array([one.rate_shift for one in solved], dtype=np.float64),
     )
+
+
+def _totals(day: Day, outcome: Outcome, solved: Sequence[Solved], min_coverage: float) -> Totals:
+    return totals(day, outcome, [one.status for one in solved], min_coverage=min_coverage)

@@ -1,13 +1,13 @@
 """What a stress result is shown with: joint betas, the naive sum, P&L by factor, effective shocks, diagnostics.
 
-What belongs here: the figures of ``stress_test_results`` beside its P&L. What does not: that P&L (``stress_totals``)
-and the formulas of implied returns (``stress_returns``).
+What belongs here: the figures of ``stress_test_results`` beside its P&L. What does not: that P&L (``stress_totals``),
+rows by scenario alone (``stress_shocks``) and the formulas of implied returns (``stress_returns``).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from typing import NamedTuple
 
@@ -18,14 +18,8 @@ import polars as pl
 from sigmasight_pipeline.calculations.joint_betas import joint_betas
 from sigmasight_pipeline.calculations.money import CENTS, IntArray
 from sigmasight_pipeline.calculations.stress_book import Book, Day, Outcome, cents
-from sigmasight_pipeline.calculations.stress_factors import Scenario, ScenarioFactors
-from sigmasight_pipeline.calculations.stress_returns import (
-    NO_DIAGNOSTICS,
-    Diagnostics,
-    Implied,
-    Propagation,
-    effective_shocks,
-)
+from sigmasight_pipeline.calculations.stress_outcomes import Solved, stacked_returns
+from sigmasight_pipeline.calculations.stress_returns import NO_DIAGNOSTICS, Diagnostics
 from sigmasight_pipeline.calculations.stress_totals import Totals, laid_out, money_column, number_column, repeated
 
 Floats = npt.NDArray[np.float64]
@@ -66,7 +60,7 @@ def summed_shocks(symbols: int, betas: Sequence[Floats], shocks: Sequence[Sequen
 def direct_returns(
     factor_window: Floats,
     symbol_window: Floats,
-    scenarios: Sequence[dict[int, float] | None],
+    scenarios: Sequence[Mapping[int, float]],
     style: Sequence[int],
     *,
     min_observations: int,
@@ -75,10 +69,10 @@ def direct_returns(
     """Ceteris-paribus returns (scenarios, symbols): joint betas x shocks, unshocked factors held still.
 
     Windows as for ``joint_betas.joint_betas``; the regressors are the factors `style` and the scenario's others. NaN
-    where a beta is missing, and for a scenario without numbers.
+    where a beta is missing, and for a scenario without shocks.
     """
-    sets = [tuple(sorted({*style, *(shocks or {})})) for shocks in scenarios]
-    distinct = sorted(set(sets))
+    sets = [tuple(sorted({*style, *shocks})) for shocks in scenarios]
+    distinct = sorted({columns for columns in sets if columns})
     found = dict(
         zip(
             distinct,
@@ -86,39 +80,33 @@ def direct_returns(
             strict=True,
         )
     )
-    result = summed_shocks(
+    asked = [number for number, shocks in enumerate(scenarios) if shocks]
+    result = np.full((len(scenarios), symbol_window.shape[1]), np.nan)
+    result[asked] = summed_shocks(
         symbol_window.shape[1],
-        [found[columns].beta for columns in sets],
-        [
-            [(shocks or {}).get(column, 0.0) for column in columns]
-            for columns, shocks in zip(sets, scenarios, strict=True)
-        ],
+        [found[sets[number]].beta for number in asked],
+        [[scenarios[number].get(column, 0.0) for column in sets[number]] for number in asked],
     )
-    result[[shocks is None for shocks in scenarios]] = np.nan
     return result
 
 
-def naive_returns(beta: Floats, scenarios: Sequence[dict[int, float] | None]) -> Floats:
+def naive_returns(beta: Floats, scenarios: Sequence[Mapping[int, float]]) -> Floats:
     """The sum of univariate betas x shocks, (scenarios, symbols): overlapping effects are counted several times."""
-    chosen = [list(shocks or {}) for shocks in scenarios]
-    slopes = [beta[:, columns] for columns in chosen]
-    return summed_shocks(len(beta), slopes, [list((shocks or {}).values()) for shocks in scenarios])
+    slopes = [beta[:, list(shocks)] for shocks in scenarios]
+    return summed_shocks(len(beta), slopes, [list(shocks.values()) for shocks in scenarios])
 
 
 def details(
     day: Day,
     outcome: Outcome,
     totals: Totals,
+    scenarios: Sequence[Solved],
+    names: Sequence[str],
     *,
-    scenarios: Sequence[Scenario],
-    factors: ScenarioFactors,
-    solved: Sequence[Propagation | None],
-    implied: Implied,
-    covariance: Floats,
     direct: Floats,
     naive: Floats,
 ) -> Details:
-    """The details of one session; `direct` and `naive` are returns (scenarios, symbols)."""
+    """The details of one session; `direct` and `naive` are returns (scenarios, symbols), `names` those of factors."""
 
     def added(by_symbol: Floats) -> tuple[IntArray, BoolArray]:
         """Sums over portfolios of exposure x return where a position has a figure, and whether none is missing."""
@@ -129,46 +117,41 @@ def details(
 
     direct_pnl, complete = added(direct)
     single_pnl, _ = added(naive)
-    solvable = [one for one in solved if one is not None]
-    shocks = iter(effective_shocks(solvable, covariance, market=factors.market))
     return Details(
         direct_pnl,
         complete & totals.given,
         single_pnl,
-        list(map(list, zip(*_impacts(day, outcome, totals, scenarios, factors, solved, implied), strict=True))),
-        [None if one is None else _shocks_json(factors.names, next(shocks)) for one in solved],
-        [NO_DIAGNOSTICS if one is None else one.diagnostics for one in solved],
+        list(map(list, zip(*_impacts(day, outcome, totals, scenarios, names), strict=True))),
+        [_shocks_json(names, one.effective) if one.is_solved else None for one in scenarios],
+        [NO_DIAGNOSTICS if one.propagation is None else one.propagation.diagnostics for one in scenarios],
     )
 
 
 def _impacts(
-    day: Day,
-    outcome: Outcome,
-    totals: Totals,
-    scenarios: Sequence[Scenario],
-    factors: ScenarioFactors,
-    solved: Sequence[Propagation | None],
-    implied: Implied,
+    day: Day, outcome: Outcome, totals: Totals, scenarios: Sequence[Solved], names: Sequence[str]
 ) -> Iterator[list[str | None]]:
     """factor_impacts of every portfolio, scenario by scenario."""
-    counts = [0 if one is None else len(one.factors) for one in solved]
-    of_scenario = np.repeat(np.arange(len(solved)), counts)
-    known = outcome.known[of_scenario]
-    by_factor = day.summed(cents(day.exposure * implied.parts[:, day.symbol], known))
-    lifted = outcome.implied - implied.raw[:, day.symbol]
-    by_floor = day.summed(cents(day.exposure * lifted, outcome.known & outcome.floored))
+    counts = [0 if one.parts is None else len(one.parts) for one in scenarios]
+    parts = [one.parts for one in scenarios if one.parts is not None]
+    of_scenario = np.repeat(np.arange(len(scenarios)), counts)
+    symbols = len(scenarios[0].raw) if scenarios else int(day.symbol.max(initial=-1)) + 1
+    stacked = np.concatenate(parts) if parts else np.empty((0, symbols))
+    by_part = day.summed(cents(day.exposure * stacked[:, day.symbol], outcome.known[of_scenario]))
+    raw = stacked_returns(scenarios, symbols)
+    by_floor = day.summed(cents(day.exposure * (outcome.implied - raw[:, day.symbol]), outcome.known & outcome.floored))
     given = totals.given
     first = 0
-    for number, (scenario, one, count) in enumerate(zip(scenarios, solved, counts, strict=True)):
-        if one is None:
+    for number, (one, count) in enumerate(zip(scenarios, counts, strict=True)):
+        if one.parts is None:
             yield [None] * given.shape[1]
             continue
-        impacts = by_factor[first : first + count].copy()
+        impacts = by_part[first : first + count].copy()
         # rounding leaves a few cents; the largest impact takes them
         rest = totals.correlated[number] - impacts.sum(axis=0) - by_floor[number]
         impacts[np.abs(impacts).argmax(axis=0), np.arange(impacts.shape[1])] += rest
-        keys = sorted([*scenario.shocks, FLOOR_EFFECT])
-        rows = {factors.names[factor]: row.tolist() for factor, row in zip(one.factors, impacts, strict=True)}
+        shocked = [] if one.propagation is None else [names[factor] for factor in one.propagation.shocks.factors]
+        keys = sorted({*shocked, *one.part_names, FLOOR_EFFECT})
+        rows = {name: row.tolist() for name, row in zip(one.part_names, impacts, strict=True)}
         rows[FLOOR_EFFECT] = by_floor[number].tolist()
         zeros = [0] * given.shape[1]
         # a factor the market explains entirely adds nothing of its own

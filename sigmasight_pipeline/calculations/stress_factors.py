@@ -1,46 +1,90 @@
-"""Scenarios and factors as numbers: which factor a shock is of, its moments, and what it does to rates.
+"""Scenarios and factors as numbers: which factor a shock is of, and what it does to rates.
 
 What belongs here: scenarios as read from rows, and the active factors in the order the arrays of a stress test have.
-What does not: the formulas applied to them (``stress_returns``).
+What does not: the formulas applied to them (``stress_returns``), and which window a replay is of (``stress_replays``).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from math import nan
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from datetime import date
+from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from sigmasight_pipeline.calculations.factor_moments import FactorMoments
 from sigmasight_pipeline.calculations.factor_returns import RATE_KIND, regressed_factors
 from sigmasight_pipeline.calculations.money import IntArray
+from sigmasight_pipeline.calculations.stress_returns import Confidence, Shocks
 
 Floats = npt.NDArray[np.float64]
 
 MARKET = "Market"
 """Key of the factor that is honoured exactly where it is shocked among others."""
 
+RELATIVE = "relative"
+"""Key of a shock in JSON that is beyond what the market's shock implies."""
 
-class Scenario(NamedTuple):
-    """Decimal shocks by factor key (of Interest_Rate: change of the yield), and the relative shift of volatilities."""
+
+class ScenarioKind(StrEnum):
+    """What a scenario is."""
+
+    VECTOR = "vector"
+    """Stated shocks."""
+    REPLAY = "replay"
+    """What really happened between the closes of two sessions."""
+    WORST = "worst"
+    """What really happened in the market's worst stretch so far."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A scenario: decimal shocks by factor key (of Interest_Rate: change of the yield), and the relative shift of
+    volatilities (None: that of the volatility index in the window of a replay).
+
+    `relative` names the factors whose shock is beyond what the market's implies.
+    """
 
     scenario_id: str
-    shocks: Mapping[str, float]
-    volatility_shift: float = 0.0
+    shocks: Mapping[str, float] = field(default_factory=dict)
+    volatility_shift: float | None = 0.0
+    kind: ScenarioKind = ScenarioKind.VECTOR
+    relative: frozenset[str] = frozenset()
+    confidence: Confidence = Confidence.NOISY
+    replay_from: date | None = None
+    replay_to: date | None = None
+    worst_sessions: int | None = None
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether its shocks are stated."""
+        return self.kind is ScenarioKind.VECTOR
 
 
 def active_scenarios(scenarios: pl.DataFrame) -> list[Scenario]:
     """The active rows of ``stress_test_scenarios`` (shocks as JSON text), in order of scenario_id."""
-    rows = scenarios.filter("active").sort("scenario_id").select("scenario_id", "shocks", "volatility_shift")
-    return [
-        Scenario(scenario_id, {name: float(shock) for name, shock in json.loads(shocks).items()}, float(shift))
-        for scenario_id, shocks, shift in rows.iter_rows()
-    ]
+    return [_scenario(row) for row in scenarios.filter("active").sort("scenario_id").iter_rows(named=True)]
+
+
+def _scenario(row: Mapping[str, object]) -> Scenario:
+    kind = ScenarioKind(str(row["kind"]))
+    stated = json.loads(str(row["shocks"]))
+    shift = row["volatility_shift"]
+    first, last, worst = row["replay_from"], row["replay_to"], row["worst_sessions"]
+    return Scenario(
+        str(row["scenario_id"]),
+        {name: float(shock[RELATIVE] if isinstance(shock, dict) else shock) for name, shock in stated.items()},
+        float(shift) if isinstance(shift, int | float) else None,
+        kind,
+        frozenset(name for name, shock in stated.items() if isinstance(shock, dict)),
+        Confidence(str(row["confidence"])) if kind is ScenarioKind.VECTOR else Confidence.REPLAY,
+        first if isinstance(first, date) else None,
+        last if isinstance(last, date) else None,
+        worst if isinstance(worst, int) else None,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,25 +121,17 @@ class ScenarioFactors:
         """The number of a factor; None if it is not here."""
         return self.names.index(name) if name in self.names else None
 
-    def shocks(self, scenario: Scenario) -> dict[int, float] | None:
-        """The scenario's shocks by factor number; None if it names a factor that is not here."""
+    def shocks(self, scenario: Scenario) -> Shocks | None:
+        """The stated shocks of a vector by factor number; None if it names a factor that is not here."""
         if not set(scenario.shocks) <= set(self.names):
             return None
-        return {self.names.index(name): shock for name, shock in sorted(scenario.shocks.items())}
-
-    def rate_shift(self, scenario: Scenario) -> float:
-        """What the scenario adds to interest rates, decimal."""
-        return sum(scenario.shocks.get(self.names[number], 0.0) for number in self.rates)
+        named = sorted(scenario.shocks)
+        return Shocks(
+            np.array([self.names.index(name) for name in named], dtype=np.int64),
+            np.array([scenario.shocks[name] for name in named]),
+            np.array([name in scenario.relative for name in named], dtype=bool),
+        )
 
     def proxy_of(self, symbols: pl.Series) -> IntArray:
         """The number of the factor each symbol stands for; -1 for none."""
         return np.array([self.proxies.get(symbol, -1) for symbol in symbols], dtype=np.int64)
-
-    def covariance(self, moments: FactorMoments | None) -> Floats:
-        """The covariance matrix of `moments` in the order of these factors; NaN where it has none."""
-        matrix = np.full((len(self.names),) * 2, nan)
-        if moments is not None:
-            here = [number for number, name in enumerate(self.names) if name in moments.names]
-            there = [moments.names.index(self.names[number]) for number in here]
-            matrix[np.ix_(here, here)] = moments.covariance[np.ix_(there, there)]
-        return matrix

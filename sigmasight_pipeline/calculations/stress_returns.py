@@ -1,31 +1,36 @@
 """What a scenario implies for every symbol: returns conditional on the shocked factors, as arrays of one session.
 
 What belongs here: formulas of implied returns, effective shocks and the diagnostics of a scenario, on NumPy arrays.
-What does not: P&L (``stress``), options (``stress_revaluation``), moments and betas (``factor_moments``,
-``factor_model``).
+What does not: P&L (``stress``), options (``stress_revaluation``), moments and betas (``stress_moments``,
+``factor_model``), and what really happened in a window (``stress_replays``).
 
 Univariate betas overlap, so shocks are not added up. The market, where it is shocked among others, is honoured exactly;
-the other shocks are noisy views on what the market leaves unexplained, and the noise grows until their joint size is
-plausible. With S the shocked factors, m the market and o the others, Sigma the covariance of factor returns, and
-c_ik = beta_ik Sigma_kk the covariance of symbol i with factor k:
+the other shocks are views on what the market leaves unexplained, noisy ones unless stated to be exact, and the noise
+grows until their joint size is plausible. With S the shocked factors, m the market, o the others, Sigma the covariance
+of factor returns on the sessions common to m and S, and s_k = (Sigma_km / Sigma_mm) s_m + relative_k for a shock stated
+relative to the market's:
 
-    e = s_o - (Sigma_om / Sigma_mm) s_m,  V = Sigma_oo - Sigma_om Sigma_mo / Sigma_mm,  g_i = c_io - beta_im Sigma_mo,
+    e = s_o - (Sigma_om / Sigma_mm) s_m,  V = Sigma_oo - Sigma_om Sigma_mo / Sigma_mm,
+    v_o = f_o - (Sigma_om / Sigma_mm) f_m,  u_i = return of symbol i - beta_im f_m,
+    g_io = cov(u_i, v_o) / var(v_o) x V_oo on the sessions on which i has a return,
     r_i = beta_im s_m + g_i (V + lam diag V)^-1 e
 
-Without the market among several shocks, e = s, V = Sigma_SS, g_i = c_iS and no first term. A single shock is beta x
-shock. Source: calculations.md section 9; conditional normal expectation with view uncertainty as in Black and
-Litterman, "Global Portfolio Optimization", Financial Analysts Journal 48 (1992).
+Without the market among several shocks, e = s, V = Sigma_SS, v_o = f_o, u_i is the return itself and there is no first
+term. A single shock is beta x shock. Source: calculations.md section 9; conditional normal expectation with view
+uncertainty as in Black and Litterman, "Global Portfolio Optimization", Financial Analysts Journal 48 (1992).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from math import exp, log, nan, sqrt
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq
+
+from sigmasight_pipeline.calculations.stress_moments import CommonMoments, SessionMoments
 
 Floats = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -36,6 +41,9 @@ SIZE_LIMIT = 2.0
 """The shocks kept may be this many times the largest single squared z in size (squared Mahalanobis distance)."""
 
 IMPLAUSIBLE_RATIO = 5.0
+WORST_CONDITION = 1e8
+"""Exact shocks are refused beyond this condition number of the correlation matrix: their solution would be noise."""
+
 SESSIONS_PER_YEAR = 252
 
 LEAST_RETURN = -1.0
@@ -43,6 +51,36 @@ LEAST_RETURN = -1.0
 
 _LEAST_SHARE = 1e-12
 """A factor of which the market leaves less than this share of variance says nothing of its own."""
+
+
+class Confidence(StrEnum):
+    """How far the shocks other than the market's are believed."""
+
+    NOISY = "noisy"
+    """Pulled towards what the others make likely, until their joint size is plausible."""
+    EXACT = "exact"
+    """Honoured as stated."""
+    REPLAY = "replay"
+    """They really happened: the least noise, whatever their size."""
+
+
+class Unsolved(StrEnum):
+    """Why a scenario has no implied returns at a session."""
+
+    FACTOR_WITHOUT_DATA = "factor_without_data"
+    INSUFFICIENT_HISTORY = "insufficient_history"
+    """The factors it shocks have too few sessions in common."""
+    ILL_CONDITIONED = "ill_conditioned"
+    """Exact shocks of factors that are nearly the same."""
+
+
+class Shocks(NamedTuple):
+    """Stated shocks by factor, ascending: `factors` are numbers, `values` decimal, and `relative` tells which of them
+    are beyond what the market's shock implies."""
+
+    factors: IntArray
+    values: Floats
+    relative: BoolArray
 
 
 class Diagnostics(NamedTuple):
@@ -55,7 +93,7 @@ class Diagnostics(NamedTuple):
     mahalanobis: float
     """sqrt(s' Sigma_SS^-1 s); NaN where Sigma_SS is singular."""
     max_z: float
-    """Largest absolute shock in its own standard deviations."""
+    """Largest absolute shock in its own standard deviations, of a relative one in those the market leaves."""
 
     @property
     def implausible(self) -> bool | None:
@@ -67,80 +105,114 @@ NO_DIAGNOSTICS = Diagnostics(nan, nan, nan, nan)
 
 
 class Propagation(NamedTuple):
-    """A scenario solved against the moments of a session: what one unit of covariance is worth.
+    """A scenario solved against the moments of a session.
 
-    `factors` are the numbers of the shocked factors, ascending, the market first where it is anchored; `weights` what
-    their coefficients are multiplied by: beta x shock for the anchored market and for a single shock, g or c x
-    (V + lam diag V)^-1 e for the others. `anchored`: the market is one of several shocks; `single`: there is one.
+    `factors` are the numbers of the shocked factors that say something, the market first where it is anchored;
+    `weights` what their coefficients are multiplied by: the market's shock or the single one, (V + lam diag V)^-1 e for
+    the others. `stated` are total shocks by factor of `shocks`, relative ones included; `anchored`: the market is one
+    of several shocks; `moments` None for a single shock, which needs none; `exact`: all are honoured.
     """
 
+    shocks: Shocks
+    stated: Floats
     factors: IntArray
     weights: Floats
     anchored: bool
-    single: bool
+    exact: bool
     diagnostics: Diagnostics
+    n_obs: int
+    moments: CommonMoments | None = None
+
+    @property
+    def single(self) -> bool:
+        """Whether it is one shock alone."""
+        return self.moments is None
 
 
-def single_shock(factor: int, shock: float, diagnostics: Diagnostics = NO_DIAGNOSTICS) -> Propagation:
-    """One shock alone: returns are beta x shock, and no moments are needed."""
-    return Propagation(np.array([factor]), np.array([shock]), anchored=False, single=True, diagnostics=diagnostics)
+def single_shock(factor: int, shock: float, moments: SessionMoments | None = None) -> Propagation:
+    """One shock alone: returns are beta x shock. `moments` tell how large it is, where they can."""
+    shocks = Shocks(np.array([factor]), np.array([shock]), np.array([False]))
+    diagnostics, n_obs = NO_DIAGNOSTICS, 0
+    if moments is not None:
+        variance, n_obs = float(moments.variances[factor]), int(moments.observations[factor])
+        size = abs(shock) / sqrt(variance * SESSIONS_PER_YEAR) if variance > 0.0 else nan
+        diagnostics = Diagnostics(0.0, 1.0, size, size)
+    return Propagation(shocks, shocks.values, shocks.factors, shocks.values, False, True, diagnostics, n_obs)
 
 
-def propagate(shocks: Mapping[int, float], covariance: Floats, *, market: int | None) -> Propagation | None:
-    """Solve one scenario: `shocks` by factor number, decimal; `covariance` (factors, factors) per session.
+def propagate(
+    shocks: Shocks, moments: SessionMoments, *, market: int | None, confidence: Confidence = Confidence.NOISY
+) -> Propagation | Unsolved:
+    """Solve a scenario of several shocks against the moments of a session; `market` is the number of that factor.
 
-    `market` is the number of the market factor. None where a covariance of the shocked factors is NaN or a variance is
-    0: a factor without data. `shocks` must not be empty.
+    Where it cannot be solved, the reason. Relative shocks need the market among the factors.
     """
-    if len(shocks) == 1:
-        ((factor, shock),) = shocks.items()
-        own = float(covariance[factor, factor])
-        if not own > 0.0:
-            return None
-        size = abs(shock) / sqrt(own * SESSIONS_PER_YEAR)
-        return single_shock(factor, shock, Diagnostics(0.0, 1.0, size, size))
-    chosen = np.array(sorted(shocks), dtype=np.int64)
-    s = np.array([shocks[number] for number in chosen])
-    sigma = covariance[np.ix_(chosen, chosen)]
+    chosen = shocks.factors
+    needed = chosen.tolist()
+    if market is not None and market not in needed and moments.observations[market] >= moments.min_observations:
+        needed.append(market)
+    common = moments.common(needed)
+    if (moments.observations[chosen] < moments.min_observations).any() or moments.constant[chosen].any():
+        return Unsolved.FACTOR_WITHOUT_DATA
+    if common.n_obs < max(moments.min_observations, 2):
+        return Unsolved.INSUFFICIENT_HISTORY
+    sigma = common.covariance[np.ix_(chosen, chosen)]
     variance = np.diagonal(sigma)
     if not (np.isfinite(sigma).all() and (variance > 0.0).all()):
-        return None
-    z = s / np.sqrt(variance)
-    anchored = market in shocks
-    if market is not None and anchored:
-        m = int(np.searchsorted(chosen, market))
-        others = np.delete(np.arange(len(chosen)), m)
-        slope = sigma[others, m] / sigma[m, m]
-        e = s[others] - slope * s[m]
-        v = sigma[np.ix_(others, others)] - np.outer(slope, sigma[m, others])
-        kept = np.diagonal(v) > _LEAST_SHARE * variance[others]
-        others, e, v = others[kept], e[kept], v[np.ix_(kept, kept)]
-    else:
-        m, others, e, v = -1, np.arange(len(chosen)), s, sigma
-    lam, weights = _weigh(e, v, z, float(z[m]) if anchored else 0.0)
+        # a factor that only stands still on the sessions it shares with the others
+        return Unsolved.FACTOR_WITHOUT_DATA
+    anchored = market is not None and market in chosen
+    m = int(np.searchsorted(chosen, market)) if anchored and market is not None else -1
+    others = np.delete(np.arange(len(chosen)), m) if anchored else np.arange(len(chosen))
+    slope = sigma[:, m] / sigma[m, m] if anchored else np.zeros(len(chosen))
+    left = sigma - np.outer(slope, sigma[m]) if anchored else sigma
+    market_shock = float(shocks.values[m]) if anchored else 0.0
+    excess = np.where(shocks.relative, shocks.values, shocks.values - slope * market_shock)
+    stated = np.where(shocks.relative, slope * market_shock + shocks.values, shocks.values)
+    kept = others[np.diagonal(left)[others] > _LEAST_SHARE * variance[others]]
+    residual = np.where(np.diagonal(left) > 0.0, np.diagonal(left), nan)
+    z = np.where(shocks.relative, shocks.values / np.sqrt(residual), shocks.values / np.sqrt(variance))
+    diagnostics = _diagnostics(sigma, stated / np.sqrt(variance), z)
+    if confidence is Confidence.EXACT and not diagnostics.condition_number <= WORST_CONDITION:
+        return Unsolved.ILL_CONDITIONED
+    lam, weights = _weigh(
+        excess[kept],
+        left[np.ix_(kept, kept)],
+        float(np.nanmax(np.abs(z))),
+        float(z[m]) if anchored else 0.0,
+        confidence,
+    )
+    factors = chosen[kept]
     if anchored:
-        others, weights = np.concatenate([[m], others]), np.concatenate([[s[m]], weights])
+        factors, weights = np.concatenate([[chosen[m]], factors]), np.concatenate([[market_shock], weights])
     return Propagation(
-        chosen[others], weights, anchored=anchored, single=False, diagnostics=_diagnostics(sigma, z, lam)
+        shocks,
+        stated,
+        factors,
+        weights,
+        anchored,
+        confidence is Confidence.EXACT,
+        diagnostics._replace(lam=lam),
+        common.n_obs,
+        common,
     )
 
 
-def _weigh(e: Floats, v: Floats, z: Floats, z_market: float) -> tuple[float, Floats]:
-    """lam and (V + lam diag V)^-1 e.
+def _weigh(e: Floats, v: Floats, largest: float, z_market: float, confidence: Confidence) -> tuple[float, Floats]:
+    """lam and (V + lam diag V)^-1 e; `largest` is the largest absolute z of the scenario.
 
     With A = D^-1/2 V D^-1/2 (D = diag V) = Q diag(a) Q' and y = Q' D^-1/2 e, what is kept of the shocks has the size
     e*' V^-1 e* = sum of a y^2 / (a + lam)^2: falling in lam, so that the smallest lam keeping to the limit is found on
     one variable.
     """
+    lam = 0.0 if confidence is Confidence.EXACT else LEAST_LAM
     if not len(e):
-        return LEAST_LAM, e
+        return lam, e
     scale = np.sqrt(np.diagonal(v))
     a, q = np.linalg.eigh(v / np.outer(scale, scale))
     a = np.maximum(a, 0.0)
     y = q.T @ (e / scale)
-    lam = LEAST_LAM
-    largest = float(np.abs(z).max())
-    if largest > 0.0:
+    if confidence is Confidence.NOISY and largest > 0.0:
         # in units of the largest shock, so that lam does not depend on the size of the scenario
         terms = list(zip(a.tolist(), (a * (y / largest) ** 2).tolist(), strict=True))
         limit = SIZE_LIMIT - (z_market / largest) ** 2
@@ -157,76 +229,99 @@ def _weigh(e: Floats, v: Floats, z: Floats, z_market: float) -> tuple[float, Flo
     return lam, (q @ (y / (a + lam))) / scale
 
 
-def _diagnostics(sigma: Floats, z: Floats, lam: float) -> Diagnostics:
+def _diagnostics(sigma: Floats, total_z: Floats, z: Floats) -> Diagnostics:
+    """`total_z` are the total shocks in their own standard deviations, `z` relative ones in those the market leaves."""
     deviation = np.sqrt(np.diagonal(sigma))
     values, vectors = np.linalg.eigh(sigma / np.outer(deviation, deviation))
-    max_z = float(np.abs(z).max()) / sqrt(SESSIONS_PER_YEAR)
+    max_z = float(np.nanmax(np.abs(z))) / sqrt(SESSIONS_PER_YEAR)
     if values[0] <= _LEAST_SHARE * values[-1]:
-        return Diagnostics(lam, nan, nan, max_z)
-    distance = sqrt(float(((vectors.T @ z) ** 2 / values).sum()) / SESSIONS_PER_YEAR)
-    return Diagnostics(lam, float(values[-1] / values[0]), distance, max_z)
+        return Diagnostics(nan, nan, nan, max_z)
+    distance = sqrt(float(((vectors.T @ total_z) ** 2 / values).sum()) / SESSIONS_PER_YEAR)
+    return Diagnostics(nan, float(values[-1] / values[0]), distance, max_z)
 
 
-class Implied(NamedTuple):
-    """What scenarios imply for symbols, each array (rows, symbols); NaN where a coefficient is missing."""
+def implied_parts(scenario: Propagation, beta: Floats, moments: SessionMoments | None, *, market: int | None) -> Floats:
+    """Return of every name through every factor of the scenario, before any floor: (factors, symbols and factors).
 
-    parts: Floats
-    """One row per scenario and shocked factor: the return through that factor, before the floor."""
-    raw: Floats
-    """One row per scenario: the sum of its parts."""
-
-
-def implied_returns(
-    scenarios: Sequence[Propagation], beta: Floats, covariance: Floats, proxy_of: IntArray, *, market: int | None
-) -> Implied:
-    """Returns of every symbol in every scenario, before the floor at -1.
-
-    `beta` (symbols, factors) are univariate betas, NaN where there is none; `covariance` (factors, factors) as given to
-    `propagate`; `proxy_of` (symbols,) is the number of the factor a symbol is the proxy of, -1 for none: its covariance
-    with factor k is then that of the factor, but for a single shock, which is always beta x shock. Parts are in the
-    order of the scenarios and of their `factors`. A symbol's figures do not depend on the other symbols, to the bit.
+    `beta` (symbols, factors) are univariate betas, NaN where there is none; rows are in the order of
+    `scenario.factors`, columns those of the panel of `moments` (without: symbols alone). NaN where a name has too few
+    returns. A name's figures do not depend on the others, to the bit.
     """
-    counts = np.array([len(scenario.factors) for scenario in scenarios], dtype=np.int64)
-    if not counts.sum():
-        return Implied(np.empty((0, len(beta))), np.zeros((len(scenarios), len(beta))))
-    is_proxy = proxy_of >= 0
-    with_factors = np.where(is_proxy[:, None], covariance[proxy_of], beta * np.diagonal(covariance))
-    if market is None:
-        on_market, residual = np.full(len(beta), nan), np.full(beta.shape, nan)
-    else:
-        on_market = with_factors[:, market] / covariance[market, market]
-        residual = with_factors - on_market[:, None] * covariance[market]
-    # one row per coefficient a scenario may take: beta, c, g, and the market's beta
-    coefficients = np.concatenate([beta.T, with_factors.T, residual.T, on_market[None, :]])
-    factors = beta.shape[1]
-    rows = np.concatenate([scenario.factors + _kind(scenario) * factors for scenario in scenarios])
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    anchors = starts[[scenario.anchored for scenario in scenarios]]
-    rows[anchors] = 3 * factors
-    parts = coefficients[rows] * np.concatenate([scenario.weights for scenario in scenarios])[:, None]
-    raw = np.zeros((len(scenarios), len(beta)))
-    for number in range(int(counts.max())):
-        having = np.flatnonzero(counts > number)
-        raw[having] += parts[starts[having] + number]
-    return Implied(parts, raw)
+    if scenario.moments is None:
+        (factor,) = scenario.factors
+        slopes = beta[:, factor] if moments is None else np.concatenate([beta[:, factor], moments.slopes[:, factor]])
+        single: Floats = (slopes * scenario.weights[0])[None, :]
+        return single
+    if moments is None:
+        raise ValueError("several shocks need the moments they were solved against")
+    symbols, sigma = moments.symbols, scenario.moments.covariance
+    factors = scenario.factors
+    columns = symbols + sigma.shape[0]
+    parts = np.full((len(factors), columns), nan)
+    others = factors[1:] if scenario.anchored else factors
+    on_market = np.zeros(columns)
+    if scenario.anchored and market is not None:
+        on_market = np.concatenate([beta[:, market], moments.slopes[:, market]])
+        parts[0] = on_market
+    residual = _residual(scenario.moments, others, market if scenario.anchored else None, on_market)
+    parts[len(factors) - len(others) :] = residual
+    # a factor the scenario shocks moves by its own moments, and so does its proxy
+    for factor in scenario.shocks.factors:
+        column = symbols + factor
+        slope = np.zeros(len(others))
+        if scenario.anchored and market is not None:
+            parts[0, column] = 1.0 if factor == market else sigma[factor, market] / sigma[market, market]
+            slope = sigma[others, market] / sigma[market, market]
+            parts[1:, column] = 0.0 if factor == market else sigma[factor, others] - slope * sigma[factor, market]
+        else:
+            parts[:, column] = sigma[factor, others]
+    parts *= scenario.weights[:, None]
+    return parts
 
 
-def _kind(scenario: Propagation) -> int:
-    return 0 if scenario.single else 2 if scenario.anchored else 1
+def _residual(moments: CommonMoments, others: IntArray, market: int | None, on_market: Floats) -> Floats:
+    """g of every name on the factors `others`: (others, symbols and factors); NaN where a name has too few returns."""
+    sigma = moments.covariance
+    g = np.full((len(others), len(on_market)), nan)
+    variance = np.diagonal(sigma)[others].copy()
+    slope = np.zeros(len(others))
+    if market is not None:
+        slope = sigma[others, market] / sigma[market, market]
+        variance -= slope * sigma[market, others]
+    for own in moments.own:
+        crossed = own.crossed[others]
+        own_variance = np.diagonal(own.factors)[others].copy()
+        if market is not None:
+            with_market, market_variance = own.factors[others, market], own.factors[market, market]
+            own_variance += slope * (slope * market_variance - 2.0 * with_market)
+            # cov(u_i, v_o) = cov(r_i, f_o) - slope cov(r_i, f_m) - beta_im cov(f_m, v_o)
+            crossed = crossed - slope[:, None] * own.crossed[market]
+            crossed = crossed - (with_market - slope * market_variance)[:, None] * on_market[own.members]
+        usable = own_variance > _LEAST_SHARE * np.diagonal(own.factors)[others]
+        ratio = np.divide(variance, own_variance, out=np.full(len(others), nan), where=usable)
+        g[:, own.members] = crossed * ratio[:, None]
+    return g
+
+
+def effective_shocks(scenario: Propagation, parts: Floats, symbols: int) -> Floats:
+    """Shock of every factor the scenario implies, (factors,), before any floor; NaN where unknown.
+
+    `parts` are those of the scenario. The anchored market, a single shock and exact shocks come back as stated.
+    """
+    effective: Floats = added_up(parts)[symbols:].copy()
+    if scenario.exact:
+        effective[scenario.shocks.factors] = scenario.stated
+    return effective
+
+
+def added_up(parts: Floats) -> Floats:
+    """Sum of the rows of (factors, names), first to last, so that a name's bits do not depend on the others."""
+    total: Floats = parts[0].copy()
+    for part in parts[1:]:
+        total += part
+    return total
 
 
 def floored(raw: Floats) -> Floats:
     """Returns raised to -1 where they are below; NaN stays."""
     return np.maximum(raw, LEAST_RETURN)
-
-
-def effective_shocks(scenarios: Sequence[Propagation], covariance: Floats, *, market: int | None) -> Floats:
-    """Shock of every factor implied by every scenario, (scenarios, factors), before any floor; NaN where unknown.
-
-    A factor is treated as its own proxy: the anchored market, and a single shock, come back exactly.
-    """
-    variance = np.diagonal(covariance)
-    usable = variance > 0.0
-    slopes = np.where(usable, covariance / np.where(usable, variance, 1.0), nan)
-    np.fill_diagonal(slopes, np.where(usable, 1.0, nan))
-    return implied_returns(scenarios, slopes, covariance, np.arange(len(covariance)), market=market).raw

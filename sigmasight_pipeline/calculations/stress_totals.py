@@ -16,6 +16,7 @@ import polars as pl
 
 from sigmasight_pipeline.calculations.money import CENTS, MONEY, IntArray, from_units
 from sigmasight_pipeline.calculations.stress_book import Book, Day, Outcome
+from sigmasight_pipeline.calculations.stress_outcomes import Solved
 
 Floats = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -26,7 +27,15 @@ class StressStatus(StrEnum):
     """How a scenario came out for a portfolio; of several reasons the first in this list is told."""
 
     FACTOR_WITHOUT_DATA = "factor_without_data"
-    """The scenario names a factor without moments (market and rate shocks: without betas); every figure is NULL."""
+    """The scenario names a factor without returns (a single shock: without betas); every figure is NULL."""
+    INSUFFICIENT_HISTORY = "insufficient_history"
+    """The factors it shocks have too few sessions in common; every figure is NULL."""
+    ILL_CONDITIONED = "ill_conditioned"
+    """It wants shocks honoured exactly of factors that are nearly the same; every figure is NULL."""
+    WINDOW_NOT_STORED = "window_not_stored"
+    """Stored prices do not reach back to the window of a replay; every figure is NULL."""
+    WINDOW_AFTER_SESSION = "window_after_session"
+    """The window of a replay ends after the session; every figure is NULL."""
     NO_POSITIONS = "no_positions"
     """Nothing PUBLIC or OPTIONS is held: the P&L is 0."""
     LOW_COVERAGE = "low_coverage"
@@ -36,13 +45,31 @@ class StressStatus(StrEnum):
     OK = "ok"
 
 
+UNSOLVED = tuple(StressStatus)[:5]
+"""Reasons of a scenario itself, whatever anybody holds."""
+
+WITHOUT_WINDOW = (StressStatus.WINDOW_NOT_STORED, StressStatus.WINDOW_AFTER_SESSION)
+"""Replays that cannot be done (yet): they leave no rows by position."""
+
+
 class PositionStatus(StrEnum):
     """Why a position has no figure in a scenario; of several reasons the first in this list is told."""
 
     FACTOR_WITHOUT_DATA = "factor_without_data"
+    INSUFFICIENT_HISTORY = "insufficient_history"
+    ILL_CONDITIONED = "ill_conditioned"
     NO_DELTA_ADJUSTED_EXPOSURE = "no_delta_adjusted_exposure"
     NO_BETA = "no_beta"
     OK = "ok"
+
+
+class ReturnSource(StrEnum):
+    """Whose return a position takes in a scenario."""
+
+    MODEL = "model"
+    """Implied by the shocked factors."""
+    OWN = "own"
+    """What its symbol really did in the window of a replay."""
 
 
 STATUSES = tuple(StressStatus)
@@ -64,27 +91,31 @@ class Totals(NamedTuple):
     @property
     def given(self) -> BoolArray:
         """Whether the figures are shown."""
-        hidden = [_CODES[StressStatus.FACTOR_WITHOUT_DATA], _CODES[StressStatus.LOW_COVERAGE]]
+        hidden = [_CODES[status] for status in (*UNSOLVED, StressStatus.LOW_COVERAGE)]
         return np.isin(self.status, hidden, invert=True)
 
 
-def totals(day: Day, outcome: Outcome, solved: BoolArray, *, min_coverage: float) -> Totals:
-    """Sums over each portfolio's positions; `solved` (scenarios,): every factor a scenario names has data."""
+def totals(day: Day, outcome: Outcome, reasons: Sequence[str], *, min_coverage: float) -> Totals:
+    """Sums over each portfolio's positions; `reasons` (scenarios,): ok, or why a scenario has no returns."""
     linear = day.summed(outcome.linear)
     gross = day.summed(day.size[None, :])
     covered = day.summed(np.where(outcome.known, day.size, 0))
     coverage = np.divide(covered, gross, out=np.full(linear.shape, np.nan), where=gross > 0)
     complete = day.summed((~outcome.known).astype(np.int64)) == 0
-    status = np.select(
+    of_scenario = np.array([_CODES[StressStatus(reason)] for reason in reasons], dtype=np.int64)
+    of_portfolio = np.select(
         [
-            np.broadcast_to(~solved[:, None], linear.shape),
             np.broadcast_to(~day.has_positions, linear.shape),
             ~complete & ~(coverage >= min_coverage),
             np.broadcast_to(~(day.net_asset_value > 0.0), linear.shape),
         ],
-        list(range(len(STATUSES) - 1)),
+        [
+            _CODES[status]
+            for status in (StressStatus.NO_POSITIONS, StressStatus.LOW_COVERAGE, StressStatus.NO_NET_ASSET_VALUE)
+        ],
         _CODES[StressStatus.OK],
     )
+    status = np.minimum(of_scenario[:, None], of_portfolio)
     value = np.broadcast_to(np.where(day.net_asset_value > 0.0, day.net_asset_value, np.nan), linear.shape)
     return Totals(linear, day.summed(outcome.pnl), value, coverage, status)
 
@@ -146,16 +177,17 @@ def portfolio_frame(book: Book, key: str, scenario_ids: Sequence[str], found: Se
 
 
 def position_frame(
-    book: Book, scenario_ids: Sequence[str], outcomes: Sequence[Outcome], solved: Sequence[BoolArray]
+    book: Book, scenario_ids: Sequence[str], outcomes: Sequence[Outcome], solved: Sequence[Sequence[Solved]]
 ) -> pl.DataFrame:
     """Rows of ``stress_position_results`` without provenance, by session, scenario and position."""
     days = pl.Series([day.session for day in book.days], dtype=pl.Date)
     orders = [np.argsort(day.position_id, kind="stable") for day in book.days]
-    counts = [len(order) for order in orders]
+    kept = [np.flatnonzero([one.status not in WITHOUT_WINDOW for one in of_day]) for of_day in solved]
+    rows = [len(order) * len(chosen) for order, chosen in zip(orders, kept, strict=True)]
 
     def laid(arrays: Sequence[AnyArray]) -> AnyArray:
         """Arrays (scenarios, positions) in the order of the frame."""
-        return stacked([array[:, order] for array, order in zip(arrays, orders, strict=True)])
+        return stacked([array[np.ix_(*at)] for array, *at in zip(arrays, kept, orders, strict=True)])
 
     def tiled(arrays: Sequence[IntArray]) -> AnyArray:
         """Arrays (positions,), the same in every scenario."""
@@ -164,12 +196,16 @@ def position_frame(
     statuses = [_position_status(*one) for one in zip(book.days, outcomes, solved, strict=True)]
     known = laid([one.known for one in outcomes])
     owners = [day.portfolio_ids[day.portfolio] for day in book.days]
-    scenarios = [np.repeat(np.arange(len(scenario_ids)), count) for count in counts]
+    scenarios = [np.repeat(chosen, len(order)) for chosen, order in zip(kept, orders, strict=True)]
+    sources = [
+        np.where(np.isfinite(outcome.implied), np.array([one.own for one in of_day])[:, day.symbol], -1)
+        if len(of_day)
+        else np.empty((0, len(day.symbol)), dtype=np.int64)
+        for day, outcome, of_day in zip(book.days, outcomes, solved, strict=True)
+    ]
     return pl.DataFrame(
         [
-            days.gather(np.repeat(np.arange(len(days)), np.array(counts, np.int64) * len(scenario_ids))).alias(
-                "session_date"
-            ),
+            days.gather(np.repeat(np.arange(len(days)), np.array(rows, np.int64))).alias("session_date"),
             pl.Series(scenario_ids, dtype=pl.String).gather(stacked(scenarios).astype(np.int64)).alias("scenario_id"),
             pl.Series("position_id", tiled([day.position_id for day in book.days]).astype(np.int64)),
             pl.Series("portfolio_id", tiled(owners).astype(np.int64)),
@@ -177,21 +213,35 @@ def position_frame(
             money_column("pnl", laid([one.pnl for one in outcomes]), known),
             money_column("pnl_linear", laid([one.linear for one in outcomes]), known),
             pl.Series("floored", laid([one.floored for one in outcomes]), dtype=pl.Boolean),
-            pl.Series([str(one) for one in _POSITION_STATUSES]).gather(laid(statuses).astype(np.int64)).alias("status"),
+            _named("return_source", tuple(ReturnSource), laid(sources)),
+            _named("status", _POSITION_STATUSES, laid(statuses)),
         ]
     )
 
 
-def _position_status(day: Day, outcome: Outcome, solved: BoolArray) -> IntArray:
+def _named(name: str, values: Sequence[str], places: AnyArray) -> pl.Series:
+    """Members of a closed list by their place; NULL where that is below 0."""
+    codes = places.astype(np.int64)
+    known = pl.Series(name, [str(one) for one in values], dtype=pl.String)
+    return known.gather(pl.Series(np.where(codes < 0, 0, codes))).set(pl.Series(codes < 0), None)
+
+
+def _position_status(day: Day, outcome: Outcome, solved: Sequence[Solved]) -> IntArray:
     """Places in _POSITION_STATUSES, (scenarios, positions)."""
     shape = outcome.implied.shape
-    codes: IntArray = np.select(
+    reasons = [
+        _POSITION_STATUSES.index(PositionStatus(one.status))
+        if not one.is_solved and one.status not in WITHOUT_WINDOW
+        else len(_POSITION_STATUSES)
+        for one in solved
+    ]
+    of_position = np.select(
+        [np.broadcast_to(np.isnan(day.exposure), shape), np.isnan(outcome.implied)],
         [
-            np.broadcast_to(~solved[:, None], shape),
-            np.broadcast_to(np.isnan(day.exposure), shape),
-            np.isnan(outcome.implied),
+            _POSITION_STATUSES.index(status)
+            for status in (PositionStatus.NO_DELTA_ADJUSTED_EXPOSURE, PositionStatus.NO_BETA)
         ],
-        list(range(len(_POSITION_STATUSES) - 1)),
         len(_POSITION_STATUSES) - 1,
-    ).astype(np.int64)
+    )
+    codes: IntArray = np.minimum(np.array(reasons, dtype=np.int64)[:, None], of_position).astype(np.int64)
     return codes

@@ -1,7 +1,7 @@
 """Domain rules of scenarios: rows that must be there, identities of shocks, plausible outcomes.
 
-What belongs here: rules on ``market_risk_scenarios`` and ``stress_test_results`` (with ``stress_position_results``,
-which is written with it) as written. What does not: rules on the moments scenarios rest on (``checks.factor_moments``),
+What belongs here: rules on ``market_risk_scenarios`` and ``stress_test_results`` (with the tables written with it) as
+written. What does not: rules on the moments scenarios rest on (``checks.factor_moments``),
 on betas and exposures, and bounds a row can be judged by alone (``checks.schema``: figures are finite).
 """
 
@@ -29,6 +29,11 @@ CENT = 0.01
 _KEYS = ["session_date", "portfolio_id"]
 _POSITION = ["session_date", "position_id"]
 _POSITION_RESULTS = "stress_position_results"
+_DIAGNOSTICS = "stress_scenario_diagnostics"
+_SHOCKS = "stress_scenario_shocks"
+
+_WITHOUT_FIGURE = ("low_coverage", "factor_without_data", "insufficient_history", "ill_conditioned")
+"""Reasons somebody can do something about; that stored prices do not reach a replay's window is none."""
 
 
 def _expected(judged: Judged) -> pl.DataFrame:
@@ -76,7 +81,7 @@ def _held(judged: Judged) -> pl.DataFrame:
 
 def _without_figure(judged: Judged, key: str) -> pl.DataFrame:
     unknown = (
-        judged.frame.filter(pl.col("status").is_in(["low_coverage", "factor_without_data"]))
+        judged.frame.filter(pl.col("status").is_in(_WITHOUT_FIGURE))
         .group_by(*_KEYS, "status")
         .agg(named=pl.col(key).sort().str.join(", "))
     )
@@ -104,11 +109,15 @@ _FIGURES = "Every scenario has a figure: enough of the exposure has a beta, ever
 
 
 def _shocks(judged: Judged) -> pl.DataFrame:
-    """One row per active scenario and shock: scenario_id, factor, shock, and how many shocks the scenario has."""
-    rows = [
-        (scenario_id, factor, float(shock))
+    """One row per active scenario and total shock it states: scenario_id, factor, shock, and how many shocks it has."""
+    stated = [
+        (scenario_id, json.loads(text))
         for scenario_id, text in judged.inputs["scenarios"].filter("active").select("scenario_id", "shocks").iter_rows()
-        for factor, shock in json.loads(text).items()
+    ]
+    rows = [
+        (scenario_id, factor, None if isinstance(shock, dict) else float(shock))
+        for scenario_id, shocks in stated
+        for factor, shock in shocks.items()
     ]
     schema = {"scenario_id": pl.String(), "factor": pl.String(), "shock": pl.Float64()}
     frame = pl.DataFrame(rows, schema=schema, orient="row")
@@ -251,15 +260,14 @@ def _alike(judged: Judged) -> pl.DataFrame:
 CRISES_DIFFER = Rule(
     "crises_differ",
     "WARN",
-    "Replays of different crises come to different results.",
+    "Different crises come to different results.",
     _alike,
 )
 
 
 def _implausible(judged: Judged) -> pl.DataFrame:
-    found = judged.frame.filter("implausible").unique(["session_date", "scenario_id"])
     return findings(
-        found.drop("portfolio_id"),
+        judged.inputs[_DIAGNOSTICS].filter("implausible"),
         pl.format(
             "{}: its shocks are {} standard deviations away together, the largest {}",
             "scenario_id",
@@ -284,6 +292,73 @@ RESULTS_WITHOUT_FIGURE = Rule(
     "scenarios_without_figure", "WARN", _FIGURES, lambda judged: _without_figure(judged, "scenario_id")
 )
 
+LEAST_HONOURED = 0.5
+"""A stated shock of which less is applied, or the opposite, is not honoured."""
+
+
+def _not_honoured(judged: Judged) -> pl.DataFrame:
+    """Shocks of vectors that are not honoured and not accepted so."""
+    stated = judged.inputs["scenarios"].filter("active", kind="vector").filter(pl.col("accepted").is_null())
+    distances = judged.inputs[_DIAGNOSTICS].select("session_date", "scenario_id", "mahalanobis")
+    missed = (
+        judged.inputs[_SHOCKS]
+        .filter(pl.col("honoured_share") < LEAST_HONOURED)
+        .join(stated.select("scenario_id"), on="scenario_id", how="semi")
+        .join(distances, on=["session_date", "scenario_id"])
+        .with_columns(
+            applied=pl.when(pl.col("relative").is_null())
+            .then("effective")
+            .otherwise(pl.col("effective") - pl.col("stated") + pl.col("relative"))
+        )
+    )
+    beyond = pl.when(pl.col("relative").is_null()).then(pl.lit("")).otherwise(pl.lit(" beyond what the market implies"))
+    return findings(
+        missed,
+        pl.format(
+            "{}: stated shocks not honoured, {} is stated as {}{} and applied as {} (the shocks are {} standard "
+            "deviations away together); make them fit together, state confidence: exact, or say why in accepted",
+            "scenario_id",
+            "factor",
+            pl.coalesce("relative", "stated").round(4),
+            beyond,
+            pl.col("applied").round(4),
+            pl.col("mahalanobis").round(1).cast(pl.String).fill_null("unknown"),
+        ),
+    )
+
+
+STATED_SHOCKS_HONOURED = Rule(
+    "stated_shocks_honoured",
+    "WARN",
+    "Every stated shock is applied with its sign and at least half its size, or the scenario says why it need not be.",
+    _not_honoured,
+)
+
+LEAST_COMMON = 0.8
+"""Share of the betas' window the moments of a scenario should rest on."""
+
+MOMENTS_LONG_ENOUGH = Rule(
+    "moments_long_enough",
+    "WARN",
+    "The factors a scenario shocks have at least 80 % of the betas' window in common.",
+    lambda judged: findings(
+        # one shock alone needs no moments
+        judged.inputs[_DIAGNOSTICS]
+        .filter(pl.col("moments_n_obs") < LEAST_COMMON * pl.col("window_sessions"), pl.col("lam").is_not_null())
+        .join(_several(judged), on=["session_date", "scenario_id"], how="semi"),
+        pl.format(
+            "{}: its factors have {} of {} sessions in common", "scenario_id", "moments_n_obs", "window_sessions"
+        ),
+    ),
+)
+
+
+def _several(judged: Judged) -> pl.DataFrame:
+    """(session_date, scenario_id) of scenarios that shock several factors."""
+    keys = ["session_date", "scenario_id"]
+    return judged.inputs[_SHOCKS].group_by(keys).agg(count=pl.len()).filter(pl.col("count") > 1).select(keys)
+
+
 STRESS_TEST_RESULTS: Sequence[Rule] = (
     RESULTS_PRESENT,
     MARKET_ANCHOR,
@@ -292,6 +367,8 @@ STRESS_TEST_RESULTS: Sequence[Rule] = (
     RESULTS_LONG_ONLY,
     CRISES_DIFFER,
     IMPLAUSIBLE,
+    STATED_SHOCKS_HONOURED,
+    MOMENTS_LONG_ENOUGH,
     RESULTS_WITHOUT_FIGURE,
 )
 

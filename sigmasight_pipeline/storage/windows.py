@@ -9,7 +9,7 @@ its rows come sorted by primary key, so that the same stored rows always give th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from enum import StrEnum
@@ -29,6 +29,13 @@ class Kind(StrEnum):
     LAST_KNOWN = "last_known"
     UNTIL = "until"
     AS_OF = "as_of"
+    CHOSEN = "chosen"
+
+
+Frames = Mapping[str, pl.DataFrame]
+
+Choice = Callable[[Frames, Sequence[date]], Sequence[object]]
+"""What rows to read, told by what was read before (by name) and the run's open sessions."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,7 @@ class Read:
     column: str = SESSION
     known: str | None = None
     columns: tuple[str, ...] = ()
+    choice: Choice | None = None
 
     @property
     def look_back_sessions(self) -> int:
@@ -89,18 +97,31 @@ def as_of(table: Table) -> Read:
     return Read(table, Kind.AS_OF)
 
 
+def chosen(table: Table, column: str, choice: Choice, *, columns: Sequence[str] = ()) -> Read:
+    """All rows up to the run's last session whose `column` is one of the values `choice` names; however old they are.
+
+    `choice` is called with the frames of the reads declared before this one, so that what is read may follow from them
+    (days inside a window that stands in a reference table); no values, no rows. `columns` as in `on_sessions`.
+    """
+    if column not in table.columns:
+        raise ValueError(f"{table.name} has no column {column} to choose by")
+    return replace(_session_read(table, Kind.CHOSEN), column=column, columns=tuple(columns), choice=choice)
+
+
 def read(
     database: Database,
     read: Read,
     first: date,
     last: date,
     portfolio_ids: Collection[int] | None = None,
+    *,
+    values: Sequence[object] = (),
 ) -> pl.DataFrame:
     """The rows `read` stands for in a run of the sessions `first` to `last`, sorted by primary key.
 
     With `portfolio_ids`, a table that has a portfolio_id gives the rows of those portfolios only. Columns are all but
-    the provenance, which no engine may depend on; dtypes are exactly `frames.polars_schema`, also for no rows. Raises
-    StorageError.
+    the provenance, which no engine may depend on; dtypes are exactly `frames.polars_schema`, also for no rows. `values`
+    are those a `chosen` read named. Raises StorageError.
     """
     table = read.table
     wanted = read.columns or [column.name for column in table.columns if column.name not in PROVENANCE]
@@ -113,6 +134,8 @@ def read(
     match read.kind:
         case Kind.AS_OF:
             condition, bounds = "TRUE", []
+        case Kind.CHOSEN:
+            condition, bounds = f"{quoted(read.column)} = ANY(%s) AND {SESSION} <= %s", [list(values), last]
         case Kind.UNTIL:
             condition, bounds = f"{quoted(read.column)} <= %s", [last]
         case Kind.ON_SESSIONS | Kind.LOOK_BACK | Kind.LAST_KNOWN:

@@ -26,11 +26,25 @@ class Solution(NamedTuple):
 
 
 def solve(
-    shocks: Mapping[int, float], sigma: Floats, beta: Floats, proxies: Mapping[int, int], market: int | None
+    stated: Mapping[int, float | Mapping[str, float]],
+    sigma: Floats,
+    beta: Floats,
+    proxies: Mapping[int, int],
+    market: int | None,
+    confidence: str = "noisy",
 ) -> Solution:
-    """`sigma` (factors, factors); `beta` (symbols, factors); `proxies`: symbol to the factor it stands for."""
-    chosen = sorted(shocks)
+    """`sigma` (factors, factors); `beta` (symbols, factors) of full histories; `proxies`: symbol to the factor it
+    stands for; a shock is a number or {"relative": number}."""
+    chosen = sorted(stated)
+    relative = {k: shock["relative"] for k, shock in stated.items() if isinstance(shock, Mapping)}
+    shocks = {k: float(shock) for k, shock in stated.items() if not isinstance(shock, Mapping)}
+    for k, beyond in relative.items():
+        assert market is not None
+        shocks[k] = sigma[k, market] / sigma[market, market] * shocks[market] + beyond
     z = {k: shocks[k] / sqrt(sigma[k, k]) for k in chosen}
+    for k, beyond in relative.items():
+        assert market is not None
+        z[k] = beyond / sqrt(sigma[k, k] - sigma[k, market] ** 2 / sigma[market, market])
     max_z = max(abs(value) for value in z.values())
     corr = np.array([[sigma[i, j] / sqrt(sigma[i, i] * sigma[j, j]) for j in chosen] for i in chosen])
     s = np.array([shocks[k] for k in chosen])
@@ -61,8 +75,8 @@ def solve(
         anchor = 0.0 if m is None else z[m] ** 2
         return float(anchor + star @ np.linalg.inv(v) @ star)
 
-    lam, limit = 0.05, 2 * max_z**2
-    if size(lam) > limit:
+    lam, limit = {"exact": 0.0}.get(confidence, 0.05), 2 * max_z**2
+    if confidence == "noisy" and size(lam) > limit:
         high = lam
         while size(high) > limit:
             high *= 2
@@ -77,3 +91,24 @@ def solve(
         g = [covariance(symbol, k) - beta_m * sigma[m, k] for k in others]
         returns.append(float(beta_m * shocks[m] + sum(a * w for a, w in zip(g, weights, strict=True))))
     return Solution(returns, lam, condition, distance, max_z / sqrt(252))
+
+
+def own_sessions(
+    returns: Floats, factors: Floats, market: int, others: list[int], market_shock: float, weights: Floats
+) -> float:
+    """Implied return of one symbol with the market among several shocks, from its series alone: on the sessions it has
+    a return, what the market does not explain of it regressed on what the market does not explain of each factor.
+
+    `factors` (sessions, factors) are complete, `returns` (sessions,) NaN where there is none; `weights` as in `solve`.
+    """
+    sigma = np.cov(factors.T)
+    slope = sigma[others, market] / sigma[market, market]
+    v = factors[:, others] - factors[:, [market]] * slope
+    seen = ~np.isnan(returns)
+    beta = np.polyfit(factors[seen, market], returns[seen], 1)[0]
+    u = returns[seen] - beta * factors[seen, market]
+    total = beta * market_shock
+    for place, weight in enumerate(weights):
+        on_own = np.polyfit(v[seen, place], u, 1)[0]
+        total += on_own * np.var(v[:, place], ddof=1) * weight
+    return float(total)

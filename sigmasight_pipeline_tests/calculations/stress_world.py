@@ -17,8 +17,9 @@ import polars as pl
 
 from sigmasight_pipeline.calculations import black_scholes
 from sigmasight_pipeline.calculations.factor_model import symbol_factor_betas
-from sigmasight_pipeline.calculations.factor_moments import factor_correlations
+from sigmasight_pipeline.calculations.factor_returns import factor_returns
 from sigmasight_pipeline.calculations.stress import market_risk_scenarios, stress_results
+from sigmasight_pipeline.calculations.stress_replays import market_symbols, window_days
 from sigmasight_pipeline.demo.parameters import FACTORS, RATE, factor_covariance
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.frames import empty_frame
@@ -58,18 +59,32 @@ def covariance(names: Sequence[str] = NAMES) -> np.ndarray[Any, np.dtype[np.floa
     return np.array([[factor_covariance(one, other) for other in names] for one in names]) / 252
 
 
-def scenario(scenario_id: str, shocks: Mapping[str, float], **fields: Any) -> dict[str, Any]:
-    """A row of ``stress_test_scenarios``."""
+def scenario(scenario_id: str, shocks: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
+    """A row of ``stress_test_scenarios``: a vector."""
     return {
         "scenario_id": scenario_id,
         "name": scenario_id,
         "category": "market",
         "severity": "base",
+        "kind": "vector",
         "shocks": json.dumps(dict(shocks)),
+        "confidence": "noisy",
         "volatility_shift": 0.0,
         "active": True,
         **fields,
     }
+
+
+def replay(scenario_id: str, first: date, last: date, **fields: Any) -> dict[str, Any]:
+    """A row of ``stress_test_scenarios``: what happened between two closes."""
+    given = {"kind": "replay", "confidence": None, "volatility_shift": None, "replay_from": first, "replay_to": last}
+    return scenario(scenario_id, {}, **{**given, **fields})
+
+
+def worst(scenario_id: str, sessions: int, **fields: Any) -> dict[str, Any]:
+    """A row of ``stress_test_scenarios``: the market's worst stretch."""
+    given = {"kind": "worst", "confidence": None, "volatility_shift": None, "worst_sessions": sessions, **fields}
+    return scenario(scenario_id, {}, **given)
 
 
 @dataclass(frozen=True)
@@ -83,7 +98,6 @@ class World:
     returns: pl.DataFrame
     yields: pl.DataFrame
     betas: pl.DataFrame
-    moments: pl.DataFrame
     loadings: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     book: Mapping[str, pl.DataFrame] = field(default_factory=dict)
 
@@ -98,13 +112,27 @@ class World:
     def run(
         self, *scenarios: dict[str, Any], sessions: Sequence[date] | None = None, **parameters: Any
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """``stress_results`` of these scenarios."""
+        """``stress_results`` of these scenarios: rows by portfolio and by position."""
+        return self.told(*scenarios, sessions=sessions, **parameters)[:2]
+
+    def told(
+        self, *scenarios: dict[str, Any], sessions: Sequence[date] | None = None, **parameters: Any
+    ) -> tuple[pl.DataFrame, ...]:
+        """The same with diagnostics and shocks; what is read for replays is read as an installation reads it."""
+        days = self.sessions if sessions is None else list(sessions)
+        rows = frame(tables.stress_test_scenarios, scenarios)
+        until = self.returns.filter(pl.col("session_date") <= max(days))
+        frames = {"scenarios": rows, "factors": self.factors, "calendar": self.calendar}
+        frames["market_history"] = until.filter(pl.col("symbol").is_in(market_symbols(frames, days)))
+        needed = [day for day in window_days(frames, days) if day <= max(days)]
         return stress_results(
-            sessions=self.sessions if sessions is None else sessions,
-            scenarios=frame(tables.stress_test_scenarios, scenarios),
-            factor_correlations=self.moments,
+            sessions=days,
+            scenarios=rows,
             returns=self.returns,
             yields=self.yields,
+            market_history=frames["market_history"],
+            window_returns=until.filter(pl.col("session_date").is_in(needed)),
+            window_yields=self.yields.filter(pl.col("session_date").is_in(needed)),
             **self._common(),
             **parameters,
         )
@@ -131,11 +159,14 @@ class World:
         assert isinstance(value, float)
         return value
 
-    def sigma(self, session: date | None = None, weighting: str = "equal") -> dict[tuple[str, str], float]:
-        """Stored covariances by pair of factors."""
+    def sigma(self, session: date | None = None) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Covariances of the factors NAMES over the window ending with a session, as NumPy has them."""
         day = self.sessions[-1] if session is None else session
-        rows = self.moments.filter(pl.col("session_date") == day, pl.col("weighting") == weighting)
-        return {(row["factor_1"], row["factor_2"]): row["covariance"] for row in rows.iter_rows(named=True)}
+        axis = [one for one in self.calendar["session_date"] if one <= day][-252:]
+        series = factor_returns(
+            axis, calendar=self.calendar, factors=self.factors, returns=self.returns, yields=self.yields
+        )
+        return np.cov(series.only(NAMES).values.T)
 
 
 def _at(day: date, **columns: str) -> pl.Expr:
@@ -187,7 +218,6 @@ def market(
         **known,
         instruments=instruments,
         betas=symbol_factor_betas(**known, instruments=instruments),
-        moments=factor_correlations(**known),
         loadings=symbols,
     )
 
@@ -220,6 +250,11 @@ def held(
     }
 
 
+def _worth(position: dict[str, Any]) -> Any:
+    """The close of a unit: of an option far above its model price, so that no rule about its close is seen here."""
+    return 1_000 if position["investment_class"] == "OPTIONS" else SPOT
+
+
 def _valued(position: dict[str, Any]) -> dict[str, Any]:
     quantity = Decimal(str(position["quantity"]))
     return {
@@ -227,6 +262,7 @@ def _valued(position: dict[str, Any]) -> dict[str, Any]:
         "portfolio_id": position["portfolio_id"],
         "symbol": position["symbol"],
         "quantity": quantity,
+        "price": _worth(position),
         "price_source": "market",
         "market_value": quantity * SPOT,
         "exposure": quantity * SPOT,
@@ -243,6 +279,8 @@ def _modelled(position: dict[str, Any], day: date) -> dict[str, Any]:
             "volatility": None,
             "risk_free_rate": None,
             "time_to_expiry": None,
+            "exercise_style": None,
+            "dividend_yield": None,
         }
     contract = parse_option(position["symbol"])
     time = (contract.expiration_date - day).days / 365
@@ -254,6 +292,8 @@ def _modelled(position: dict[str, Any], day: date) -> dict[str, Any]:
         "volatility": VOLATILITY,
         "risk_free_rate": RATE_LEVEL,
         "time_to_expiry": time,
+        "exercise_style": "european",
+        "dividend_yield": 0.0,
     }
 
 

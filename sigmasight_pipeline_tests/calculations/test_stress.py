@@ -48,31 +48,33 @@ CALL, PUT = "AAA240920C00100000", "AAA240920P00090000"
 
 CRASH = scenario(
     "covid_crash_2020",
+    {"Market": -0.35, "Oil": -0.65, "Travel": -0.7, "Technology": {"relative": 0.15}},
+    volatility_shift=1.5,
+    category="historical",
+)
+CRISIS = scenario(
+    "financial_crisis_2008",
     {
-        "Market": -0.35, "Growth": 0.15, "Value": -0.4, "Size": -0.3, "Quality": 0.1, "Oil": -0.65, "Travel": -0.7,
-        "Technology": 0.15,
+        "Market": -0.45, "Value": {"relative": -0.05}, "Credit": -0.2, "Quality": {"relative": 0.05},
+        "Low_Volatility": {"relative": 0.03},
     },
     volatility_shift=1.5,
     category="historical",
 )  # fmt: skip
-CRISIS = scenario(
-    "financial_crisis_2008",
-    {"Market": -0.45, "Value": -0.3, "Size": -0.25, "Quality": 0.2, "Low_Volatility": -0.35, "Credit": -0.2},
-    volatility_shift=1.5,
-    category="historical",
-)
 BUBBLE = scenario(
     "dotcom_crash_2000",
     {"Market": -0.45, "Growth": -0.6, "Value": 0.2, "Momentum": -0.5, "Quality": 0.15, "Technology": -0.8},
     volatility_shift=0.5,
     category="historical",
 )
+EXACT = scenario("exact", {"Market": -0.2, "Technology": -0.35, "Oil": 0.1}, confidence="exact")
 DOWN = scenario("market_down_10", {"Market": -0.10})
 UP = scenario("market_up_10", {"Market": 0.10})
 RATES = scenario("rates_up_100bp", {"Interest_Rate": 0.01})
 CUT = scenario("rates_down_100bp", {"Interest_Rate": -0.01})
-ROTATION = scenario("value_rotation_20", {"Value": 0.2, "Growth": -0.1})
-ALL = [CRASH, CRISIS, BUBBLE, DOWN, UP, RATES, CUT, ROTATION]
+ROTATION = scenario("value_rotation_20", {"Market": 0, "Value": {"relative": 0.2}, "Growth": {"relative": -0.1}})
+WITHOUT_MARKET = scenario("without_market", {"Value": 0.2, "Growth": -0.1})
+ALL = [CRASH, CRISIS, BUBBLE, EXACT, DOWN, UP, RATES, CUT, ROTATION, WITHOUT_MARKET]
 
 BOOK = [
     long(1, "AAA"),
@@ -102,11 +104,13 @@ def last(frame: pl.DataFrame, **where: Any) -> dict[str, Any]:
 
 
 def test_columns_order_and_statuses_are_those_of_the_tables(world: World) -> None:
-    results, positions = world.holding(*BOOK, owners=2).run(*ALL)
+    results, positions, diagnostics, shocks = world.holding(*BOOK, owners=2).told(*ALL)
     risk = world.holding(*BOOK, owners=2).risk()
     for frame, table in (
         (results, tables.stress_test_results),
         (positions, tables.stress_position_results),
+        (diagnostics, tables.stress_scenario_diagnostics),
+        (shocks, tables.stress_scenario_shocks),
         (risk, tables.market_risk_scenarios),
     ):
         assert dict(frame.schema) == columns(table), table.name
@@ -114,18 +118,19 @@ def test_columns_order_and_statuses_are_those_of_the_tables(world: World) -> Non
         assert frame.select(keys).equals(frame.select(keys).sort(keys)), table.name
     assert results.height == 3 * 2 * len(ALL)
     assert positions.height == 3 * 7 * len(ALL), "PRIVATE positions are outside"
-    assert risk.height == 3 * 2 * 14
+    assert risk.height == 3 * 2 * 18
+    assert diagnostics.height == 3 * len(ALL)
     assert set(map(str, StressStatus)) == set(STRESS_STATUSES)
     assert set(map(str, PositionStatus)) == set(STRESS_POSITION_STATUSES)
 
 
 def implied(world: World, row: dict[str, Any], symbols: list[str]) -> reference.Solution:
     """The transcription of section 9 on the stored moments and betas."""
-    sigma = np.array([[world.sigma()[one, other] for other in NAMES] for one in NAMES])
+    sigma = world.sigma()
     beta = np.array([[world.beta(symbol, name) for name in NAMES] for symbol in symbols])
     shocks = {NAMES.index(name): shock for name, shock in json.loads(row["shocks"]).items()}
     proxies = {symbols.index("SPY"): NAMES.index("Market")}
-    return reference.solve(shocks, sigma, beta, proxies, NAMES.index("Market"))
+    return reference.solve(shocks, sigma, beta, proxies, NAMES.index("Market"), row["confidence"])
 
 
 def repriced(symbol: str, quantity: float, move: float, shift: float, rate: float, day: Any) -> float:
@@ -160,7 +165,13 @@ def test_every_figure_equals_the_independent_computation(world: World, row: dict
     results, positions = world.holding(*BOOK, owners=2).run(*ALL)
     symbols = ["AAA", "BOND", "SPY", "BBB", "CCC"]
     want = implied(world, row, symbols)
-    shocks = json.loads(row["shocks"])
+    stated = json.loads(row["shocks"])
+    sigma, market_number = world.sigma(), NAMES.index("Market")
+    shocks = {
+        name: shock["relative"] + sigma[NAMES.index(name), market_number] / sigma[market_number, market_number]
+        * stated["Market"] if isinstance(shock, dict) else shock
+        for name, shock in stated.items()
+    }  # fmt: skip
     regressors = [*STYLE, *sorted(set(shocks) - set(STYLE))]
     x, y = windows(world, regressors, symbols)
     held = {1: ("AAA", 1e5), 2: ("BOND", 7e4), 3: ("SPY", 3e4), 4: ("BBB", -4e4), 5: ("AAA", None), 6: ("AAA", None)}
@@ -246,8 +257,8 @@ def test_risk_scenarios_are_the_stress_scenarios_of_one_shock(world: World) -> N
 
 def test_names_of_single_shocks() -> None:
     assert [name for name, _, _ in single_shocks()] == sorted(
-        [f"market_{side}_{size}" for side in ("down", "up") for size in (1, 5, 10, 20)]
-        + [f"rates_{side}_{size}bp" for side in ("down", "up") for size in (25, 50, 100)]
+        [f"market_{side}_{size}" for side in ("down", "up") for size in (1, 5, 10, 20, 25)]
+        + [f"rates_{side}_{size}bp" for side in ("down", "up") for size in (25, 50, 100, 200)]
     )
     assert ("rates_down_25bp", "rates", -0.0025) in single_shocks()
     assert single_shocks([0.005], []) == [("market_up_0.5", "market", 0.005)]
@@ -360,8 +371,8 @@ def test_a_range_equals_its_sessions_one_by_one_in_any_order_of_rows(world: Worl
     shuffled = held.with_book(
         **{name: table.sample(fraction=1.0, shuffle=True, seed=3) for name, table in held.book.items()}
     )
-    together = (*held.run(*ALL), held.risk())
-    parts = [(*shuffled.run(*reversed(ALL), sessions=[day]), shuffled.risk([day])) for day in world.sessions]
+    together = (*held.told(*ALL), held.risk())
+    parts = [(*shuffled.told(*reversed(ALL), sessions=[day]), shuffled.risk([day])) for day in world.sessions]
     for number, frame in enumerate(together):
         assert frame.equals(pl.concat([part[number] for part in parts]))
 
@@ -382,10 +393,9 @@ def test_nothing_after_a_session_moves_it(world: World) -> None:
             **{name: getattr(held, name) for name in held.__dataclass_fields__},
             "returns": held.returns.with_columns(simple_return=pl.when(later).then(0.3).otherwise("simple_return")),
             "betas": held.betas.with_columns(beta=pl.when(later).then(9.0).otherwise("beta")),
-            "moments": held.moments.with_columns(covariance=pl.when(later).then(None).otherwise("covariance")),
         }
     )
-    for mine, theirs in zip(held.run(*ALL), other.run(*ALL), strict=True):
+    for mine, theirs in zip(held.told(*ALL), other.told(*ALL), strict=True):
         assert mine.filter(~later).equals(theirs.filter(~later))
 
 

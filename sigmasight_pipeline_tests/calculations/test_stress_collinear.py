@@ -9,7 +9,8 @@ import pytest
 
 from sigmasight_pipeline.calculations.factor_moments import window_moments
 from sigmasight_pipeline.calculations.stress_details import naive_returns
-from sigmasight_pipeline.calculations.stress_returns import implied_returns, propagate
+from sigmasight_pipeline.calculations.stress_moments import SessionMoments
+from sigmasight_pipeline.calculations.stress_returns import Propagation, Shocks, added_up, implied_parts, propagate
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -22,7 +23,7 @@ CRISIS = (-0.45, -0.30, -0.35, -0.40, 0.20, -0.25, -0.35)
 class Panel(NamedTuple):
     """Seven factors that correlate by 0.9 to 0.99 in pairs, and twenty stocks; estimated before the held-out part."""
 
-    sigma: Floats
+    moments: SessionMoments
     correlation: Floats
     beta: Floats
     held_out_factors: Floats
@@ -42,15 +43,18 @@ def panel(seed: int) -> Panel:
     centred = stocks[:WINDOW] - stocks[:WINDOW].mean(axis=0)
     moves = factors[:WINDOW] - factors[:WINDOW].mean(axis=0)
     beta = (centred.T @ moves) / (moves**2).sum(axis=0)
-    return Panel(moments.covariance, moments.correlation, beta, factors[WINDOW:], stocks[WINDOW:])
+    estimated = SessionMoments(factors[:WINDOW], stocks[:WINDOW], np.ones(WINDOW))
+    return Panel(estimated, moments.correlation, beta, factors[WINDOW:], stocks[WINDOW:])
 
 
 def both(data: Panel, shocks: dict[int, float]) -> tuple[Floats, Floats]:
     """Conditional and naive returns of every stock."""
-    found = propagate(shocks, data.sigma, market=0)
-    assert found is not None
-    nobody = np.full(STOCKS, -1)
-    conditional = implied_returns([found], data.beta, data.sigma, nobody, market=0).raw[0]
+    stated = Shocks(
+        np.array(sorted(shocks)), np.array([shocks[k] for k in sorted(shocks)]), np.zeros(len(shocks), bool)
+    )
+    found = propagate(stated, data.moments, market=0)
+    assert isinstance(found, Propagation)
+    conditional = added_up(implied_parts(found, data.beta, data.moments, market=0))[:STOCKS]
     return conditional, naive_returns(data.beta, [shocks])[0]
 
 

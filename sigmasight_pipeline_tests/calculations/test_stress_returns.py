@@ -11,13 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sigmasight_pipeline.calculations.stress_moments import SessionMoments
 from sigmasight_pipeline.calculations.stress_returns import (
     LEAST_LAM,
-    Implied,
+    Confidence,
     Propagation,
+    Shocks,
+    Unsolved,
+    added_up,
     effective_shocks,
     floored,
-    implied_returns,
+    implied_parts,
     propagate,
     single_shock,
 )
@@ -35,7 +39,7 @@ PROXIES = {5: MARKET, 6: NAMES.index("Technology")}
 PROXY_OF = np.array([PROXIES.get(symbol, -1) for symbol in range(SYMBOLS)])
 BETA = np.random.default_rng(4).normal(0.8, 0.6, size=(SYMBOLS, len(NAMES)))
 
-SCENARIOS: dict[str, dict[str, float]] = {
+SCENARIOS: dict[str, dict[str, Any]] = {
     "market alone": {"Market": -0.35},
     "rates alone": {"Interest_Rate": 0.01},
     "two without market": {"Value": 0.20, "Growth": -0.10},
@@ -52,34 +56,102 @@ SCENARIOS: dict[str, dict[str, float]] = {
     },
     "every factor": {name: -0.1 + 0.02 * number for number, name in enumerate(NAMES)},
     "zero among others": {"Market": -0.1, "Gold": 0.0},
+    "a rotation": {"Market": 0.0, "Value": {"relative": 0.2}, "Growth": {"relative": -0.1}},
+    "relative and total": {"Market": -0.35, "Oil": -0.65, "Travel": -0.7, "Technology": {"relative": 0.15}},
 }  # fmt: skip
 
+WITHOUT_RELATIVE = [name for name, shocks in SCENARIOS.items() if not any(isinstance(s, dict) for s in shocks.values())]
 
-def numbered(shocks: Mapping[str, float]) -> dict[int, float]:
+
+def numbered(shocks: Mapping[str, Any]) -> dict[int, Any]:
     return {NAMES.index(name): shock for name, shock in shocks.items()}
 
 
-def solved(shocks: Mapping[int, float], sigma: Floats = SIGMA, market: int | None = MARKET) -> Propagation:
-    found = propagate(shocks, sigma, market=market)
-    assert found is not None
+def moments_of(sigma: Floats = SIGMA, beta: Floats = BETA) -> SessionMoments:
+    """A window whose sample moments are exactly these: factors' covariances, symbols' univariate betas."""
+    count = len(sigma)
+    noise = np.random.default_rng(11).normal(size=(WINDOW, count))
+    noise -= noise.mean(axis=0)
+    independent = noise @ np.linalg.inv(np.linalg.cholesky(np.cov(noise.T))).T
+    values, vectors = np.linalg.eigh(sigma)
+    factors = independent @ (vectors * np.sqrt(np.maximum(values, 0.0))).T
+    loadings = np.linalg.pinv(sigma) @ (beta * np.diagonal(sigma)).T
+    return SessionMoments(factors, factors @ loadings, np.ones(WINDOW))
+
+
+WINDOW = 252
+MOMENTS = moments_of()
+
+
+def shocks_of(stated: Mapping[int, Any]) -> Shocks:
+    numbers = sorted(stated)
+    relative = [isinstance(stated[number], dict) for number in numbers]
+    values = [stated[number]["relative"] if isinstance(stated[number], dict) else stated[number] for number in numbers]
+    return Shocks(np.array(numbers), np.array(values, dtype=np.float64), np.array(relative))
+
+
+def solved(
+    stated: Mapping[int, Any],
+    moments: SessionMoments = MOMENTS,
+    market: int | None = MARKET,
+    confidence: Confidence = Confidence.NOISY,
+) -> Propagation:
+    if len(stated) == 1:
+        ((factor, shock),) = stated.items()
+        return single_shock(factor, shock, moments)
+    found = propagate(shocks_of(stated), moments, market=market, confidence=confidence)
+    assert isinstance(found, Propagation), found
     return found
 
 
-def returns_of(shocks: Mapping[int, float], sigma: Floats = SIGMA, market: int | None = MARKET) -> Floats:
-    found: Floats = implied_returns([solved(shocks, sigma, market)], BETA, sigma, PROXY_OF, market=market).raw[0]
-    return found
+def parts_of(
+    scenario: Propagation, moments: SessionMoments = MOMENTS, beta: Floats = BETA, market: int | None = MARKET
+) -> Floats:
+    """Returns by factor of the symbols, proxies moving as their factors."""
+    found = implied_parts(scenario, beta, moments, market=market)
+    own = found[:, : len(beta)].copy()
+    if not scenario.single:
+        for symbol, factor in PROXIES.items():
+            if symbol < len(beta):
+                own[:, symbol] = found[:, len(beta) + factor]
+    return own
+
+
+def returns_of(
+    stated: Mapping[int, Any],
+    moments: SessionMoments = MOMENTS,
+    market: int | None = MARKET,
+    confidence: Confidence = Confidence.NOISY,
+) -> Floats:
+    scenario = solved(stated, moments, market, confidence)
+    return added_up(parts_of(scenario, moments, market=market))
+
+
+def effective_of(stated: Mapping[int, Any], confidence: Confidence = Confidence.NOISY) -> Floats:
+    scenario = solved(stated, confidence=confidence)
+    return effective_shocks(scenario, implied_parts(scenario, BETA, MOMENTS, market=MARKET), SYMBOLS)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-@pytest.mark.parametrize("market", [MARKET, None], ids=["market known", "no market factor"])
-def test_returns_and_diagnostics_equal_the_transcription(name: str, market: int | None) -> None:
+def test_returns_and_diagnostics_equal_the_transcription(name: str) -> None:
     shocks = numbered(SCENARIOS[name])
-    want = reference.solve(shocks, SIGMA, BETA, PROXIES, market)
-    found = solved(shocks, market=market)
-    np.testing.assert_allclose(returns_of(shocks, market=market), want.returns, rtol=1e-9, atol=1e-12)
-    for figure in ("lam", "condition_number", "mahalanobis", "max_z"):
-        assert getattr(found.diagnostics, figure) == pytest.approx(getattr(want, figure), rel=1e-9), figure
-    assert found.diagnostics.implausible == (want.mahalanobis > 5 * want.max_z)
+    for market in (MARKET, None) if name in WITHOUT_RELATIVE else (MARKET,):
+        want = reference.solve(shocks, SIGMA, BETA, PROXIES, market)
+        found = solved(shocks, market=market)
+        np.testing.assert_allclose(returns_of(shocks, market=market), want.returns, rtol=1e-8, atol=1e-10)
+        for figure in ("lam", "condition_number", "mahalanobis", "max_z"):
+            assert getattr(found.diagnostics, figure) == pytest.approx(getattr(want, figure), rel=1e-8), figure
+        assert found.diagnostics.implausible == (want.mahalanobis > 5 * want.max_z)
+
+
+@pytest.mark.parametrize("confidence", [Confidence.EXACT, Confidence.REPLAY])
+@pytest.mark.parametrize("name", ["2008", "two without market", "rates and oil", "relative and total", "a rotation"])
+def test_exact_shocks_and_real_returns_have_no_size_bound(name: str, confidence: Confidence) -> None:
+    shocks = numbered(SCENARIOS[name])
+    want = reference.solve(shocks, SIGMA, BETA, PROXIES, MARKET, confidence)
+    np.testing.assert_allclose(returns_of(shocks, confidence=confidence), want.returns, rtol=1e-8, atol=1e-10)
+    lam = solved(shocks, confidence=confidence).diagnostics.lam
+    assert lam == {Confidence.EXACT: 0.0, Confidence.REPLAY: LEAST_LAM}[confidence]
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -89,22 +161,28 @@ def test_lam_is_the_smallest_that_keeps_the_scenario_plausible(name: str) -> Non
     if len(chosen) == 1:
         assert solved(shocks).diagnostics.lam == 0.0
         return
-    z = {k: shocks[k] / np.sqrt(SIGMA[k, k]) for k in chosen}
+    slopes = SIGMA[:, MARKET] / SIGMA[MARKET, MARKET] if MARKET in shocks else np.zeros(len(SIGMA))
+    e, z = {}, {}
+    for k, shock in shocks.items():
+        if isinstance(shock, dict):
+            e[k] = shock["relative"]
+            z[k] = e[k] / np.sqrt(SIGMA[k, k] - slopes[k] * SIGMA[MARKET, k])
+        else:
+            e[k] = shock - slopes[k] * shocks.get(MARKET, 0.0)
+            z[k] = shock / np.sqrt(SIGMA[k, k])
     others = [k for k in chosen if k != MARKET]
-    slope = SIGMA[others, MARKET] / SIGMA[MARKET, MARKET] if MARKET in shocks else np.zeros(len(others))
-    e = np.array([shocks[k] for k in others]) - slope * shocks.get(MARKET, 0.0)
-    v = SIGMA[np.ix_(others, others)] - np.outer(slope, SIGMA[MARKET, others])
+    v = SIGMA[np.ix_(others, others)] - np.outer(slopes[others], SIGMA[MARKET, others])
 
     def size(lam: float) -> float:
-        kept = np.linalg.solve(v + lam * np.diag(np.diagonal(v)), e)
+        kept = np.linalg.solve(v + lam * np.diag(np.diagonal(v)), [e[k] for k in others])
         return float(z.get(MARKET, 0.0) ** 2 + kept @ v @ kept)
 
     limit = 2 * max(abs(value) for value in z.values()) ** 2
     lam = solved(shocks).diagnostics.lam
     assert lam >= LEAST_LAM
-    assert size(lam) <= limit * (1 + 1e-10)
+    assert size(lam) <= limit * (1 + 1e-8)
     if lam > LEAST_LAM:
-        assert size(lam * (1 - 1e-9)) > limit * (1 - 1e-12), "a smaller one would do"
+        assert size(lam * (1 - 1e-7)) > limit * (1 - 1e-9), "a smaller one would do"
 
 
 shock = st.floats(-0.9, 0.9).map(lambda value: round(value, 4))
@@ -115,18 +193,42 @@ vectors = st.dictionaries(st.integers(0, len(NAMES) - 1), shock, min_size=1, max
 @given(st.integers(0, len(NAMES) - 1), shock)
 def test_one_shock_is_beta_times_shock(factor: int, value: float) -> None:
     np.testing.assert_allclose(returns_of({factor: value}), BETA[:, factor] * value, rtol=0, atol=1e-12)
-    alone = implied_returns([single_shock(factor, value)], BETA, np.full_like(SIGMA, nan), PROXY_OF, market=None)
-    assert (alone.raw[0] == BETA[:, factor] * value).all(), "without any moments"
+    alone = implied_parts(single_shock(factor, value), BETA, None, market=None)
+    assert (alone[0] == BETA[:, factor] * value).all(), "without any moments"
 
 
 @settings(max_examples=80, deadline=None)
-@given(vectors, shock)
-def test_the_market_proxy_gets_exactly_the_market_shock(others: dict[int, float], market: float) -> None:
+@given(vectors, shock, st.sampled_from([Confidence.NOISY, Confidence.REPLAY]))
+def test_the_market_proxy_gets_exactly_the_market_shock(
+    others: dict[int, float], market: float, confidence: Confidence
+) -> None:
     shocks = {**others, MARKET: market}
     if len(shocks) > 1:
-        assert returns_of(shocks)[5] == market
-        found = effective_shocks([solved(shocks)], SIGMA, market=MARKET)
-        assert found[0, MARKET] == market
+        assert returns_of(shocks, confidence=confidence)[5] == market
+        assert effective_of(shocks, confidence)[MARKET] == market
+
+
+@settings(max_examples=80, deadline=None)
+@given(vectors)
+def test_exact_shocks_are_all_honoured(shocks: dict[int, float]) -> None:
+    effective = effective_of(shocks, Confidence.EXACT)
+    for factor, stated in shocks.items():
+        assert effective[factor] == stated
+    if len(shocks) > 1:
+        # not because it is said so: what the symbols' own formula makes of the factors themselves
+        scenario = solved(shocks, confidence=Confidence.EXACT)
+        applied = added_up(implied_parts(scenario, BETA, MOMENTS, market=MARKET))[SYMBOLS:]
+        for factor, stated in shocks.items():
+            assert applied[factor] == pytest.approx(stated, rel=1e-9, abs=1e-11)
+
+
+def test_exact_shocks_of_nearly_the_same_factor_are_refused() -> None:
+    sigma = covariance(["Market", "Oil", "Growth"])
+    twin = np.block([[sigma, sigma[:, [1]]], [sigma[[1]], np.array([[sigma[1, 1] * (1 + 1e-10)]])]])
+    moments = moments_of(twin, np.ones((2, 4)))
+    told = shocks_of({0: -0.1, 1: 0.2, 3: -0.2})
+    assert propagate(told, moments, market=0, confidence=Confidence.EXACT) is Unsolved.ILL_CONDITIONED
+    assert isinstance(propagate(told, moments, market=0), Propagation), "noisy ones can be reconciled"
 
 
 @settings(max_examples=80, deadline=None)
@@ -139,11 +241,14 @@ def test_homogeneous_of_degree_one(shocks: dict[int, float], factor: float, mirr
     assert solved({k: value * factor for k, value in shocks.items()}).diagnostics.lam == pytest.approx(lam, rel=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(vectors, st.floats(1e-3, 1e3))
 def test_the_time_unit_does_not_matter(shocks: dict[int, float], unit: float) -> None:
-    np.testing.assert_allclose(returns_of(shocks, SIGMA * unit), returns_of(shocks), rtol=1e-9, atol=1e-12)
-    assert solved(shocks, SIGMA * unit).diagnostics.lam == pytest.approx(solved(shocks).diagnostics.lam, rel=1e-9)
+    scaled = SessionMoments(
+        MOMENTS.factor_window * np.sqrt(unit), MOMENTS.symbol_window * np.sqrt(unit), np.ones(WINDOW)
+    )
+    np.testing.assert_allclose(returns_of(shocks, scaled), returns_of(shocks), rtol=1e-8, atol=1e-11)
+    assert solved(shocks, scaled).diagnostics.lam == pytest.approx(solved(shocks).diagnostics.lam, rel=1e-8)
 
 
 @settings(max_examples=80, deadline=None)
@@ -177,83 +282,151 @@ def test_zero_is_zero(factors: set[int]) -> None:
 def test_effective_shocks() -> None:
     """A single shock spreads by Sigma_fk / Sigma_kk; several come back shrunk towards each other, never exactly."""
     oil = NAMES.index("Oil")
-    found = effective_shocks([solved({oil: -0.65})], SIGMA, market=MARKET)[0]
-    np.testing.assert_allclose(found, SIGMA[:, oil] / SIGMA[oil, oil] * -0.65, rtol=1e-14)
+    found = effective_of({oil: -0.65})
+    np.testing.assert_allclose(found, SIGMA[:, oil] / SIGMA[oil, oil] * -0.65, rtol=1e-10, atol=1e-12)
     assert found[oil] == -0.65
     crisis = numbered(SCENARIOS["2008"])
-    spread = effective_shocks([solved(crisis)], SIGMA, market=MARKET)[0]
     proxies = np.arange(len(NAMES))
     slopes = SIGMA / np.diagonal(SIGMA)
     want = reference.solve(crisis, SIGMA, slopes, dict(zip(proxies, proxies, strict=True)), MARKET)
-    np.testing.assert_allclose(spread, want.returns, rtol=1e-9)
+    np.testing.assert_allclose(effective_of(crisis), want.returns, rtol=1e-8, atol=1e-11)
 
 
-def batch() -> list[Propagation]:
-    return [solved(numbered(shocks)) for shocks in SCENARIOS.values()]
+def test_a_relative_shock_is_beyond_what_the_market_implies() -> None:
+    technology, slope = NAMES.index("Technology"), SIGMA[NAMES.index("Technology"), MARKET] / SIGMA[MARKET, MARKET]
+    relative = numbered({"Market": -0.35, "Technology": {"relative": 0.15}})
+    total = numbered({"Market": -0.35, "Technology": slope * -0.35 + 0.15})
+    exact = (returns_of(shocks, confidence=Confidence.EXACT) for shocks in (relative, total))
+    np.testing.assert_allclose(*exact, rtol=1e-9, atol=1e-12)
+    assert effective_of(relative, Confidence.EXACT)[technology] == pytest.approx(slope * -0.35 + 0.15, rel=1e-12)
+    rotation = solved(numbered({"Market": 0.0, "Technology": {"relative": 0.15}}))
+    left = SIGMA[technology, technology] - slope * SIGMA[technology, MARKET]
+    assert rotation.diagnostics.max_z == pytest.approx(0.15 / np.sqrt(left * 252), rel=1e-9)
 
 
 def test_a_symbol_and_a_scenario_alone_have_the_same_bits() -> None:
-    together = implied_returns(batch(), BETA, SIGMA, PROXY_OF, market=MARKET)
-    for row, scenario in enumerate(batch()):
-        for symbol in range(SYMBOLS):
-            alone = implied_returns([scenario], BETA[[symbol]], SIGMA, PROXY_OF[[symbol]], market=MARKET)
-            assert alone.raw[0, 0] == together.raw[row, symbol]
+    scenarios = [numbered(shocks) for shocks in SCENARIOS.values()]
+    for shocks in scenarios:
+        together = returns_of(shocks)
+        for symbol in range(5):
+            alone = SessionMoments(
+                MOMENTS.factor_window.copy(), MOMENTS.symbol_window[:, [symbol]].copy(), np.ones(WINDOW)
+            )
+            parts = implied_parts(solved(shocks, alone), BETA[[symbol]], alone, market=MARKET)
+            assert added_up(parts)[0] == together[symbol]
 
 
-def test_parts_add_up_and_come_in_order() -> None:
-    found: Implied = implied_returns(batch(), BETA, SIGMA, PROXY_OF, market=MARKET)
-    counts = [len(one.factors) for one in batch()]
-    assert len(found.parts) == sum(counts)
-    for row, part in enumerate(np.split(found.parts, np.cumsum(counts)[:-1])):
-        np.testing.assert_allclose(part.sum(axis=0), found.raw[row], rtol=1e-12, atol=1e-15)
-        if batch()[row].anchored:
-            assert batch()[row].factors[0] == MARKET
-            np.testing.assert_allclose(part[0, :5], BETA[:5, MARKET] * batch()[row].weights[0], rtol=1e-15)
+def test_parts_come_in_order() -> None:
+    for stated in SCENARIOS.values():
+        found = solved(numbered(stated))
+        parts = parts_of(found)
+        assert len(parts) == len(stated) == len(found.factors)
+        if found.anchored:
+            assert found.factors[0] == MARKET
+            np.testing.assert_allclose(parts[0, :5], BETA[:5, MARKET] * found.weights[0], rtol=1e-15)
 
 
-def test_a_missing_beta_hides_its_scenarios_only() -> None:
-    beta = BETA.copy()
-    oil = NAMES.index("Oil")
-    beta[2, oil] = nan
-    found = implied_returns(batch(), beta, SIGMA, PROXY_OF, market=MARKET).raw
-    plain = implied_returns(batch(), BETA, SIGMA, PROXY_OF, market=MARKET).raw
-    for row, shocks in enumerate(SCENARIOS.values()):
-        assert isnan(found[row, 2]) == ("Oil" in shocks)
-    others = np.delete(np.arange(SYMBOLS), 2)
-    assert (found[:, others] == plain[:, others]).all()
+def without(window: Floats, column: int, seen: int) -> Floats:
+    """The window with a column that begins `seen` sessions before its end."""
+    shorter = window.copy()
+    shorter[: len(window) - seen, column] = nan
+    return shorter
 
 
-UNUSABLE = {"no moments": nan, "no variance": 0.0}
+def with_beta(moments: SessionMoments, symbol: int) -> Floats:
+    """Univariate betas with those of one symbol taken from its own sessions, as they are stored."""
+    beta, seen = BETA.copy(), ~np.isnan(moments.symbol_window[:, symbol])
+    own = moments.symbol_window[seen, symbol]
+    for factor in range(len(NAMES)):
+        beta[symbol, factor] = np.polyfit(moments.factor_window[seen, factor], own, 1)[0]
+    return beta
+
+
+@pytest.mark.parametrize("seen", [252, 200, 60])
+def test_a_symbols_own_sessions(seen: int) -> None:
+    """Against a second computation from the series alone."""
+    noise = np.random.default_rng(2).normal(0, 0.01, WINDOW)
+    window = MOMENTS.symbol_window.copy()
+    window[:, 1] += noise
+    moments = SessionMoments(MOMENTS.factor_window, without(window, 1, seen), np.ones(WINDOW))
+    scenario = solved(numbered(SCENARIOS["liquidity"]), moments)
+    found = added_up(implied_parts(scenario, with_beta(moments, 1), moments, market=MARKET))[1]
+    want = reference.own_sessions(
+        moments.symbol_window[:, 1],
+        MOMENTS.factor_window,
+        MARKET,
+        scenario.factors[1:].tolist(),
+        -0.20,
+        scenario.weights[1:],
+    )
+    assert found == pytest.approx(want, rel=1e-9)
+
+
+def test_a_symbol_with_too_few_returns_has_none() -> None:
+    moments = SessionMoments(MOMENTS.factor_window, without(MOMENTS.symbol_window, 1, 59), np.ones(WINDOW))
+    plain = returns_of(numbered(SCENARIOS["2008"]))
+    found = returns_of(numbered(SCENARIOS["2008"]), moments)
+    assert isnan(found[1])
+    others = np.delete(np.arange(SYMBOLS), 1)
+    assert (found[others] == plain[others]).all(), "and changes no other symbol"
+
+
+@pytest.mark.parametrize("seen", [0, 30, 100])
+def test_a_factor_nobody_shocks_changes_nothing(seen: int) -> None:
+    gold = NAMES.index("Gold")
+    moments = SessionMoments(without(MOMENTS.factor_window, gold, seen), MOMENTS.symbol_window, np.ones(WINDOW))
+    for name in ("2008", "liquidity", "two without market", "relative and total"):
+        shocks = numbered(SCENARIOS[name])
+        assert (returns_of(shocks, moments) == returns_of(shocks)).all(), name
+        assert solved(shocks, moments).diagnostics == solved(shocks).diagnostics, name
+
+
+def test_a_factor_it_does_shock_shortens_its_window() -> None:
+    gold = NAMES.index("Gold")
+    moments = SessionMoments(without(MOMENTS.factor_window, gold, 100), MOMENTS.symbol_window, np.ones(WINDOW))
+    assert solved(numbered({"Market": -0.1, "Gold": 0.2}), moments).n_obs == 100
+    assert solved(numbered({"Market": -0.1, "Oil": 0.2}), moments).n_obs == WINDOW
+
+
+UNUSABLE = {"no returns": nan, "no variance": 0.0}
 
 
 @pytest.mark.parametrize("figure", UNUSABLE)
-def test_a_factor_without_moments_is_told(figure: str) -> None:
-    sigma = SIGMA.copy()
+def test_a_factor_without_data_is_told(figure: str) -> None:
     gold = NAMES.index("Gold")
-    sigma[gold] = sigma[:, gold] = UNUSABLE[figure]
-    assert propagate({gold: 0.2}, sigma, market=MARKET) is None
-    assert propagate({gold: 0.2, MARKET: -0.1}, sigma, market=MARKET) is None
-    without = returns_of(numbered(SCENARIOS["2008"]), sigma)
-    assert (without == returns_of(numbered(SCENARIOS["2008"]))).all(), "others go on as they were"
-    found = effective_shocks([solved(numbered(SCENARIOS["2008"]), sigma)], sigma, market=MARKET)[0]
-    assert isnan(found[gold]) == (figure == "no moments")
+    window = MOMENTS.factor_window.copy()
+    window[:, gold] = UNUSABLE[figure]
+    moments = SessionMoments(window, MOMENTS.symbol_window, np.ones(WINDOW))
+    for others in ({MARKET: -0.1}, {NAMES.index("Oil"): 0.1}):
+        assert propagate(shocks_of({gold: 0.2, **others}), moments, market=MARKET) is Unsolved.FACTOR_WITHOUT_DATA
+
+
+def test_factors_without_common_sessions_are_told_and_a_shock_of_one_is_not() -> None:
+    """Two proxies, one ending where the other begins: only a scenario of both needs them at once."""
+    gold, oil = NAMES.index("Gold"), NAMES.index("Oil")
+    window = without(MOMENTS.factor_window, gold, 126)
+    window[126:, oil] = nan
+    moments = SessionMoments(window, MOMENTS.symbol_window, np.ones(WINDOW))
+    both = shocks_of({MARKET: -0.1, gold: 0.2, oil: -0.1})
+    assert propagate(both, moments, market=MARKET) is Unsolved.INSUFFICIENT_HISTORY
+    for factor in (gold, oil):
+        assert solved({MARKET: -0.1, factor: 0.2}, moments).n_obs == 126
+    np.testing.assert_array_equal(returns_of({MARKET: -0.2}, moments), BETA[:, MARKET] * -0.2)
 
 
 def test_a_factor_the_market_explains_entirely_adds_nothing() -> None:
     """Two factors of one proxy: the view on the copy cannot contradict the market, and no figure explodes."""
-    sigma = covariance(["Market", "Oil", "Market"])
-    shocks = {0: -0.2, 1: -0.3, 2: 0.1}
-    beta = np.array([[1.2, 0.3, 1.2]])
-    found = propagate(shocks, sigma, market=0)
-    assert found is not None
-    plain = propagate({0: -0.2, 1: -0.3}, sigma, market=0)
-    assert plain is not None
-    nobody = np.array([-1])
-    np.testing.assert_allclose(
-        implied_returns([found], beta, sigma, nobody, market=0).raw,
-        implied_returns([plain], beta, sigma, nobody, market=0).raw,
-        atol=0.02,
-    )
+    sigma = covariance(["Market", "Oil"])
+    beta = np.array([[1.2, 0.3]])
+    two = moments_of(sigma, beta)
+    window = two.factor_window[:, [0, 1, 0]]
+    copied = SessionMoments(window, two.symbol_window, np.ones(WINDOW))
+    found = propagate(shocks_of({0: -0.2, 1: -0.3, 2: 0.1}), copied, market=0)
+    plain = propagate(shocks_of({0: -0.2, 1: -0.3}), two, market=0)
+    assert isinstance(found, Propagation)
+    assert isinstance(plain, Propagation)
+    with_copy = added_up(implied_parts(found, beta[:, [0, 1, 0]], copied, market=0))
+    np.testing.assert_allclose(with_copy[0], added_up(implied_parts(plain, beta, two, market=0))[0], atol=0.02)
     assert list(found.factors) == [0, 1]
     assert isnan(found.diagnostics.mahalanobis)
     assert isnan(found.diagnostics.condition_number)
@@ -265,7 +438,8 @@ def test_floored() -> None:
     assert isnan(floored(np.array([nan]))[0])
 
 
-def test_without_scenarios_or_symbols() -> None:
-    assert implied_returns([], BETA, SIGMA, PROXY_OF, market=MARKET).raw.shape == (0, SYMBOLS)
-    empty = implied_returns(batch(), BETA[:0], SIGMA, PROXY_OF[:0], market=MARKET)
-    assert empty.raw.shape == (len(SCENARIOS), 0)
+def test_without_symbols() -> None:
+    empty = SessionMoments(MOMENTS.factor_window, MOMENTS.symbol_window[:, :0], np.ones(WINDOW))
+    for stated in SCENARIOS.values():
+        parts = implied_parts(solved(numbered(stated), empty), BETA[:0], empty, market=MARKET)
+        assert parts.shape == (len(stated), len(NAMES))

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from sigmasight_pipeline.calculations.exposures import MissingGreeksError
+from sigmasight_pipeline.calculations.factor_model import symbol_factor_betas
 from sigmasight_pipeline_tests.calculations.stress_world import NAMES, World, contract, long, market, scenario
 from sigmasight_pipeline_tests.calculations.table_rows import private
 
@@ -117,22 +118,20 @@ def test_a_fallback_option_weighs_with_its_market_value(world: World) -> None:
     assert results.item(0, "coverage") == pytest.approx(10_000 / 12_000)
 
 
-@pytest.mark.parametrize("how", ["no prices", "inactive", "unknown", "no moments stored"])
+@pytest.mark.parametrize("how", ["no prices", "inactive", "unknown"])
 def test_a_factor_without_data_is_told_and_never_counted_as_zero(world: World, how: str) -> None:
     shocks = {"Market": -0.1, "Mars" if how == "unknown" else "Oil": -0.2}
-    oil, pair = pl.col("factor") == "Oil", (pl.col("factor_1") == "Oil") | (pl.col("factor_2") == "Oil")
+    oil = pl.col("factor") == "Oil"
     changes: dict[str, dict[str, Any]] = {
         "no prices": {
             "betas": world.betas.with_columns(
                 beta=pl.when(~oil).then("beta"),
                 quality=pl.when(oil).then(pl.lit("factor_without_data")).otherwise("quality"),
             ),
-            "moments": world.moments.with_columns(covariance=pl.when(~pair).then("covariance")),
             "returns": world.returns.filter(pl.col("symbol") != "USO"),
         },
         "inactive": {"factors": world.factors.with_columns(active=~oil & pl.col("active"))},
         "unknown": {},
-        "no moments stored": {"moments": world.moments.filter(~pair)},
     }
     other = replace(world, **changes[how]).holding(long(1, "AAA"))
     results, positions = other.run(scenario("named", shocks), DOWN)
@@ -165,7 +164,7 @@ def test_rate_shocks_without_a_rate_factor(world: World) -> None:
     without = replace(world, factors=world.factors.filter(pl.col("kind") != "rate")).holding(long(1, "AAA"))
     risk = without.risk()
     assert set(risk.filter(scenario_type="rates")["status"]) == {"factor_without_data"}
-    assert risk.filter(scenario_type="rates")["pnl"].null_count() == 6
+    assert risk.filter(scenario_type="rates")["pnl"].null_count() == 8
     assert set(risk.filter(scenario_type="market")["status"]) == {"ok"}
 
 
@@ -205,3 +204,70 @@ def test_a_position_without_greeks_is_an_error(world: World) -> None:
     held = world.holding(long(1, "AAA"))
     with pytest.raises(MissingGreeksError, match="position 1 has no Greeks"):
         held.with_book(position_greeks=held.book["position_greeks"].clear()).run(DOWN)
+
+
+CRISIS = scenario("liquidity_crisis", {
+    "Market": -0.20, "Credit": -0.12, "Size": {"relative": -0.10}, "Quality": {"relative": 0.05}
+}, volatility_shift=0.8)  # fmt: skip
+
+
+def thinned(world: World, symbol: str, kept: pl.Expr) -> World:
+    """The same market with the returns of one symbol on some sessions only; its betas from these."""
+    returns = world.returns.filter((pl.col("symbol") != symbol) | kept)
+    known: dict[str, Any] = {"calendar": world.calendar, "factors": world.factors, "sessions": world.sessions}
+    betas = symbol_factor_betas(**known, returns=returns, yields=world.yields, instruments=world.instruments)
+    return replace(world, returns=returns, betas=betas)
+
+
+def test_a_young_factor_nobody_shocks_changes_no_figure(world: World) -> None:
+    """A proxy that began 80 sessions ago halved a crisis it is not in."""
+    began = world.calendar["session_date"].to_list()[-80]
+    young = thinned(world, "GLD", pl.col("session_date") >= began)
+    plain, young = (one.holding(long(1, "AAA"), long(2, "SPY", 50)) for one in (world, young))
+    for mine, theirs in zip(plain.told(CRISIS, SPREAD, DOWN)[:2], young.told(CRISIS, SPREAD, DOWN)[:2], strict=True):
+        effective = [] if "effective_shocks" not in mine.columns else ["effective_shocks"]
+        assert mine.drop(effective).equals(theirs.drop(effective))
+
+
+def test_two_proxies_without_common_sessions_hide_the_scenario_of_both_alone(world: World) -> None:
+    """They made every factor NULL, a single shock of the market included."""
+    middle = world.calendar["session_date"].to_list()[-126]
+    apart = thinned(world, "GLD", pl.col("session_date") < middle)
+    apart = thinned(apart, "USO", pl.col("session_date") >= middle)
+    both = scenario("both", {"Market": -0.1, "Gold": 0.1, "Oil": -0.2})
+    results, positions, diagnostics, shocks = apart.holding(long(1, "AAA")).told(both, CRISIS, DOWN, SPREAD)
+    assert dict(results.select("scenario_id", "status").iter_rows()) == {
+        "both": "insufficient_history", "down": "ok", "liquidity_crisis": "ok", "spread": "ok",
+    }  # fmt: skip
+    assert set(positions.filter(scenario_id="both")["status"]) == {"insufficient_history"}
+    assert diagnostics.filter(scenario_id="both").row(0, named=True)["lam"] is None
+    assert shocks.filter(scenario_id="both", factor="Oil").row(0, named=True)["stated"] == -0.2
+    plain, _ = world.holding(long(1, "AAA")).run(DOWN, CRISIS)
+    for name in ("down", "liquidity_crisis"):
+        assert (
+            results.filter(scenario_id=name)["total_pnl"].item() == plain.filter(scenario_id=name)["total_pnl"].item()
+        )
+    assert diagnostics.filter(scenario_id="spread").item(0, "moments_n_obs") == 126
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_young_stock_falls_as_it_does_with_its_full_history(seed: int) -> None:
+    """With 60 returns, high-beta stocks gained 199 % in a volatility spike and 122 % in a liquidity crisis."""
+    spike = scenario("spike", {"Market": -0.15, "Volatility": 1.5, "Low_Volatility": {"relative": 0.02}})
+    stocks = {"HIGH": {"Market": 3.0}, "MID": {"Market": 1.4}}
+    full = market(stocks, seed=seed, specific=0.02)
+    began = full.calendar["session_date"].to_list()[-60]
+    young = full
+    for name in stocks:
+        young = thinned(young, name, pl.col("session_date") >= began)
+    for row in (spike, CRISIS):
+        moves = []
+        for one in (full, young):
+            _, positions = one.holding(long(1, "HIGH"), long(2, "MID")).run(row)
+            moves.append(positions["implied_return"].to_list())
+        (high, mid), (young_high, young_mid) = moves
+        assert high < mid < 0
+        # sampling error: 60 returns with 2 % of their own a day, on residual factors of 0.2 to 1.5 % a day
+        assert young_high == pytest.approx(high, abs=0.45), moves
+        assert young_mid == pytest.approx(mid, abs=0.45), moves
+        assert young_high < 0, moves

@@ -21,6 +21,7 @@ SCENARIOS = [
     scenario("down", {"Market": -0.10}),
     scenario("crisis", {"Market": -0.45, "Value": -0.30, "Oil": -0.2}, category="historical", volatility_shift=1.5),
     scenario("bubble", {"Market": -0.45, "Technology": -0.80}, category="historical"),
+    scenario("tilt", {"Market": 0.0, "Technology": {"relative": 0.15}}),
     scenario("resting", {"Market": -0.5}, active=False),
 ]
 HELD = [
@@ -32,7 +33,7 @@ HELD = [
 ]
 WORLD = market({"AAA": {"Market": 1.2, "Oil": 0.2}}, computed=2).holding(*HELD, owners=2)
 D1, D2 = WORLD.sessions
-RESULTS, POSITIONS = WORLD.run(*SCENARIOS)
+RESULTS, POSITIONS, DIAGNOSTICS, SHOCKS = WORLD.told(*SCENARIOS)
 RISK = WORLD.risk()
 
 INPUTS = {
@@ -43,6 +44,8 @@ INPUTS = {
     "symbol_factor_betas": WORLD.betas,
     "scenarios": frame(tables.stress_test_scenarios, SCENARIOS),
     "stress_position_results": POSITIONS,
+    "stress_scenario_diagnostics": DIAGNOSTICS,
+    "stress_scenario_shocks": SHOCKS,
 }
 
 
@@ -68,6 +71,12 @@ def value(table: pl.DataFrame, where: dict[str, Any], name: str) -> Any:
     return table.filter(**where).item(0, name)
 
 
+def shocks(where: dict[str, Any], **values: Any) -> dict[str, pl.DataFrame]:
+    return {"stress_scenario_shocks": changed(SHOCKS, {**OF_CRISIS, **where}, **values)}
+
+
+OF_CRISIS = {"session_date": D2, "scenario_id": "crisis"}
+DISTANCE = value(DIAGNOSTICS, OF_CRISIS, "mahalanobis")
 BETA = WORLD.beta("AAA", "Market", D2)
 WORTH = value(RESULTS, AT, "total_pnl")
 LINEAR = value(RESULTS, AT, "correlated_pnl")
@@ -83,7 +92,7 @@ PLANTED: list[tuple[str, Rule, Judged, list[Finding]]] = [
         "a portfolio is missing",
         rules.RESULTS_PRESENT,
         of_results(RESULTS.filter((pl.col("portfolio_id") == 1) | (pl.col("session_date") == D1))),
-        [(D2, 2, "book-2 has no row of bubble, crisis, down")],
+        [(D2, 2, "book-2 has no row of bubble, crisis, down, tilt")],
     ),
     (
         "a row too many",
@@ -165,9 +174,7 @@ PLANTED: list[tuple[str, Rule, Judged, list[Finding]]] = [
         "implausible",
         rules.IMPLAUSIBLE,
         of_results(
-            changed(
-                RESULTS, {"session_date": D2, "scenario_id": "crisis"}, implausible=True, mahalanobis=15.26, max_z=2.99
-            )
+            stress_scenario_diagnostics=changed(DIAGNOSTICS, OF_CRISIS, implausible=True, mahalanobis=15.26, max_z=2.99)
         ),
         [(D2, None, "crisis: its shocks are 15.3 standard deviations away together, the largest 3.0")],
     ),
@@ -175,7 +182,72 @@ PLANTED: list[tuple[str, Rule, Judged, list[Finding]]] = [
         "no figure",
         rules.RESULTS_WITHOUT_FIGURE,
         of_results(changed(RESULTS, {"session_date": D1, "portfolio_id": 1}, status="low_coverage")),
-        [(D1, 1, "no figure (low_coverage) for bubble, crisis, down")],
+        [(D1, 1, "no figure (low_coverage) for bubble, crisis, down, tilt")],
+    ),
+    (
+        "factors without common sessions",
+        rules.RESULTS_WITHOUT_FIGURE,
+        of_results(changed(RESULTS, AT, status="insufficient_history")),
+        [(D2, 1, "no figure (insufficient_history) for crisis")],
+    ),
+    (
+        "a replay of older times than are stored",
+        rules.RESULTS_WITHOUT_FIGURE,
+        of_results(changed(RESULTS, AT, status="window_not_stored")),
+        [],
+    ),
+    (
+        "a shock of the other sign",
+        rules.STATED_SHOCKS_HONOURED,
+        of_results(**shocks({"factor": "Value"}, stated=0.2, effective=-0.198, honoured_share=-0.99)),
+        [
+            (
+                D2,
+                None,
+                "crisis: stated shocks not honoured, Value is stated as 0.2 and applied as -0.198 (the shocks are "
+                f"{round(DISTANCE, 1)} standard deviations away together); make them fit together, state confidence: "
+                "exact, or say why in accepted",
+            )
+        ],
+    ),
+    (
+        "less than half of a relative shock",
+        rules.STATED_SHOCKS_HONOURED,
+        of_results(**shocks({"factor": "Value"}, stated=-0.2, relative=0.1, effective=-0.26, honoured_share=0.4)),
+        [(D2, None, "?")],
+    ),
+    (
+        "half of it will do",
+        rules.STATED_SHOCKS_HONOURED,
+        of_results(**shocks({"factor": "Value"}, honoured_share=0.5)),
+        [],
+    ),
+    (
+        "it says why it need not be",
+        rules.STATED_SHOCKS_HONOURED,
+        of_results(
+            **shocks({"factor": "Value"}, honoured_share=-0.99),
+            scenarios=changed(INPUTS["scenarios"], {"scenario_id": "crisis"}, accepted="only the market matters here"),
+        ),
+        [],
+    ),
+    (
+        "moments of a few sessions",
+        rules.MOMENTS_LONG_ENOUGH,
+        of_results(stress_scenario_diagnostics=changed(DIAGNOSTICS, OF_CRISIS, moments_n_obs=201)),
+        [(D2, None, "crisis: its factors have 201 of 252 sessions in common")],
+    ),
+    (
+        "enough of them",
+        rules.MOMENTS_LONG_ENOUGH,
+        of_results(stress_scenario_diagnostics=changed(DIAGNOSTICS, OF_CRISIS, moments_n_obs=202)),
+        [],
+    ),
+    (
+        "one shock alone needs none",
+        rules.MOMENTS_LONG_ENOUGH,
+        of_results(stress_scenario_diagnostics=changed(DIAGNOSTICS, {"scenario_id": "down"}, moments_n_obs=61)),
+        [],
     ),
     (
         "an empty book has figures",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from importlib import resources
 from pathlib import Path
 
@@ -11,13 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sigmasight_pipeline.importing.scenarios import (
-    MAXIMUM_BYTES,
-    ScenarioFileError,
-    ScenarioReason,
-    parse_scenarios,
-    read_scenarios,
-)
+from sigmasight_pipeline.importing.scenario_nodes import MAXIMUM_BYTES, ScenarioFileError, ScenarioReason
+from sigmasight_pipeline.importing.scenarios import parse_scenarios, read_scenarios
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.frames import polars_schema
 from sigmasight_pipeline.storage.tables.reference import SCENARIO_CATEGORIES, SCENARIO_SEVERITIES
@@ -58,8 +54,14 @@ def test_a_good_file() -> None:
             "description": None,
             "category": "market",
             "severity": "base",
+            "kind": "vector",
             "shocks": '{"Market": -0.05}',
+            "confidence": "noisy",
+            "replay_from": None,
+            "replay_to": None,
+            "worst_sessions": None,
             "volatility_shift": 0.0,
+            "accepted": None,
             "active": True,
         }
     ]
@@ -72,7 +74,11 @@ def test_optional_keys_order_and_spellings() -> None:
   - shocks:
       Oil: +.5
       Interest_Rate: -0.10
-      Market: -1
+      Market: -.999
+      Volatility: 3
+      Technology: {relative: +.15}
+    confidence: exact
+    accepted: Because it is old.
     active: false
     severity: extreme
     volatility_shift: 1.5
@@ -91,10 +97,44 @@ def test_optional_keys_order_and_spellings() -> None:
         "description": "Everything, at once",
         "category": "historical",
         "severity": "extreme",
-        "shocks": '{"Interest_Rate": -0.1, "Market": -1.0, "Oil": 0.5}',
+        "kind": "vector",
+        "shocks": '{"Interest_Rate": -0.1, "Market": -0.999, "Oil": 0.5, "Technology": {"relative": 0.15}, '
+        '"Volatility": 3.0}',
+        "confidence": "exact",
+        "replay_from": None,
+        "replay_to": None,
+        "worst_sessions": None,
         "volatility_shift": 1.5,
+        "accepted": "Because it is old.",
         "active": False,
     }
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (
+            "{from: 2020-02-19, to: '2020-03-23'}",
+            {"kind": "replay", "replay_from": date(2020, 2, 19), "replay_to": date(2020, 3, 23)},
+        ),
+        ("{worst: 21}", {"kind": "worst", "worst_sessions": 21}),
+        ("{worst: 21}\n    volatility_shift: 0", {"kind": "worst", "worst_sessions": 21, "volatility_shift": 0.0}),
+    ],
+)
+def test_replays(said: str, expected: dict[str, object]) -> None:
+    """A replay states no shocks, is neither noisy nor exact, and takes the volatility that happened."""
+    found = parse(with_line("shocks: {Market: -0.05}", f"replay: {said}")).row(0, named=True)
+    nothing = ("replay_from", "replay_to", "worst_sessions", "confidence", "accepted", "volatility_shift")
+    assert {name: found[name] for name in ("kind", *nothing)} == {**dict.fromkeys(nothing), **expected}
+    assert found["shocks"] == "{}"
+
+
+def test_a_file_in_the_old_shape_means_what_it_meant() -> None:
+    """Vectors of plain decimals, without a word of kind or confidence."""
+    text = GOOD.replace("{Market: -0.05}", "{Low_Volatility: -0.25, Market: -0.15}\n    volatility_shift: 1.5")
+    found = parse(text).row(0, named=True)
+    assert (found["kind"], found["confidence"], found["accepted"]) == ("vector", "noisy", None)
+    assert json.loads(found["shocks"]) == {"Low_Volatility": -0.25, "Market": -0.15}
 
 
 def with_line(old: str, new: str) -> str:
@@ -107,8 +147,8 @@ CASES: list[tuple[str, str | bytes, list[tuple[str, int]], str]] = [
     ("unknown factor", with_line("Market:", "Mars:"), [("unknown_factor", 6)], "they are Market, Value, Growth"),
     ("factor of another case", with_line("Market:", "market:"), [("unknown_factor", 6)], "'market'"),
     ("a characteristic has no return", with_line("Market:", "Short_Interest:"), [("unknown_factor", 6)], ""),
-    ("too large", with_line("-0.05", "1.01"), [("shock_out_of_range", 6)], "from -1 to 1"),
-    ("too small", with_line("-0.05", "-1.001"), [("shock_out_of_range", 6)], "from -1 to 1"),
+    ("too large", with_line("-0.05", "1.01"), [("shock_out_of_range", 6)], "above -1 and at most 1"),
+    ("everything is lost", with_line("-0.05", "-1"), [("shock_out_of_range", 6)], "above -1 and at most 1"),
     ("in percent", with_line("-0.05", "-5"), [("shock_out_of_range", 6)], "-0.05: -5 %"),
     (
         "rate in basis points",
@@ -139,7 +179,73 @@ CASES: list[tuple[str, str | bytes, list[tuple[str, int]], str]] = [
         "everything missing",
         "scenarios:\n  - {}\n",
         [("missing_key", 2)] * 5,
-        "it needs id, name, category, severity, shocks",
+        "the scenario has neither shocks nor replay",
+    ),
+    ("volatility too large", with_line("Market: -0.05", "Volatility: 3.01"), [("shock_out_of_range", 6)], "at most 3"),
+    (
+        "relative without a market",
+        with_line("Market: -0.05", "Oil: 0.1, Value: {relative: 0.2}"),
+        [("relative_without_market", 6)],
+        "the shock of Value is relative to what the market's implies",
+    ),
+    ("relative market", with_line("-0.05", "{relative: 0.2}"), [("relative_market", 6)], "or 0"),
+    (
+        "relative too large",
+        with_line("-0.05", "0, Value: {relative: 1.5}"),
+        [("shock_out_of_range", 6)],
+        "the shock of Value is 1.5",
+    ),
+    ("relative as text", with_line("-0.05", "0, Value: {relative: much}"), [("wrong_type", 6)], "0.15 (for 15 % more)"),
+    ("relative misspelt", with_line("-0.05", "0, Value: {rel: 0.1}"), [("missing_key", 6), ("unknown_key", 6)], "rel"),
+    ("confidence unknown", GOOD + "    confidence: sure\n", [("unknown_confidence", 7)], "noisy, exact"),
+    ("accepted without a reason", GOOD + "    accepted: ''\n", [("bad_text", 7)], "accepted"),
+    ("accepted as true", GOOD + "    accepted: true\n", [("wrong_type", 7)], "accepted is 'true'"),
+    (
+        "shocks and a replay",
+        GOOD + "    replay: {worst: 21}\n",
+        [("key_does_not_fit", 7)],
+        "keep one of them",
+    ),
+    (
+        "a replay that ends before it begins",
+        with_line("shocks: {Market: -0.05}", "replay:\n      from: 2020-03-23\n      to: 2020-02-19"),
+        [("replay_ends_before_it_begins", 8)],
+        "ends on 2020-02-19, which is not after its beginning, 2020-03-23",
+    ),
+    (
+        "a replay of one day",
+        with_line("shocks: {Market: -0.05}", "replay: {from: 2020-02-19, to: 2020-02-19}"),
+        [("replay_ends_before_it_begins", 6)],
+        "",
+    ),
+    ("no end", with_line("shocks: {Market: -0.05}", "replay: {from: 2020-02-19}"), [("missing_key", 6)], "has no to"),
+    ("no dates", with_line("shocks: {Market: -0.05}", "replay: {}"), [("missing_key", 6)], "has no from, to"),
+    (
+        "no such date",
+        with_line("shocks: {Market: -0.05}", "replay: {from: 2020-02-30, to: 2020-03-23}"),
+        [("wrong_type", 6)],
+        "from is '2020-02-30'; write a date such as 2020-02-19",
+    ),
+    ("a replay as text", with_line("shocks: {Market: -0.05}", "replay: 2020"), [("wrong_type", 6)], "{worst: 21}"),
+    (
+        "dates and worst",
+        with_line("shocks: {Market: -0.05}", "replay: {worst: 21, to: 2020-03-23}"),
+        [("key_does_not_fit", 6)],
+        "finds its own dates",
+    ),
+    (
+        "half a session",
+        with_line("shocks: {Market: -0.05}", "replay: {worst: 20.5}"),
+        [("worst_out_of_range", 6)],
+        "from 2 to 252",
+    ),
+    ("one session", with_line("shocks: {Market: -0.05}", "replay: {worst: 1}"), [("worst_out_of_range", 6)], ""),
+    ("worst as text", with_line("shocks: {Market: -0.05}", "replay: {worst: month}"), [("wrong_type", 6)], "21 (sess"),
+    (
+        "a replay stated to be exact",
+        with_line("shocks: {Market: -0.05}", "replay: {worst: 21}\n    confidence: exact\n    accepted: yes it is"),
+        [("key_does_not_fit", 7), ("key_does_not_fit", 8)],
+        "confidence belongs to stated shocks",
     ),
     ("unknown category", with_line(": market", ": markets"), [("unknown_category", 4)], ", ".join(SCENARIO_CATEGORIES)),
     ("unknown severity", with_line(": base", ": awful"), [("unknown_severity", 5)], ", ".join(SCENARIO_SEVERITIES)),
@@ -235,18 +341,24 @@ def test_aliases_are_read_and_nothing_is_constructed() -> None:
 
 
 def test_the_shipped_file() -> None:
-    """Thirty-one scenarios, those of every category, each within what its severity says of the market."""
+    """Those of every kind and category; vectors are stated so that they fit together."""
     found = read_scenarios(SHIPPED, factors=FACTORS)
-    assert found.height == 31
+    assert dict(found["kind"].value_counts().iter_rows()) == {"vector": 37, "replay": 8, "worst": 1}
     assert set(found["category"]) == set(SCENARIO_CATEGORIES)
     assert set(found["severity"]) == set(SCENARIO_SEVERITIES)
     assert found["active"].all()
     assert found["description"].null_count() == 0
     shocks = {row["scenario_id"]: json.loads(row["shocks"]) for row in found.to_dicts()}
     assert shocks["covid_crash_2020"] == {
-        "Market": -0.35, "Growth": 0.15, "Value": -0.40, "Size": -0.30, "Quality": 0.10, "Oil": -0.65, "Travel": -0.70,
-        "Technology": 0.15,
+        "Market": -0.35, "Oil": -0.65, "Travel": -0.70, "Technology": {"relative": 0.15},
     }  # fmt: skip
+    assert shocks["value_rotation_20"] == {"Market": 0.0, "Value": {"relative": 0.2}, "Growth": {"relative": -0.1}}
+    assert found["accepted"].null_count() == found.height
+    assert set(found.filter(kind="vector")["confidence"]) == {"noisy"}
+    windows = found.filter(kind="replay").select("replay_from", "replay_to").rows()
+    assert (date(2020, 2, 19), date(2020, 3, 23)) in windows
+    assert (date(1987, 10, 13), date(1987, 10, 19)) in windows
+    assert found.filter(kind="worst").select("scenario_id", "worst_sessions").row(0) == ("worst_month_on_record", 21)
     assert shocks["rate_spike_300bp"] == {"Interest_Rate": 0.03}
     shifted = found.filter(pl.col("volatility_shift") != 0).select("scenario_id", "volatility_shift").rows()
     assert dict(shifted) == {
@@ -256,7 +368,7 @@ def test_the_shipped_file() -> None:
         "covid_crash_2020": 1.5,
         "dotcom_crash_2000": 0.5,
     }
-    assert sum(len(own) == 1 for own in shocks.values()) == 23
+    assert sum(len(own) == 1 for own in shocks.values()) == 25
     for name, own in shocks.items():
         if "_up_" in name or "_down_" in name:
             assert len(own) == 1

@@ -62,6 +62,8 @@ from .risk import (
     portfolio_risk_metrics,
     scenario_accuracy,
     stress_position_results,
+    stress_scenario_diagnostics,
+    stress_scenario_shocks,
     stress_test_results,
 )
 
@@ -110,6 +112,8 @@ __all__ = [
     "result_retention",
     "scenario_accuracy",
     "stress_position_results",
+    "stress_scenario_diagnostics",
+    "stress_scenario_shocks",
     "stress_test_results",
     "stress_test_scenarios",
     "symbol_factor_betas",

@@ -14,8 +14,24 @@ POSITION_TYPES = ("LONG", "SHORT", "LC", "LP", "SC", "SP")
 INVESTMENT_CLASSES = ("PUBLIC", "OPTIONS", "PRIVATE")
 INSTRUMENT_KINDS = ("stock", "etf", "fund", "index", "option", "private")
 EXERCISE_STYLES = ("american", "european")
-SCENARIO_CATEGORIES = ("market", "rates", "commodity", "international", "rotation", "volatility", "historical")
+SCENARIO_CATEGORIES = (
+    "market",
+    "rates",
+    "commodity",
+    "international",
+    "rotation",
+    "combined",
+    "volatility",
+    "historical",
+    "replay",
+)
 SCENARIO_SEVERITIES = ("mild", "base", "moderate", "severe", "extreme")
+SCENARIO_KINDS = ("vector", "replay", "worst")
+"""Stated shocks; what really happened between two dates; what happened in the market's worst stretch so far."""
+
+SCENARIO_CONFIDENCES = ("noisy", "exact")
+"""Stated shocks may be pulled towards what the others make likely, or are honoured to the digit."""
+
 FACTOR_KINDS = ("style", "shock_only", "rate", "characteristic")
 FLOW_KINDS = ("contribution", "withdrawal")
 
@@ -202,8 +218,28 @@ stress_test_scenarios = Table(
     code("description", "What happens in it", nullable=True),
     code("category", "Kind of event", isin=SCENARIO_CATEGORIES),
     code("severity", "Expected size on a long-only equity book", isin=SCENARIO_SEVERITIES),
-    document("shocks", "Decimal return (Interest_Rate: yield change) by factor key", nullable=False),
-    stat("volatility_shift", "Relative change of option volatilities (1.5: +150 %)", nullable=False, gt=-1),
+    code("kind", "Stated shocks (vector), a replay of two dates, or of the worst stretch", isin=SCENARIO_KINDS),
+    document(
+        "shocks",
+        "Decimal return (Interest_Rate: yield change) by factor key, {relative: ...} where it is beyond what the "
+        "market's shock implies; empty for replays",
+        nullable=False,
+    ),
+    code(
+        "confidence",
+        "How far a vector's shocks are honoured; NULL for replays",
+        nullable=True,
+        isin=SCENARIO_CONFIDENCES,
+    ),
+    day("replay_from", "Close the replayed returns begin at; its session, or the last one before", nullable=True),
+    day("replay_to", "Close they end at", nullable=True),
+    count("worst_sessions", "Sessions of the worst stretch", nullable=True, ge=2),
+    stat(
+        "volatility_shift",
+        "Relative change of option volatilities (1.5: +150 %); NULL for a replay: that of the volatility index",
+        gt=-1,
+    ),
+    code("accepted", "Why a shock of it need not be honoured", nullable=True),
     flag("active", "Whether the scenario is computed"),
     comment="One row per stress scenario of the scenarios file.",
 )

@@ -9,11 +9,36 @@ from __future__ import annotations
 from sqlalchemy import Index, Table
 
 from .columns import code, count, day, document, flag, key, metadata, money, provenance, session_key, stat
+from .reference import SCENARIO_KINDS
 
-STRESS_STATUSES = ("ok", "low_coverage", "factor_without_data", "no_positions", "no_net_asset_value")
-"""How a scenario came out for a portfolio; with no_net_asset_value only the share of net asset value is NULL."""
+SCENARIO_STATUSES = (
+    "ok",
+    "factor_without_data",
+    "insufficient_history",
+    "ill_conditioned",
+    "window_not_stored",
+    "window_after_session",
+)
+"""How a scenario came out, whatever anybody holds."""
 
-STRESS_POSITION_STATUSES = ("ok", "no_beta", "no_delta_adjusted_exposure", "factor_without_data")
+SHOCK_STATUSES = ("ok", "low_coverage", "factor_without_data", "no_positions", "no_net_asset_value")
+"""How a single shock came out for a portfolio; with no_net_asset_value only the share of net asset value is NULL."""
+
+STRESS_STATUSES = (*SCENARIO_STATUSES, "low_coverage", "no_positions", "no_net_asset_value")
+"""How a scenario came out for a portfolio."""
+
+STRESS_POSITION_STATUSES = (
+    "ok",
+    "no_beta",
+    "no_delta_adjusted_exposure",
+    "factor_without_data",
+    "insufficient_history",
+    "ill_conditioned",
+)
+
+RETURN_SOURCES = ("model", "own")
+
+VOLATILITY_SOURCES = ("stated", "index", "none")
 
 CORRELATION_STATUSES = ("ok", "no_positions", "single_position", "no_pairs")
 
@@ -54,7 +79,7 @@ market_risk_scenarios = Table(
     money("pnl_linear", "Sum of delta-adjusted exposure x beta x shock", nullable=True),
     stat("impact_pct", "pnl / net asset value, decimal"),
     stat("coverage", "Share of the gross delta-adjusted exposure that has a beta", ge=0, le=1),
-    code("status", "ok, or why a figure is NULL", isin=STRESS_STATUSES),
+    code("status", "ok, or why a figure is NULL", isin=SHOCK_STATUSES),
     *provenance(),
     Index("market_risk_scenarios_portfolio_session", "portfolio_id", "session_date"),
     comment="One row per portfolio, session and single shock of the market or of the 10-year yield.",
@@ -73,7 +98,7 @@ stress_test_results = Table(
     money("revaluation_effect", "Total less correlated P&L: the convexity of options", nullable=True),
     money("total_pnl", "P&L with options fully re-priced", nullable=True),
     stat("impact_pct", "total_pnl / net asset value, decimal"),
-    document("factor_impacts", "Correlated P&L by shocked factor, and floor_effect, US dollars"),
+    document("factor_impacts", "Correlated P&L by shocked factor, specific_return, and floor_effect, US dollars"),
     document("effective_shocks", "Shock of every factor the scenario implies, decimal"),
     stat("lam", "Weight given to noise in the non-market shocks", ge=0),
     stat("condition_number", "Condition number of the correlation matrix of the shocked factors", ge=1),
@@ -98,10 +123,56 @@ stress_position_results = Table(
     money("pnl", "P&L, an option re-priced", nullable=True),
     money("pnl_linear", "Delta-adjusted exposure x implied return", nullable=True),
     flag("floored", "Whether the implied return was raised to -100 %"),
+    code(
+        "return_source",
+        "Implied by factors (model), or what the symbol really did in a replay (own); NULL without a return",
+        nullable=True,
+        isin=RETURN_SOURCES,
+    ),
     code("status", "ok, or why there is no figure", isin=STRESS_POSITION_STATUSES),
     *provenance(),
     Index("stress_position_results_position_session", "position_id", "session_date"),
-    comment="One row per PUBLIC or OPTIONS position, session and active scenario.",
+    comment="One row per PUBLIC or OPTIONS position, session and active scenario, but replays without a window.",
+)
+
+stress_scenario_diagnostics = Table(
+    "stress_scenario_diagnostics",
+    metadata,
+    session_key(),
+    code("scenario_id", _SCENARIO, primary_key=True),
+    code("kind", "Stated shocks (vector), a replay of two dates, or of the worst stretch", isin=SCENARIO_KINDS),
+    code("status", "ok, or why it has no returns", isin=SCENARIO_STATUSES),
+    stat("lam", "Weight given to noise in the non-market shocks", ge=0),
+    stat("condition_number", "Condition number of the correlation matrix of the shocked factors", ge=1),
+    stat("mahalanobis", "Distance of the shocks in annual standard deviations, correlations included", ge=0),
+    stat("max_z", "Largest shock in annual standard deviations, a relative one in those the market leaves", ge=0),
+    flag("implausible", "Distance above five times the largest shock; NULL where unknown", nullable=True),
+    count(
+        "moments_n_obs", "Sessions common to the market and the shocked factors; NULL without returns", nullable=True
+    ),
+    count("window_sessions", "Sessions of the window of betas"),
+    day("window_from", "Close the replayed returns begin at", nullable=True),
+    day("window_to", "Close they end at", nullable=True),
+    stat("volatility_shift", "Relative change of option volatilities that was applied", nullable=False, ge=-1),
+    code("volatility_source", "Stated, change of the volatility index in the window, or none", isin=VOLATILITY_SOURCES),
+    *provenance(),
+    Index("stress_scenario_diagnostics_scenario_session", "scenario_id", "session_date"),
+    comment="One row per session and active scenario: how plausible it is and what it rests on.",
+)
+
+stress_scenario_shocks = Table(
+    "stress_scenario_shocks",
+    metadata,
+    session_key(),
+    code("scenario_id", _SCENARIO, primary_key=True),
+    code("factor", "Factor (factor_definitions)", primary_key=True),
+    stat("stated", "Total shock that was stated, decimal; of a replay what really happened"),
+    stat("relative", "Shock stated beyond what the market's implies, decimal; NULL where a total was stated"),
+    stat("effective", "Shock that is applied, decimal; NULL without returns"),
+    stat("honoured_share", "Effective / stated shock, of a relative one of its relative part; NULL where that is 0"),
+    *provenance(),
+    Index("stress_scenario_shocks_scenario_session", "scenario_id", "session_date"),
+    comment="One row per session, active scenario and factor it shocks: what was stated and what is applied.",
 )
 
 pairwise_correlations = Table(
