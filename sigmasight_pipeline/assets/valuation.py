@@ -104,6 +104,7 @@ EXPOSURES = SessionAsset(
     table=tables.portfolio_exposures,
     reads={
         **_BOOK,
+        "instruments": as_of(tables.instruments),
         "position_values": on_sessions(tables.position_values),
         "position_greeks": on_sessions(tables.position_greeks),
     },
@@ -111,7 +112,7 @@ EXPOSURES = SessionAsset(
     group=GROUP,
     early=True,
     priced=True,
-    code_version="2",
+    code_version="3",
     rules=exposure_rules.EXPOSURES,
     parameters=lambda settings: {"min_coverage": settings.min_coverage},
     figures={

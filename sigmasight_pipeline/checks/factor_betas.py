@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from sigmasight_pipeline.calculations.factor_model import REGRESSED_INSTRUMENTS
+from sigmasight_pipeline.calculations.factor_model import KNOWN_BETAS, REGRESSED_INSTRUMENTS
 from sigmasight_pipeline.calculations.factor_returns import RATE_KIND, RATE_TENOR, REGRESSED_KINDS
 from sigmasight_pipeline.checks.rules import Judged, Rule, findings, nothing
 
@@ -245,7 +245,7 @@ def _coverage(judged: Judged) -> pl.DataFrame:
         counted(pl.col("begins").dt.offset_by("-1d")), on=["session_date", "symbol"], suffix="_before"
     )
     enough = history.filter(pl.col("so_far") - pl.col("so_far_before") >= least)
-    share = pl.col("quality").eq("ok").mean()
+    share = pl.col("quality").is_in(KNOWN_BETAS).mean()
     low = (
         judged.frame.filter(pl.col("quality") != "factor_without_data")
         .join(enough, on=["session_date", "symbol"], how="semi")
