@@ -1,0 +1,161 @@
+"""American options on whole arrays: price and Greeks.
+
+What belongs here: calls and puts as traded, made of the European value and the early-exercise premium. What does not:
+the exercise boundary (``early_exercise``), the European formula (``black_scholes``) and the inversion
+(``american_volatility``).
+
+Units are those of ``black_scholes``. The result of an element depends on its own inputs alone, to the bit, however many
+others share the call.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sigmasight_pipeline.calculations import black_scholes
+from sigmasight_pipeline.calculations.black_scholes import (
+    DAYS_PER_YEAR,
+    POINTS,
+    Contracts,
+    Floats,
+    Greeks,
+    Mask,
+    flattened,
+)
+from sigmasight_pipeline.calculations.early_exercise import Premiums, Puts, premiums, two_sided
+
+BLOCK = 512
+"""Options computed at a time, so that the working arrays stay in the processor's cache."""
+
+VOLATILITY_STEP = 1e-4
+RATE_STEP = 1e-5
+"""Steps by which the premium's share of vega and rho is measured; the European share is in closed form."""
+
+
+def price(
+    is_call: ArrayLike,
+    spot: ArrayLike,
+    strike: ArrayLike,
+    time: ArrayLike,
+    rate: ArrayLike,
+    volatility: ArrayLike,
+    dividend_yield: ArrayLike = 0.0,
+) -> Floats:
+    """Value of American options per underlying unit, in the broadcast shape of the arguments.
+
+    Never below the exercise value nor below ``black_scholes.price``; equal to the latter, to the bit, where early
+    exercise is worth nothing (a call at a dividend yield not above 0 and a rate not below 0). NaN where that is. Source
+    and accuracy: ``early_exercise.premiums``.
+    """
+    is_call, (spots, strikes, years, rates, volatilities, yields), shape = flattened(
+        is_call, spot, strike, time, rate, volatility, dividend_yield
+    )
+    contracts = Contracts(is_call, spots, strikes, years, rates, yields)
+    value = black_scholes.price(is_call, spots, strikes, years, rates, volatilities, yields)
+    with np.errstate(all="ignore"):
+        for start in range(0, spots.size, BLOCK):
+            part = slice(start, start + BLOCK)
+            early = _Early.of(contracts.part(part), volatilities[part], value[part])
+            if early is not None:
+                value[part][early.rows] = early.price
+    return value.reshape(shape)
+
+
+def greeks(
+    is_call: ArrayLike,
+    spot: ArrayLike,
+    strike: ArrayLike,
+    time: ArrayLike,
+    rate: ArrayLike,
+    volatility: ArrayLike,
+    dividend_yield: ArrayLike = 0.0,
+) -> Greeks:
+    """Greeks of American options per underlying unit, in the broadcast shape of the arguments; units as mibian's.
+
+    The derivatives of ``price``. At its exercise value an option has delta 1 (call) or -1 (put) and no other Greek.
+    Theta follows from the others by the Black-Scholes equation, which holds wherever the option is kept. Expired (zero
+    time): all 0. NaN where ``price`` is NaN.
+    """
+    is_call, (spots, strikes, years, rates, volatilities, yields), shape = flattened(
+        is_call, spot, strike, time, rate, volatility, dividend_yield
+    )
+    contracts = Contracts(is_call, spots, strikes, years, rates, yields)
+    european = black_scholes.greeks(is_call, spots, strikes, years, rates, volatilities, yields)
+    value = black_scholes.price(is_call, spots, strikes, years, rates, volatilities, yields)
+    result = np.stack(european)
+    with np.errstate(all="ignore"):
+        for start in range(0, spots.size, BLOCK):
+            part = slice(start, start + BLOCK)
+            _differentiate(contracts.part(part), volatilities[part], value[part], result[:, part])
+    return Greeks(*(row.reshape(shape) for row in result))
+
+
+def exercise_value(is_call: ArrayLike, spot: ArrayLike, strike: ArrayLike) -> Floats:
+    """What exercising now brings: spot - strike for a call, strike - spot for a put, not below 0; US dollars."""
+    gain = np.asarray(spot, dtype=np.float64) - np.asarray(strike, dtype=np.float64)
+    value: Floats = np.maximum(np.where(is_call, gain, -gain), 0.0)
+    return value
+
+
+class _Early(NamedTuple):
+    """The options of a block whose early exercise may be worth something, arrays (options,)."""
+
+    rows: Mask
+    """Which of the block they are."""
+    contracts: Contracts
+    puts: Puts
+    """The same as puts of strike 1: a call is a put with spot and strike, rate and dividend yield exchanged."""
+    scale: Floats
+    """What one such put stands for: the strike, of a call the spot."""
+    premium: Premiums
+    price: Floats
+    exercised: Mask
+    """In the money and worth the exercise value, nothing more."""
+
+    @classmethod
+    def of(cls, contracts: Contracts, volatility: Floats, european: Floats) -> _Early | None:
+        """Of the options at `volatility`, whose European value is `european`; None where there is none."""
+        earns = np.where(contracts.is_call, contracts.dividend_yield, contracts.rate)
+        costs = np.where(contracts.is_call, contracts.rate, contracts.dividend_yield)
+        rows = ((earns > 0.0) | (costs < np.minimum(earns, 0.0))) & np.isfinite(european) & (contracts.time > 0.0)
+        if not rows.any():
+            return None
+        chosen = contracts.part(rows)
+        is_call, spot, strike, time, _, _ = chosen
+        scale = np.where(is_call, spot, strike)
+        puts = Puts(np.where(is_call, strike, spot) / scale, time, earns[rows], costs[rows], volatility[rows])
+        premium = premiums(puts)
+        exercise = exercise_value(is_call, spot, strike)
+        value = np.where(premium.exercised, exercise, european[rows] + scale * premium.value)
+        exercised = (value <= exercise) & (exercise > 0.0)
+        return cls(rows, chosen, puts, scale, premium, np.maximum(value, exercise), exercised)
+
+
+def _differentiate(contracts: Contracts, volatility: Floats, european: Floats, result: Floats) -> None:
+    """Add the premium's Greeks to the European ones in the rows of `result`, (5, options)."""
+    early = _Early.of(contracts, volatility, european)
+    if early is None:
+        return
+    rows, (is_call, spot, strike, _, rate, dividend_yield), puts, scale, base, worth, exercised = early
+    moneyness = puts.moneyness
+    delta = result[0, rows] + np.where(is_call, base.value - moneyness * base.slope, base.slope)
+    gamma = result[1, rows] + np.where(is_call, moneyness * moneyness / spot, 1.0 / strike) * base.curvature
+    gamma = np.maximum(gamma, 0.0)
+    bumped = premiums(puts._replace(volatility=puts.volatility + VOLATILITY_STEP))
+    vega = result[3, rows] + scale * (bumped.value - base.value) / VOLATILITY_STEP / POINTS
+    # where there are two boundaries the step leads away from the rates at which there is one
+    step = np.where(two_sided(puts), -RATE_STEP, RATE_STEP)
+    financed = puts._replace(
+        rate=np.where(is_call, puts.rate, puts.rate + step),
+        dividend_yield=np.where(is_call, puts.dividend_yield + step, puts.dividend_yield),
+    )
+    rho = result[4, rows] + scale * (premiums(financed).value - base.value) / step / POINTS
+    variance = volatility[rows] ** 2 * spot * spot
+    decay = rate * worth - (rate - dividend_yield) * spot * delta - 0.5 * variance * gamma
+    kept = np.stack([delta, gamma, decay / DAYS_PER_YEAR, np.maximum(vega, 0.0), rho])
+    kept[:, exercised] = 0.0
+    kept[0, exercised] = np.where(is_call, 1.0, -1.0)[exercised]
+    result[:, rows] = kept

@@ -1,0 +1,260 @@
+"""What the right to exercise early adds to the value of a European put, on whole arrays.
+
+What belongs here: the exercise boundary of puts and the premium it brings. What does not: options as traded and their
+Greeks (``american_options``), and the European part of the value (``black_scholes``).
+
+The boundary is that of Andersen, Lake and Offengenden, "High-performance American option pricing", Journal of
+Computational Finance 20(1), 2016: ln(B/X)^2 is a polynomial in the square root of time to expiry, given by its values
+at Chebyshev nodes, and is found by iterating the fixed-point system "A" of that paper; the premium is Kim's integral
+(1990). Where waiting can pay on both sides, below a lower boundary too, there are two boundaries (Andersen and Lake
+2021) and a binomial tree takes over: such rates do not occur on US listings, but must not give nonsense.
+
+All puts here have strike 1. `moneyness` is spot / strike, `time` in years and positive, `rate` and `dividend_yield`
+continuously compounded decimals, `volatility` an annual decimal and positive. Arrays are one-dimensional and
+contiguous. A call is a put with spot and strike, and rate and dividend yield, exchanged. The result of an element
+depends on its own inputs alone, to the bit: sums are written out, as NumPy's depend on the shape.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import ndtr
+
+from sigmasight_pipeline.calculations.black_scholes import SQRT_2_PI, Floats, Mask
+
+NODES = 4
+"""Times to expiry, beside 0, at which the boundary is solved."""
+
+SOLVING_POINTS = 5
+"""Points of the integrals in the equation of the boundary."""
+
+PREMIUM_POINTS = 10
+"""Points of the integral over the boundary that is the premium."""
+
+ITERATIONS = 3
+"""Fixed-point steps from the first guess."""
+
+TREE_STEPS = 301
+"""Steps of the tree where there are two boundaries; odd, as Leisen and Reimer's tree wants."""
+
+NO_RATE = 1e-8
+"""A rate this small is none: receiving the strike early earns nothing."""
+
+LOWEST_VOLATILITY = 1e-3
+"""A smaller volatility has the premium of this one: the equations divide by it."""
+
+
+class Puts(NamedTuple):
+    """Puts of strike 1, arrays (options,)."""
+
+    moneyness: Floats
+    time: Floats
+    rate: Floats
+    dividend_yield: Floats
+    volatility: Floats
+
+    def at(self, rows: Mask | slice) -> Puts:
+        """Some of them."""
+        return Puts(*(values[rows] for values in self))
+
+
+class Premiums(NamedTuple):
+    """What early exercise adds to puts of strike 1, and its derivatives by the moneyness; arrays (options,)."""
+
+    value: Floats
+    slope: Floats
+    curvature: Floats
+    exercised: Mask
+    """Whether the moneyness is at or below the boundary: the put is worth its exercise value and nothing else."""
+
+
+class _Quadrature(NamedTuple):
+    """Gauss-Legendre points of integrals over the time until the premium flows, of boundaries at some times to expiry.
+
+    `root`: square root of that time as a share of the square root of the time to expiry; `weight` of each point, per
+    year of it; `shares`: by point and node, what the polynomial's value at the node weighs at the point, (times, 1).
+    """
+
+    root: list[float]
+    weight: list[float]
+    shares: list[list[Floats]]
+
+    @classmethod
+    def of(cls, times: Floats, points: int) -> _Quadrature:
+        """Of boundaries at `times`, square roots of shares of the longest time to expiry."""
+        abscissa, weight = np.polynomial.legendre.leggauss(points)
+        root = 0.5 * (1.0 + abscissa)
+        places = times * np.sqrt(1.0 - root[:, None] ** 2)
+        shares = _WEIGHTS / (places[:, :, None] - _ROOTS)
+        shares /= shares.sum(axis=2, keepdims=True)
+        # the polynomial is 0 at time 0, so that node has no share
+        by_point = [[np.ascontiguousarray(node)[:, None] for node in point.T[1:]] for point in shares]
+        return cls(root.tolist(), (weight * root).tolist(), by_point)
+
+
+def _chebyshev() -> tuple[Floats, Floats]:
+    """Square roots of the nodes' times as shares of the longest one, 0 included, and their barycentric weights."""
+    roots = 0.5 * (1.0 - np.cos(np.arange(NODES + 1) * np.pi / NODES))
+    weights = np.where(np.arange(NODES + 1) % 2, -1.0, 1.0)
+    weights[[0, -1]] *= 0.5
+    return roots, weights
+
+
+_ROOTS, _WEIGHTS = _chebyshev()
+_SOLVING = _Quadrature.of(_ROOTS[1:], SOLVING_POINTS)
+_PREMIUM = _Quadrature.of(_ROOTS[-1:], PREMIUM_POINTS)
+
+
+def premiums(puts: Puts) -> Premiums:
+    """The early-exercise premium of each put, never negative; NaN where an input is.
+
+    Within 1e-3 of the strike of QuantLib over times up to three years, rates and yields from -2 to 15 % and
+    volatilities from 5 to 150 %, and within 1e-4 on 95 % of that. Exactly 0 where exercise before expiry is worth
+    nothing: rate not positive and dividend yield not below it. Source: Andersen, Lake and Offengenden (2016).
+    """
+    puts = puts._replace(volatility=np.maximum(puts.volatility, LOWEST_VOLATILITY))
+    # stock that costs money to hold is worth delivering early even where the strike earns nothing
+    costs_to_hold = puts.dividend_yield < -NO_RATE
+    earns = (puts.rate > NO_RATE) | ((puts.rate >= -NO_RATE) & costs_to_hold)
+    count = len(puts.time)
+    result = Premiums(np.zeros(count), np.zeros(count), np.zeros(count), np.zeros(count, dtype=np.bool_))
+    for chosen, method in ((earns, _by_boundary), (two_sided(puts), _by_tree)):
+        if chosen.any():
+            for whole, part in zip(result, method(puts.at(chosen)), strict=True):
+                whole[chosen] = part
+    return result
+
+
+def two_sided(puts: Puts) -> Mask:
+    """Whether early exercise pays between two boundaries only: a negative rate, and a dividend yield below it."""
+    two: Mask = (puts.rate < -NO_RATE) & (puts.dividend_yield < puts.rate)
+    return two
+
+
+def _by_boundary(puts: Puts) -> Premiums:
+    """Kim's integral of what is earned while exercised: the interest on the strike less the dividends of the stock."""
+    puts = puts._replace(rate=np.maximum(puts.rate, NO_RATE))
+    moneyness, time, rate, dividend_yield, volatility = puts
+    boundary, ceiling = _boundary(puts)
+    squares = np.log(boundary / ceiling) ** 2
+    log_moneyness, drift = np.log(moneyness / ceiling), rate - dividend_yield
+    value, slope, curvature = (np.zeros(len(time)) for _ in range(3))
+    longest = volatility * np.sqrt(time)
+    for root, weight, shares in zip(_PREMIUM.root, _PREMIUM.weight, _PREMIUM.shares, strict=True):
+        until = time * root**2
+        deviation = longest * root
+        far = (log_moneyness + _distance(squares, shares)[0] + drift * until) / deviation - 0.5 * deviation
+        near = far + deviation
+        interest = time * weight * rate * np.exp(-rate * until)
+        dividends = time * weight * dividend_yield * np.exp(-dividend_yield * until)
+        interest_density = interest / SQRT_2_PI * np.exp(-0.5 * far * far) / deviation
+        dividend_density = dividends / SQRT_2_PI * np.exp(-0.5 * near * near) / deviation
+        held = dividends * ndtr(-near)
+        value += interest * ndtr(-far) - moneyness * held
+        slope += dividend_density - interest_density / moneyness - held
+        curvature += interest_density * (1.0 + far / deviation) / moneyness
+        curvature += dividend_density * (1.0 - near / deviation)
+    return Premiums(np.maximum(value, 0.0), slope, curvature / moneyness, moneyness <= boundary[-1])
+
+
+def _boundary(puts: Puts) -> tuple[Floats, Floats]:
+    """The boundary at each node's time to expiry (nodes, options), and right before expiry: X; in strikes."""
+    _, longest, rate, dividend_yield, volatility = puts
+    pays_more = dividend_yield > rate
+    ceiling = np.where(pays_more, rate / np.where(pays_more, dividend_yield, 1.0), 1.0)
+    floor = _perpetual(rate, dividend_yield, volatility)
+    time = longest * _ROOTS[1:, None] ** 2
+    drift = (rate - dividend_yield) * time
+    deviation = volatility * np.sqrt(time)
+    interest, carry = np.exp(-rate * time), np.exp(-dividend_yield * time)
+    boundary = _first_guess(drift, deviation, ceiling, floor)
+    log_ceiling = np.log(ceiling)
+    for _ in range(ITERATIONS):
+        relative = np.log(boundary / ceiling)
+        squares = relative * relative
+        far = (relative + log_ceiling + drift) / deviation - 0.5 * deviation
+        near = far + deviation
+        top = interest * np.exp(-0.5 * far * far) / deviation
+        bottom = carry * (np.exp(-0.5 * near * near) / deviation + SQRT_2_PI * ndtr(near))
+        for root, weight, shares in zip(_SOLVING.root, _SOLVING.weight, _SOLVING.shares, strict=True):
+            until, spread = time * root**2, deviation * root
+            far = (relative + _distance(squares, shares) + drift * root**2) / spread - 0.5 * spread
+            near = far + spread
+            flow = weight * time
+            top += flow * rate * np.exp(-0.5 * far * far - rate * until) / spread
+            density = np.exp(-0.5 * near * near) / spread + SQRT_2_PI * ndtr(near)
+            bottom += flow * dividend_yield * np.exp(-dividend_yield * until) * density
+        solved = top / bottom
+        boundary = np.clip(np.where(np.isfinite(solved), solved, boundary), floor, ceiling)
+    return boundary, ceiling
+
+
+def _distance(squares: Floats, shares: list[Floats]) -> Floats:
+    """How far below X the boundary is at a point, -ln(B/X), from its squares at the nodes (nodes, options)."""
+    square = shares[0] * squares[0]
+    for share, node in zip(shares[1:], squares[1:], strict=True):
+        square += share * node
+    distance: Floats = np.sqrt(np.maximum(square, 0.0))
+    return distance
+
+
+def _perpetual(rate: Floats, dividend_yield: Floats, volatility: Floats) -> Floats:
+    """The boundary of a put that never expires: below every other one. Source: Merton (1973)."""
+    variance = volatility * volatility
+    half = (rate - dividend_yield) / variance - 0.5
+    spread = np.sqrt(half * half + 2.0 * rate / variance)
+    # the negative root of the characteristic equation, without the difference of two large numbers
+    root = np.where(half > 0.0, -(half + spread), -2.0 * rate / variance / (spread - half))
+    floor: Floats = root / (root - 1.0)
+    return floor
+
+
+def _first_guess(drift: Floats, deviation: Floats, ceiling: Floats, floor: Floats) -> Floats:
+    """From the boundary at expiry towards the perpetual one, as Bjerksund and Stensland (1993) interpolate a call's."""
+    start, end = 1.0 / ceiling, 1.0 / floor
+    pace = np.maximum(2.0 * deviation - drift, 0.3 * deviation)
+    reached = -np.expm1(-pace * start / np.maximum(end - start, 1e-12))
+    return np.clip(1.0 / (start + (end - start) * reached), floor, ceiling)
+
+
+def _by_tree(puts: Puts) -> Premiums:
+    """The premium by a binomial tree: its value with exercise at every node less its value without.
+
+    Slope and curvature are those of the parabola through the three nodes after two steps. Source: Leisen and Reimer,
+    "Binomial models for option valuation", Applied Mathematical Finance 3, 1996.
+    """
+    moneyness, time, rate, dividend_yield, volatility = puts
+    step = time / TREE_STEPS
+    deviation = volatility * np.sqrt(time)
+    middle = (np.log(moneyness) + (rate - dividend_yield) * time) / deviation
+    up_chance = _leisen_reimer(middle - 0.5 * deviation)
+    growth = np.exp((rate - dividend_yield) * step)
+    up = growth * _leisen_reimer(middle + 0.5 * deviation) / up_chance
+    down = (growth - up_chance * up) / (1.0 - up_chance)
+    rise, fall = np.exp(-rate * step) * up_chance, np.exp(-rate * step) * (1.0 - up_chance)
+    powers = np.arange(TREE_STEPS + 1)[:, None]
+    european = np.maximum(1.0 - moneyness * up**powers * down ** (TREE_STEPS - powers), 0.0)
+    american = european
+    near: list[tuple[Floats, Floats]] = []
+    for left in range(TREE_STEPS - 1, -1, -1):
+        powers = np.arange(left + 1)[:, None]
+        spot = moneyness * up**powers * down ** (left - powers)
+        european = rise * european[1:] + fall * european[:-1]
+        american = np.maximum(rise * american[1:] + fall * american[:-1], 1.0 - spot)
+        if left == 2:
+            near.append((spot, american - european))
+    [(spot, extra)] = near
+    lower = (extra[1] - extra[0]) / (spot[1] - spot[0])
+    curvature = 2.0 * ((extra[2] - extra[1]) / (spot[2] - spot[1]) - lower) / (spot[2] - spot[0])
+    slope = lower + 0.5 * curvature * (2.0 * moneyness - spot[0] - spot[1])
+    value = np.maximum(american[0] - european[0], 0.0)
+    return Premiums(value, slope, curvature, american[0] <= 1.0 - moneyness)
+
+
+def _leisen_reimer(deviations: Floats) -> Floats:
+    """The normal distribution as the chance of a binomial one (Peizer and Pratt's second inversion)."""
+    scaled = deviations / (TREE_STEPS + 1.0 / 3.0 + 0.1 / (TREE_STEPS + 1.0))
+    spread = np.sqrt(0.25 - 0.25 * np.exp(-scaled * scaled * (TREE_STEPS + 1.0 / 6.0)))
+    return 0.5 + np.sign(deviations) * spread
