@@ -13,13 +13,17 @@ from sigmasight_pipeline.calculations import (
     attribution,
     correlation_clusters,
     correlations,
+    risk_contributions,
     risk_metrics,
     scenario_accuracy,
+    simulated_risk,
     stress,
 )
+from sigmasight_pipeline.calculations.simulation import SimulationRules
 from sigmasight_pipeline.checks import attribution as attribution_rules
 from sigmasight_pipeline.checks import correlations as correlation_rules
 from sigmasight_pipeline.checks import risk_metrics as metric_rules
+from sigmasight_pipeline.checks import simulated_risk as simulation_rules
 from sigmasight_pipeline.checks import stress as stress_rules
 from sigmasight_pipeline.settings import Settings, get_settings
 from sigmasight_pipeline.storage import tables
@@ -207,6 +211,59 @@ PORTFOLIO_RISK_METRICS = SessionAsset(
     },
 )
 
+
+def _simulation(settings: Settings) -> SimulationRules:
+    return SimulationRules(
+        simulation_window=settings.simulation_window,
+        regression_window=settings.regression_window,
+        min_observations=settings.min_observations,
+        min_coverage=settings.min_coverage,
+    )
+
+
+_SIMULATION: dict[str, Read] = {
+    **_BOOK,
+    **_FACTORS,
+    **_HELD,
+    "portfolio_snapshots": on_sessions(tables.portfolio_snapshots),
+    "returns": look_back(tables.daily_returns, sessions=_simulation(_SETTINGS).return_look_back),
+}
+
+PORTFOLIO_SIMULATED_RISK = SessionAsset(
+    table=tables.portfolio_simulated_risk,
+    reads=_SIMULATION,
+    engine=simulated_risk.portfolio_simulated_risk,
+    group=GROUP,
+    priced=True,
+    code_version="1",
+    rules=simulation_rules.PORTFOLIO_SIMULATED_RISK,
+    parameters=lambda settings: {"rules": _simulation(settings)},
+    figures={
+        "highest_var_95": pl.col("var_95").max(),
+        "highest_expected_shortfall_975": pl.col("expected_shortfall_975").max(),
+        "largest_worst_loss": pl.col("worst_pnl").min(),
+        "largest_modelled_share": pl.col("modelled_share").max(),
+    },
+    description="Historical simulation: nothing is assumed about how returns are distributed; gamma is in it.",
+)
+
+POSITION_RISK_CONTRIBUTIONS = SessionAsset(
+    table=tables.position_risk_contributions,
+    reads={**_SIMULATION, "portfolio_simulated_risk": on_sessions(tables.portfolio_simulated_risk)},
+    engine=risk_contributions.position_risk_contributions,
+    group=GROUP,
+    priced=True,
+    code_version="1",
+    rules=simulation_rules.POSITION_RISK_CONTRIBUTIONS,
+    parameters=lambda settings: {"rules": _simulation(settings)},
+    figures={
+        "largest_share": pl.col("share_of_es_975").max(),
+        "share_simulated": (pl.col("status") == "ok").mean(),
+    },
+    grain=(tables.positions,),
+    description="After Euler: positive for a position that loses when its portfolio does, negative for a hedge.",
+)
+
 SCENARIO_ACCURACY = SessionAsset(
     table=tables.scenario_accuracy,
     reads={
@@ -264,6 +321,8 @@ ASSETS = [
         CORRELATION_CALCULATIONS,
         CORRELATION_CLUSTERS,
         PORTFOLIO_RISK_METRICS,
+        PORTFOLIO_SIMULATED_RISK,
+        POSITION_RISK_CONTRIBUTIONS,
         SCENARIO_ACCURACY,
         PNL_ATTRIBUTION,
     )
