@@ -15,8 +15,18 @@ from sigmasight_pipeline.operations import gaps as operations
 from sigmasight_pipeline.operations.gaps import Standing
 from sigmasight_pipeline.operations.restatement import running
 from sigmasight_pipeline.operations.sensors.common import sensor_status
+from sigmasight_pipeline.storage.database import Database
+from sigmasight_pipeline.storage.verdicts import ClockVerdict, keep_by_the_clock
 
 SHOWN = 20
+
+
+def _kept(database: Database, found: Sequence[Standing], by: str) -> None:
+    """The check as a row of ``data_quality_results``; `by`: the run or sensor that looked."""
+    key = jobs.NO_GAP_GIVEN_UP
+    passed = not any(one.given_up for one in found)
+    verdict = ClockVerdict(key.asset_key.to_user_string(), key.name, "WARN", passed, _verdict(found)[0])
+    keep_by_the_clock(database, [verdict], by)
 
 
 def _verdict(found: Sequence[Standing]) -> tuple[str, dict[str, dg.MetadataValue]]:
@@ -42,11 +52,14 @@ def _verdict(found: Sequence[Standing]) -> tuple[str, dict[str, dg.MetadataValue
     description="No gap is left that was tried to fill as often as allowed (setting gap_attempts). Evaluated by the "
     "sensor `gaps`, not by runs.",
 )
-def no_gap_given_up(postgres: PostgresResource, settings: SettingsResource) -> dg.AssetCheckResult:
+def no_gap_given_up(
+    context: dg.AssetCheckExecutionContext, postgres: PostgresResource, settings: SettingsResource
+) -> dg.AssetCheckResult:
     """Look now, and say which gaps are given up."""
     found = operations.standings(
         postgres.database, settings.values, operations.find(postgres.database, settings.values)
     )
+    _kept(postgres.database, found, context.run.run_id)
     sentence, figures = _verdict(found)
     return dg.AssetCheckResult(
         passed=not any(one.given_up for one in found),
@@ -81,6 +94,7 @@ def gaps(
         operations.request(database, values, market_data.source, calendar, one) for one in found if not one.given_up
     ]
     sentence, figures = _verdict(found)
+    _kept(database, found, "sensor gaps")
     return dg.SensorResult(
         skip_reason="; ".join([*remarks, sentence]),
         asset_events=[
