@@ -65,7 +65,7 @@ GREEKS = SessionAsset(
     group=GROUP,
     early=True,
     priced=True,
-    code_version="2",
+    code_version="3",
     rules=greeks_rules.POSITION_GREEKS,
     parameters=lambda settings: {"volatility": _volatility(settings)},
     figures={
@@ -83,7 +83,7 @@ VALUES = SessionAsset(
     group=GROUP,
     early=True,
     priced=True,
-    code_version="1",
+    code_version="2",
     rules=rules.POSITION_VALUES,
     parameters=lambda settings: {
         "volatility": _volatility(settings),

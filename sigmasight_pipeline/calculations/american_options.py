@@ -100,6 +100,14 @@ def exercise_value(is_call: ArrayLike, spot: ArrayLike, strike: ArrayLike) -> Fl
     return value
 
 
+def exercise_may_pay(contracts: Contracts) -> Mask:
+    """Whether exercise before expiry can be worth anything: what it earns is interest, of a call dividends."""
+    earns = np.where(contracts.is_call, contracts.dividend_yield, contracts.rate)
+    costs = np.where(contracts.is_call, contracts.rate, contracts.dividend_yield)
+    may: Mask = (earns > 0.0) | (costs < np.minimum(earns, 0.0))
+    return may
+
+
 class _Early(NamedTuple):
     """The options of a block whose early exercise may be worth something, arrays (options,)."""
 
@@ -120,7 +128,7 @@ class _Early(NamedTuple):
         """Of the options at `volatility`, whose European value is `european`; None where there is none."""
         earns = np.where(contracts.is_call, contracts.dividend_yield, contracts.rate)
         costs = np.where(contracts.is_call, contracts.rate, contracts.dividend_yield)
-        rows = ((earns > 0.0) | (costs < np.minimum(earns, 0.0))) & np.isfinite(european) & (contracts.time > 0.0)
+        rows = exercise_may_pay(contracts) & np.isfinite(european) & (contracts.time > 0.0)
         if not rows.any():
             return None
         chosen = contracts.part(rows)

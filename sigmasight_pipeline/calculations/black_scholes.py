@@ -175,7 +175,7 @@ class Contracts(NamedTuple):
     rate: Floats
     dividend_yield: Floats
 
-    def part(self, rows: slice | Mask) -> Contracts:
+    def part(self, rows: slice | Mask | NDArray[np.int64]) -> Contracts:
         """The options of `rows`."""
         numbers = (self.spot, self.strike, self.time, self.rate, self.dividend_yield)
         return Contracts(self.is_call[rows], *(number[rows] for number in numbers))

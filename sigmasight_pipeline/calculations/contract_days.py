@@ -14,6 +14,8 @@ import numpy as np
 import polars as pl
 
 from sigmasight_pipeline.calculations.contracts import Contract, listings, own_quotes
+from sigmasight_pipeline.calculations.dividend_yields import dividend_yields
+from sigmasight_pipeline.calculations.exercise_styles import is_american
 from sigmasight_pipeline.calculations.holdings import window
 from sigmasight_pipeline.calculations.money import PRICE, from_units
 from sigmasight_pipeline.calculations.prices import PriceBook, stock_observations, symbol_series
@@ -40,8 +42,9 @@ def contract_days(
     those names, as for ``valuation.position_values``. Columns: contract, session_date, option_symbol,
     underlying_symbol, option_kind, strike_price (Float64), expiration_date, close and vendor_volatility
     (Float64, NULL without a quote under the session's OCC symbol), underlying_price (Float64, valuation
-    price; NULL if never priced), underlying_price_exact (Decimal, the same). Ordered by contract and
-    session_date. Raises NonWholeSplitRatioError and timeline.SessionWindowError.
+    price; NULL if never priced), underlying_price_exact (Decimal, the same), is_american
+    (``exercise_styles``), dividend_yield (``dividend_yields``). Ordered by contract and session_date. Raises
+    NonWholeSplitRatioError and timeline.SessionWindowError.
     """
     held = window(
         sessions=sessions,
@@ -84,7 +87,7 @@ def contract_days(
     at, of = rows.get_column("number").to_numpy(), rows.get_column("series").to_numpy()
     exact = from_units(book.shown(at, of), PRICE, "underlying_price_exact")
     known = pl.Series("known", book.row[at, of] >= 0)
-    return rows.with_columns(exact, known).select(
+    result = rows.with_columns(exact, known).select(
         "contract",
         "session_date",
         "option_symbol",
@@ -97,4 +100,15 @@ def contract_days(
         # a cast rounds once; a division by a constant would not give every frame the same last bit
         underlying_price=pl.when("known").then(pl.col("underlying_price_exact").cast(pl.Float64)),
         underlying_price_exact=pl.when("known").then("underlying_price_exact"),
+    )
+    styled = result.select("contract", "option_symbol", "underlying_symbol").unique("contract", keep="first")
+    styled = styled.select("contract").with_columns(is_american(styled, instruments))
+    underlyings = result.select("session_date", symbol="underlying_symbol", price="underlying_price").unique(
+        ["symbol", "session_date"], keep="first"
+    )
+    paying = dividend_yields(
+        underlyings, calendar=calendar, prices=prices, actions=actions, instruments=instruments
+    ).select("session_date", "dividend_yield", underlying_symbol="symbol")
+    return result.join(styled, on="contract", how="left", maintain_order="left").join(
+        paying, on=["underlying_symbol", "session_date"], how="left", maintain_order="left"
     )

@@ -53,6 +53,8 @@ class ImpliedVolatilityStatus(IntEnum):
     """An input missing or not finite, spot or strike not positive, or price negative."""
     NOT_CONVERGED = 6
     """`max_iterations` used up."""
+    INSENSITIVE = 7
+    """A tick of the price is worth too many volatility points (``option_volatility``); no inversion gives it itself."""
 
     @property
     def code(self) -> str:

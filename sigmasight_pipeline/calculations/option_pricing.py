@@ -16,7 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sigmasight_pipeline.calculations import american_options, black_scholes
+from sigmasight_pipeline.calculations.american_volatility import american_volatility
 from sigmasight_pipeline.calculations.black_scholes import Floats, Greeks, Mask, flattened
+from sigmasight_pipeline.calculations.implied_volatility import ImpliedVolatility, implied_volatility
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,10 @@ class OptionTerms:
     """Whether it may be exercised before expiry."""
     dividend_yield: Floats
     """Of the underlying, continuously compounded, decimal."""
+
+    def at(self, rows: Mask | npt.NDArray[np.int64]) -> OptionTerms:
+        """Some of the options; every array must be (options,)."""
+        return OptionTerms(self.is_call[rows], self.strike[rows], self.is_american[rows], self.dividend_yield[rows])
 
 
 class OptionMarket(NamedTuple):
@@ -82,6 +88,21 @@ def option_greeks(
     result = np.stack(black_scholes.greeks(*inputs))
     result[:, american] = np.stack(american_options.greeks(*(values[american] for values in inputs)))
     return Greeks(*(row.reshape(shape) for row in result))
+
+
+def implied_by_price(
+    terms: OptionTerms, price: npt.ArrayLike, spot: npt.ArrayLike, years: npt.ArrayLike, rate: npt.ArrayLike
+) -> ImpliedVolatility:
+    """The volatility at which `option_price` is `price`, with a status each, in the same shape.
+
+    By ``american_volatility`` or ``implied_volatility``, as the exercise style says.
+    """
+    american, is_call, (spots, strikes, time, rates, prices, yields), shape = _laid_out(terms, spot, years, rate, price)
+    inputs = (is_call, prices, spots, strikes, time, rates, yields)
+    volatility, status = np.empty(prices.size), np.empty(prices.size, dtype=np.int8)
+    for rows, inverted in ((american, american_volatility), (~american, implied_volatility)):
+        volatility[rows], status[rows] = inverted(*(values[rows] for values in inputs))
+    return ImpliedVolatility(volatility.reshape(shape), status.reshape(shape))
 
 
 def _laid_out(terms: OptionTerms, *market: npt.ArrayLike) -> tuple[Mask, Mask, list[Floats], tuple[int, ...]]:

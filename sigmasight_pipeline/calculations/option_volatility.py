@@ -13,14 +13,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
-from enum import StrEnum
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from sigmasight_pipeline.calculations.black_scholes import DAYS_PER_YEAR, price
-from sigmasight_pipeline.calculations.implied_volatility import ImpliedVolatilityStatus, implied_volatility
+from sigmasight_pipeline.calculations.black_scholes import DAYS_PER_YEAR
+from sigmasight_pipeline.calculations.implied_volatility import ImpliedVolatilityStatus
+from sigmasight_pipeline.calculations.option_inputs import (
+    TENOR_DAYS,
+    OptionInputError,
+    OptionInputReason,
+    require_sound,
+    require_sound_yields,
+)
+from sigmasight_pipeline.calculations.option_pricing import OptionTerms, implied_by_price, option_greeks, option_price
 from sigmasight_pipeline.calculations.timeline import IntArray, day_numbers
 
 Floats = NDArray[np.float64]
@@ -28,17 +35,11 @@ Mask = NDArray[np.bool_]
 
 SESSIONS_PER_YEAR = 252
 
-TENOR_DAYS = {
-    "1M": 30,
-    "3M": 91,
-    "6M": 182,
-    "1Y": 365,
-    "2Y": 2 * 365,
-    "5Y": 5 * 365,
-    "10Y": 10 * 365,
-    "30Y": 30 * 365,
-}
-"""Calendar days of each Treasury tenor, ascending: the first of two equally near ones is the shorter."""
+TICK = 0.01
+"""US dollars an option's close may be off by rounding."""
+
+LARGEST_TICK_VALUE = 2.0
+"""Volatility points a tick may be worth: beyond that a close says nothing about volatility."""
 
 CONTRACT_DAYS = (
     "contract",
@@ -50,6 +51,8 @@ CONTRACT_DAYS = (
     "close",
     "vendor_volatility",
     "underlying_price",
+    "is_american",
+    "dividend_yield",
 )
 """Columns `model_options` reads of `contract_days`; others are ignored."""
 
@@ -71,28 +74,6 @@ _STATUS_CODES = {status.value: status.code for status in ImpliedVolatilityStatus
 _VOL_SOURCES = ("implied", "carried", "vendor", "historical", "fallback")
 _RATE_SOURCES = ("observed", "carried", "default")
 _NONE = -1
-
-
-class OptionInputReason(StrEnum):
-    """Why `model_options` refuses its input."""
-
-    SESSIONS_NOT_ASCENDING = "sessions_not_ascending"
-    UNKNOWN_SESSION = "unknown_session"
-    DUPLICATE_CONTRACT_DAY = "duplicate_contract_day"
-    UNKNOWN_OPTION_KIND = "unknown_option_kind"
-    BAD_STRIKE = "bad_strike"
-    BAD_EXPIRATION = "bad_expiration"
-    UNKNOWN_TENOR = "unknown_tenor"
-    BAD_YIELD = "bad_yield"
-    YIELD_FROM_LATER = "yield_from_later"
-
-
-class OptionInputError(ValueError):
-    """Input that cannot be right, whatever the market did; `reason` says what."""
-
-    def __init__(self, reason: OptionInputReason, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 def historical_lookback(historical_volatility_window: int) -> int:
@@ -122,13 +103,13 @@ def model_options(
     historical_volatility_min: int,
     max_yield_age: int,
     default_treasury_yield: float,
-    dividend_yield: float = 0.0,
 ) -> pl.DataFrame:
     """Volatility, its source, the rate and the model price of every row of `contract_days`.
 
     `contract_days` (columns `CONTRACT_DAYS`): one row per contract, an identity that outlives splits, and
     session: option_kind C or P, strike_price as of the session, and as Float64 or NULL the contract's own
-    close, vendor_volatility and underlying_price. `log_returns`: session_date, symbol, log_return,
+    close, vendor_volatility and underlying_price; is_american whether it may be exercised early, dividend_yield
+    of the underlying, continuously compounded. `log_returns`: session_date, symbol, log_return,
     sessions_spanned; only returns over one session count. `yields`: session_date, tenor, yield (decimal),
     observed_date. `sessions`: the open sessions in order, from the earliest look-back on; ages are counted in
     them, and rows of `log_returns` and `yields` on other days are left out.
@@ -139,14 +120,16 @@ def model_options(
     - risk_free_rate: ln(1 + y) with y the newest yield, observed at most `max_yield_age` sessions ago, of the
       tenor nearest in days (of two the shorter) among those that have one. rate_source: observed (on the
       session), carried (earlier) or default (`default_treasury_yield`).
-    - implied_volatility, and vol_status: a code of ImpliedVolatilityStatus (`bad_input` also without a price
-      of the underlying); NULL without a close of the contract.
+    - implied_volatility, inverted under the contract's exercise style, and vol_status: a code of
+      ImpliedVolatilityStatus (`bad_input` also without a price of the underlying); NULL without a close of the
+      contract. `insensitive`, and no implied volatility, where a tick is worth more than `LARGEST_TICK_VALUE`
+      volatility points: deep in the money a cent more or less would be any volatility.
     - volatility and vol_source: implied on the session; else carried, the contract's last implied one, at
       most `max_carried_volatility_age` sessions old; else vendor; else historical, the standard deviation
       (ddof 1) of the underlying's last `historical_volatility_window` returns, at least
       `historical_volatility_min`, times sqrt(252); else fallback, which has neither volatility nor model
       price. Without a price of the underlying it is fallback whatever the volatility.
-    - model_price: Black-Scholes-Merton, US dollars per underlying unit.
+    - model_price: under the exercise style and dividend yield, US dollars per underlying unit.
     - On the expiration date model_price is the intrinsic value, vol_status `expired`, volatility and
       vol_source NULL: none is needed, so it is no fallback.
 
@@ -159,8 +142,8 @@ def model_options(
             OptionInputReason.SESSIONS_NOT_ASCENDING,
             "`sessions` must be ascending and without duplicates; sort them first",
         )
-    _require_sound(days, sessions)
-    _require_sound_yields(yields)
+    require_sound(days, sessions)
+    require_sound_yields(yields)
     if days.is_empty():
         return pl.DataFrame(schema=MODEL)
     session = _positions(days["session_date"], line)
@@ -172,7 +155,9 @@ def model_options(
 
     is_call = (days["option_kind"] == "C").to_numpy()
     strike, spot = _floats(days["strike_price"]), _floats(days["underlying_price"])
-    implied, status = implied_volatility(is_call, _floats(days["close"]), spot, strike, time, rate, dividend_yield)
+    american, dividend_yield = days["is_american"].to_numpy(), _floats(days["dividend_yield"])
+    terms = OptionTerms(is_call, strike, american, dividend_yield)
+    implied, status = _implied(terms, _floats(days["close"]), spot, time, rate)
     expired = days_left == 0
     status = np.where(expired, ImpliedVolatilityStatus.EXPIRED, status)
     reported = expired | days["close"].is_not_null().to_numpy()
@@ -200,7 +185,7 @@ def model_options(
     )
     _take(volatility, source, len(candidates), historical)
     # At time 0 the price does not depend on volatility; any finite one gives the intrinsic value.
-    model_price = price(is_call, spot, strike, time, rate, np.where(expired, 0.0, volatility), dividend_yield)
+    model_price = option_price(terms, spot, time, rate, np.where(expired, 0.0, volatility))
     return days.select("contract", "session_date").with_columns(
         pl.Series("time_to_expiry", time),
         pl.Series("risk_free_rate", rate),
@@ -213,65 +198,17 @@ def model_options(
     )
 
 
-def _require_sound(days: pl.DataFrame, sessions: Sequence[date]) -> None:
-    """Raises OptionInputError naming the first contract day that cannot be right."""
-    faults = (
-        (
-            OptionInputReason.UNKNOWN_SESSION,
-            ~pl.col("session_date").is_in(list(sessions)),
-            "is on no open session; pass every open session, refreshing trading_sessions first",
-        ),
-        (
-            OptionInputReason.DUPLICATE_CONTRACT_DAY,
-            pl.struct("contract", "session_date").is_duplicated(),
-            "appears more than once; keep one row per contract and session",
-        ),
-        (
-            OptionInputReason.UNKNOWN_OPTION_KIND,
-            ~pl.col("option_kind").is_in(["C", "P"]),
-            "has an option kind other than C and P; correct the position",
-        ),
-        (
-            OptionInputReason.BAD_STRIKE,
-            ~(pl.col("strike_price").is_finite() & (pl.col("strike_price") > 0)),
-            "has no positive strike; correct the position",
-        ),
-        (
-            OptionInputReason.BAD_EXPIRATION,
-            pl.col("expiration_date") < pl.col("session_date"),
-            "has no expiration date on or after its session; leave expired contracts out",
-        ),
-    )
-    _refuse(days, faults, "option contract {contract} on {session_date}")
-
-
-def _require_sound_yields(yields: pl.DataFrame) -> None:
-    """Raises OptionInputError naming the first yield that cannot be right."""
-    faults = (
-        (
-            OptionInputReason.UNKNOWN_TENOR,
-            ~pl.col("tenor").is_in(list(TENOR_DAYS)),
-            f"is of none of the tenors {', '.join(TENOR_DAYS)}; correct treasury_yields",
-        ),
-        (
-            OptionInputReason.BAD_YIELD,
-            ~(pl.col("yield").is_finite() & (pl.col("yield") > -1.0)),
-            "is no decimal above -1; correct treasury_yields",
-        ),
-        (
-            OptionInputReason.YIELD_FROM_LATER,
-            ~(pl.col("observed_date") <= pl.col("session_date")),
-            "has no observation date on or before its session; correct treasury_yields",
-        ),
-    )
-    _refuse(yields, faults, "Treasury yield {yield} ({tenor}, {session_date})")
-
-
-def _refuse(frame: pl.DataFrame, faults: Sequence[tuple[OptionInputReason, pl.Expr, str]], subject: str) -> None:
-    """Raises OptionInputError for the first row with a fault; `subject` names it from its columns."""
-    for reason, wrong, message in faults:
-        for row in frame.filter(wrong.fill_null(True)).head(1).iter_rows(named=True):
-            raise OptionInputError(reason, f"{subject.format_map(row)} {message}")
+def _implied(
+    terms: OptionTerms, close: Floats, spot: Floats, time: Floats, rate: Floats
+) -> tuple[Floats, NDArray[np.int8]]:
+    """The volatility each close implies and its status; none where a tick is worth too much of it."""
+    implied, status = implied_by_price(terms, close, spot, time, rate)
+    found = np.flatnonzero(status == ImpliedVolatilityStatus.OK)
+    vega = option_greeks(terms.at(found), spot[found], time[found], rate[found], implied[found]).vega
+    insensitive = found[~(vega * LARGEST_TICK_VALUE >= TICK)]
+    implied[insensitive] = np.nan
+    status[insensitive] = ImpliedVolatilityStatus.INSENSITIVE
+    return implied, status
 
 
 def _floats(series: pl.Series) -> Floats:

@@ -2,7 +2,7 @@
 
 What belongs here: laying the volatility engine's rows, one per contract, out to the positions that hold it, and what
 a position's Greeks are where no formula gives them (stocks, exits, fallback). What does not: the formulas
-(``black_scholes``), volatilities and model prices (``option_volatility``), and sums over positions (``exposures``).
+(``option_pricing``), volatilities and model prices (``option_volatility``), and sums over positions (``exposures``).
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from sigmasight_pipeline.calculations import black_scholes
 from sigmasight_pipeline.calculations.black_scholes import Floats, Greeks
+from sigmasight_pipeline.calculations.exercise_styles import ExerciseStyle
 from sigmasight_pipeline.calculations.holdings import window
+from sigmasight_pipeline.calculations.implied_volatility import ImpliedVolatilityStatus
 from sigmasight_pipeline.calculations.money import MONEY, PRICE, from_units, nearest_units
+from sigmasight_pipeline.calculations.option_pricing import OptionTerms, option_greeks
 from sigmasight_pipeline.calculations.position_prices import EXIT_SOURCES
 
 
@@ -27,7 +29,7 @@ class GreeksStatus(StrEnum):
     """How the Greeks of a row came about."""
 
     OK = "ok"
-    """Black-Scholes-Merton for an option; a delta of 1 per share for a stock."""
+    """By the exercise style for an option; a delta of 1 per share for a stock."""
     FALLBACK = "fallback"
     """An option without usable volatility or underlying price: a flat table by type."""
     EXPIRED = "expired"
@@ -66,6 +68,8 @@ _MODELLED = (
     "time_to_expiry",
 )
 
+_AT_EXERCISE = ImpliedVolatilityStatus.NO_TIME_VALUE.code
+
 
 def position_greeks(
     *,
@@ -79,7 +83,6 @@ def position_greeks(
     option_model: pl.DataFrame,
     contract_days: pl.DataFrame,
     fallback: Mapping[str, FlatGreeks] = FALLBACK_GREEKS,
-    dividend_yield: float = 0.0,
 ) -> pl.DataFrame:
     """One row per row of `position_values` in `sessions` whose position is not PRIVATE, the exit session included.
 
@@ -89,15 +92,17 @@ def position_greeks(
 
     - Stocks: delta 1 per share, the other Greeks 0; underlying_price is the price they are valued at,
       delta_adjusted_exposure their exposure.
-    - Options: Black-Scholes-Merton on the session's volatility, rate, time, strike and underlying price;
-      delta_adjusted_exposure = delta x underlying price, rounded half-even to the cent.
+    - Options: under their exercise style on the session's volatility, rate, dividend yield, time, strike and
+      underlying price; delta_adjusted_exposure = delta x underlying price, rounded half-even to the cent. An American
+      one whose own close is its exercise value or less (vol_status `no_time_value`) moves with the underlying one for
+      one, delta 1 or -1, and has no other Greek, whatever volatility it is re-priced with.
     - Options without a volatility or underlying price (vol_source `fallback`, or no row in `option_model`): the
       `fallback` of their type, per share signed by the side, for the position x abs(quantity) x multiplier; rho,
       volatility, model price and delta_adjusted_exposure NULL.
     - The exit session: zeros, and nothing modelled (NULL).
 
     `option_model` is what ``option_volatility.model_options`` made of `contract_days`
-    (``contract_days.contract_days``); `dividend_yield` the one it was made with. The other frames are rows of the
+    (``contract_days.contract_days``). The other frames are rows of the
     tables of those names, as for ``valuation.position_values``. Raises NonWholeSplitRatioError, AmountOverflowError
     and timeline.SessionWindowError.
     """
@@ -115,7 +120,14 @@ def position_greeks(
     )
     rows = _rows(sessions, position_values, positions, contracts, _modelled(option_model, contract_days), fallback)
     spot, strike, time, rate, volatility = (_floats(rows[name]) for name in _INPUTS)
-    modelled = black_scholes.greeks(rows["is_call"].to_numpy(), spot, strike, time, rate, volatility, dividend_yield)
+    is_call, is_american = rows["is_call"].to_numpy(), rows["is_american"].fill_null(value=False).to_numpy()
+    terms = OptionTerms(is_call, strike, is_american, _floats(rows["dividend_yield"]))
+    modelled = option_greeks(terms, spot, time, rate, volatility)
+    at_exercise = is_american & (rows["vol_status"] == _AT_EXERCISE).fill_null(value=False).to_numpy()
+    at_exercise &= np.isfinite(modelled.delta)
+    for values in modelled:
+        values[at_exercise] = 0.0
+    modelled.delta[at_exercise] = np.where(is_call, 1.0, -1.0)[at_exercise]
     is_option, is_exit = rows["is_option"].to_numpy(), rows["is_exit"].to_numpy()
     usable = is_option & np.logical_and.reduce([np.isfinite(values) for values in modelled])
     falls_back = is_option & ~is_exit & ~usable
@@ -167,6 +179,8 @@ def position_greeks(
             "risk_free_rate",
             "rate_source",
             "time_to_expiry",
+            "dividend_yield",
+            "exercise_style",
             "model_price",
             "delta_adjusted_exposure",
         )
@@ -178,7 +192,15 @@ def _modelled(option_model: pl.DataFrame, contract_days: pl.DataFrame) -> pl.Dat
     price = option_model.get_column("model_price")
     units = nearest_units(price.fill_null(0.0), PRICE)
     terms = contract_days.select(
-        *_KEYS, "strike_price", option_spot="underlying_price", option_underlying="underlying_price_exact"
+        *_KEYS,
+        "strike_price",
+        "is_american",
+        "dividend_yield",
+        exercise_style=pl.when("is_american")
+        .then(pl.lit(ExerciseStyle.AMERICAN.value))
+        .otherwise(pl.lit(ExerciseStyle.EUROPEAN.value)),
+        option_spot="underlying_price",
+        option_underlying="underlying_price_exact",
     )
     return option_model.select(
         *_KEYS,

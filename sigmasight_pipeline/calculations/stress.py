@@ -52,7 +52,6 @@ def market_risk_scenarios(
     market_shocks: Sequence[float] = MARKET_SHOCKS,
     rate_shocks: Sequence[float] = RATE_SHOCKS,
     min_coverage: float = 0.8,
-    dividend_yield: float = 0.0,
 ) -> pl.DataFrame:
     """One row per active portfolio, open session of `sessions` since its inception, and single shock.
 
@@ -96,7 +95,7 @@ def market_risk_scenarios(
             for factor, shock in numbered
         ]
         implied = _implied(solved, slopes.values[number], without_moments, nobody, None)
-        outcome = day.outcome(implied.raw, *_shifts(scenarios, known), dividend_yield=dividend_yield)
+        outcome = day.outcome(implied.raw, *_shifts(scenarios, known))
         results.append(totals(day, outcome, _solvable(solved), min_coverage=min_coverage))
     frame = portfolio_frame(found, "scenario", [scenario.scenario_id for scenario in scenarios], results)
     return frame.select(
@@ -134,7 +133,6 @@ def stress_results(
     min_observations: int = 60,
     ridge_penalty: float = RIDGE_PENALTY,
     min_coverage: float = 0.8,
-    dividend_yield: float = 0.0,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """What every active scenario would cost: rows by portfolio and by position.
 
@@ -180,7 +178,7 @@ def stress_results(
         covariance = known.covariance(moments.get(day.session))
         solved = [None if one is None else propagate(one, covariance, market=known.market) for one in numbered]
         implied = _implied(solved, slopes.values[number], covariance, proxy_of, known.market)
-        outcome = day.outcome(implied.raw, *_shifts(active, known), dividend_yield=dividend_yield)
+        outcome = day.outcome(implied.raw, *_shifts(active, known))
         total = totals(day, outcome, _solvable(solved), min_coverage=min_coverage)
         held = np.unique(day.symbol)
         direct = np.full(implied.raw.shape, nan)

@@ -32,7 +32,14 @@ Floats = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 _POSITION = ["session_date", "position_id"]
-_PRICED_WITH = ("underlying_price", "time_to_expiry", "risk_free_rate", "volatility")
+_PRICED_WITH = (
+    "underlying_price",
+    "time_to_expiry",
+    "risk_free_rate",
+    "volatility",
+    "dividend_yield",
+    "exercise_style",
+)
 
 
 class Outcome(NamedTuple):
@@ -84,15 +91,13 @@ class Day:
             totals[:, owners] = np.add.reduceat(values, starts, axis=1)
         return totals
 
-    def outcome(self, raw: Floats, volatility_shift: Floats, rate_shift: Floats, *, dividend_yield: float) -> Outcome:
+    def outcome(self, raw: Floats, volatility_shift: Floats, rate_shift: Floats) -> Outcome:
         """The scenarios whose implied returns by symbol, before the floor, are `raw` (scenarios, symbols)."""
         before = raw[:, self.symbol]
         implied = floored(before)
         linear = self.exposure * implied
         pnl = linear.copy()
-        pnl[:, self.option_rows] = option_pnl(
-            self.options, implied[:, self.option_rows], volatility_shift, rate_shift, dividend_yield=dividend_yield
-        )
+        pnl[:, self.option_rows] = option_pnl(self.options, implied[:, self.option_rows], volatility_shift, rate_shift)
         known = np.isfinite(linear)
         return Outcome(implied, implied > before, cents(linear, known), cents(pnl, known), known)
 
@@ -136,7 +141,7 @@ def book(
     )
     values = held(position_values).join(wanted, on=keys, how="semi")
     adjusted = with_delta_adjusted(values, positions, position_greeks).select(
-        *_POSITION, "delta_adjusted", "exposure", "quantity", option_symbol="symbol"
+        *_POSITION, "delta_adjusted", "exposure", "quantity", "price", option_symbol="symbol"
     )
     rows = (
         with_trading_symbol(values, positions, instruments)
@@ -196,8 +201,11 @@ def _columns(rows: pl.DataFrame, symbols: pl.Series) -> _Columns:
         _floats(rows, "risk_free_rate"),
         _floats(rows, "volatility"),
         _floats(rows, "quantity") * _floats(rows, "multiplier"),
+        _floats(rows, "price"),
+        (rows.get_column("exercise_style") == "american").fill_null(value=False).to_numpy(),
+        _floats(rows, "dividend_yield"),
     )
-    modelled = np.logical_and.reduce([np.isfinite(column) for column in options[1:]])
+    modelled = np.logical_and.reduce([np.isfinite(column) for column in options])
     exposure = rows.get_column("delta_adjusted")
     dollars = to_units(exposure, MONEY) / CENTS
     known = exposure.is_not_null().to_numpy() & (modelled | ~is_option)

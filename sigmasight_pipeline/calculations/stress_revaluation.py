@@ -1,7 +1,7 @@
-"""What options gain or lose in a scenario, fully re-priced: model against model.
+"""What options gain or lose in a scenario, fully re-priced: by how much the model's price moves, and no more than all.
 
 What belongs here: the two prices and their difference, on arrays. What does not: which return a scenario implies for
-the underlying (``stress_returns``), the pricing formula (``black_scholes``), and portfolios (``stress``).
+the underlying (``stress_returns``), pricing and the rule of re-pricing (``option_pricing``), portfolios (``stress``).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sigmasight_pipeline.calculations import black_scholes
+from sigmasight_pipeline.calculations.option_pricing import OptionMarket, OptionTerms, price_change
 
 Floats = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -32,36 +32,34 @@ class Options(NamedTuple):
     """Annual, decimal."""
     units: Floats
     """Quantity x multiplier, negative for short."""
+    close: Floats
+    """What the option is valued at, US dollars per underlying unit."""
+    is_american: BoolArray
+    """Whether it may be exercised before expiry."""
+    dividend_yield: Floats
+    """Of the underlying, continuously compounded, decimal."""
+
+    @property
+    def terms(self) -> OptionTerms:
+        """What is fixed whatever the market does."""
+        return OptionTerms(self.is_call, self.strike, self.is_american, self.dividend_yield)
 
 
-def option_pnl(
-    options: Options,
-    returns: Floats,
-    volatility_shift: Floats,
-    rate_shift: Floats,
-    *,
-    dividend_yield: float = 0.0,
-) -> Floats:
+def option_pnl(options: Options, returns: Floats, volatility_shift: Floats, rate_shift: Floats) -> Floats:
     """P&L of each option in each scenario, US dollars, signed by the side held; (scenarios, options).
 
     `returns` (scenarios, options) are those of the underlying, at least -1; `volatility_shift` (scenarios,) is relative
-    (1.5: +150 %), above -1; `rate_shift` (scenarios,) is added to the rate, decimal. With BS the Black-Scholes-Merton
-    price: units x (BS(S (1 + r), volatility (1 + shift), rate + shift, T) - BS(S, volatility, rate, T)), so that no
-    shock gives exactly 0, whatever the market says the option is worth. An underlying that loses everything leaves a
-    call worth 0 and a put worth its discounted strike. NaN where an input is. Source: calculations.md section 9.
+    (1.5: +150 %), above -1; `rate_shift` (scenarios,) is added to the rate, decimal. The option becomes worth max(0,
+    close + model(S (1 + r), volatility (1 + shift), rate + shift, T) - model(S, volatility, rate, T)), so that no shock
+    gives exactly 0, whatever the market says it is worth, and a long option loses no more than it is worth, nor does a
+    short one gain more. NaN where an input is. Source: calculations.md section 9.
     """
-
-    def priced(spot: Floats, rate: Floats, volatility: Floats) -> Floats:
-        return black_scholes.price(
-            options.is_call, spot, options.strike, options.time, rate, volatility, dividend_yield
-        )
-
-    rate = options.rate + rate_shift[:, None]
-    spot = options.spot * (1.0 + returns)
-    worthless = spot == 0.0
-    volatility = options.volatility * (1.0 + volatility_shift[:, None])
-    shocked = priced(np.where(worthless, options.spot, spot), rate, volatility)
-    at_zero = np.where(options.is_call, 0.0, options.strike * np.exp(-rate * options.time))
-    shocked = np.where(worthless & np.isfinite(shocked), at_zero, shocked)
-    pnl: Floats = options.units * (shocked - priced(options.spot, options.rate, options.volatility)[None, :])
+    now = OptionMarket(options.spot, options.time, options.rate, options.volatility)
+    then = OptionMarket(
+        options.spot * (1.0 + returns),
+        options.time,
+        options.rate + rate_shift[:, None],
+        options.volatility * (1.0 + volatility_shift[:, None]),
+    )
+    pnl: Floats = options.units * price_change(options.close, options.terms, now, then)
     return pnl

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
+from math import exp
 from typing import Any
 
 import mibian
@@ -15,7 +16,10 @@ import numpy as np
 import polars as pl
 
 from sigmasight_pipeline.calculations.black_scholes import DAYS_PER_YEAR
+from sigmasight_pipeline.calculations.dividend_yields import LARGEST_YIELD
+from sigmasight_pipeline.calculations.exercise_styles import ExerciseStyle
 from sigmasight_pipeline.calculations.holdings import holdings
+from sigmasight_pipeline.calculations.implied_volatility import ImpliedVolatilityStatus
 from sigmasight_pipeline.checks.rules import FINDINGS, Judged, Rule, findings, nothing
 from sigmasight_pipeline.checks.valuation import held_positions, missing_rows
 
@@ -28,6 +32,8 @@ SMALLEST_VALUE = 1e-4
 
 PRICE_ROUNDING = 0.5e-6
 """model_price is stored with six decimals."""
+
+AT_EXERCISE = ImpliedVolatilityStatus.NO_TIME_VALUE.code
 
 PEER_FIGURES = {
     "model_price": ("callPrice", "putPrice"),
@@ -70,6 +76,32 @@ CONVEXITY = Rule(
     ),
 )
 
+AT_EXERCISE_VALUE = Rule(
+    "one_for_one_at_exercise_value",
+    "ERROR",
+    "An American option quoted at its exercise value or below has delta 1 or -1 and no other Greek.",
+    lambda judged: findings(
+        judged.frame.filter(
+            pl.col("status") == "ok",
+            pl.col("exercise_style") == ExerciseStyle.AMERICAN.value,
+            pl.col("vol_status") == AT_EXERCISE,
+            (pl.col("delta_per_share").abs() != 1.0)
+            | pl.any_horizontal(pl.col(f"{name}_per_share") != 0.0 for name in ("gamma", "theta", "vega", "rho")),
+        ),
+        pl.format("position {}: delta per share {} at its exercise value", "position_id", "delta_per_share"),
+    ),
+)
+
+UNUSUAL_DIVIDEND_YIELD = Rule(
+    "dividend_yield_within_bounds",
+    "WARN",
+    f"No underlying pays {LARGEST_YIELD:.0%} or more of its price in a year, where the yield is cut off.",
+    lambda judged: findings(
+        judged.frame.filter(pl.col("dividend_yield") >= LARGEST_YIELD),
+        pl.format("position {}: dividend yield {}", "position_id", "dividend_yield"),
+    ),
+)
+
 FALLBACK_VOLATILITY = Rule(
     "fallback_volatility",
     "WARN",
@@ -94,10 +126,15 @@ DEFAULT_RATE = Rule(
 def sampled(frame: pl.DataFrame) -> pl.DataFrame:
     """The options of each session that are re-priced: at most `SAMPLE_SIZE` of status ok.
 
+    One at its exercise value is left out: it moves with the underlying, by no formula.
+
     Chosen by a hash of session and position, so that it differs from session to session, and is the same in every run
     whatever else the run computes.
     """
-    options = frame.filter(pl.col("status") == "ok", pl.col("vol_source").is_not_null())
+    at_exercise = (pl.col("exercise_style") == ExerciseStyle.AMERICAN.value) & (pl.col("vol_status") == AT_EXERCISE)
+    options = frame.filter(
+        pl.col("status") == "ok", pl.col("vol_source").is_not_null(), ~at_exercise.fill_null(value=False)
+    )
     position = options.get_column("position_id").to_numpy().astype(np.uint64)
     session = options.get_column("session_date").to_physical().to_numpy().astype(np.uint64)
     draw = _scattered(_scattered(session) + position)
@@ -146,35 +183,46 @@ def _differences(row: Mapping[str, Any]) -> Iterator[str]:
     """What mibian objects to in one row.
 
     mibian takes rate and volatility in percent and days, its vega and rho are per point and its theta per day, like
-    ours; it knows no dividend yield, which is 0 here.
+    ours. It knows no dividend yield: given S' = S exp(-qT), it gives the price, and derivatives by S', which are
+    chained. It knows no early exercise either: where that may be worth something, the price is at least its.
     """
-    needed = ("underlying_price", "strike_price", "risk_free_rate", "time_to_expiry", "volatility")
-    absent = [name for name in (*needed, "option_kind", *PEER_FIGURES) if row[name] is None]
+    needed = ("underlying_price", "strike_price", "risk_free_rate", "time_to_expiry", "volatility", "dividend_yield")
+    absent = [name for name in (*needed, "option_kind", "exercise_style", *PEER_FIGURES) if row[name] is None]
     if absent:
         yield f"status ok without {', '.join(absent)}"
         return
-    spot, strike, rate, time, volatility = (float(row[name]) for name in needed)
+    spot, strike, rate, time, volatility, dividend_yield = (float(row[name]) for name in needed)
+    carry = exp(-dividend_yield * time)
     try:
-        peer = mibian.BS([spot, strike, rate * 100, time * DAYS_PER_YEAR], volatility=volatility * 100)
+        peer = mibian.BS([spot * carry, strike, rate * 100, time * DAYS_PER_YEAR], volatility=volatility * 100)
     except ArithmeticError as error:  # zero days, a volatility beyond what a float can square
         yield f"mibian cannot price it ({error})"
         return
-    for column, names in PEER_FIGURES.items():
-        theirs = getattr(peer, names[0] if row["option_kind"] == "C" else names[1])
-        if theirs is None:  # zero volatility
+    is_call = row["option_kind"] == "C"
+    given = {column: getattr(peer, names[0] if is_call else names[1]) for column, names in PEER_FIGURES.items()}
+    chained = {"delta_per_share": carry, "gamma_per_share": carry * carry}
+    early = row["exercise_style"] == ExerciseStyle.AMERICAN and not (is_call and dividend_yield <= 0.0 <= rate)
+    for column, figure in given.items():
+        if figure is None:  # zero volatility
             yield f"mibian gives no {column}"
             continue
+        theirs = figure * chained.get(column, 1.0)
+        if column == "theta_per_share" and given["delta_per_share"] is not None:
+            theirs += dividend_yield * spot * carry * given["delta_per_share"] / DAYS_PER_YEAR
         ours = float(row[column])
         allowed = RELATIVE_TOLERANCE * max(abs(theirs), SMALLEST_VALUE)
         allowed += PRICE_ROUNDING if column == "model_price" else 0.0
-        if not abs(ours - theirs) <= allowed:
+        if early and column == "model_price" and ours < theirs - allowed:
+            yield f"{column} is {ours:.10g}, below the European value by mibian, {theirs:.10g}"
+        if not early and not abs(ours - theirs) <= allowed:
             yield f"{column} is {ours:.10g}, by mibian {theirs:.10g}"
 
 
 MIBIAN_SAMPLE = Rule(
     "mibian_agrees",
     "ERROR",
-    f"mibian gives the same price and Greeks for {SAMPLE_SIZE} options of every session.",
+    f"mibian gives the same price and Greeks for {SAMPLE_SIZE} options of every session, and no higher price where "
+    "early exercise may be worth something.",
     _against_mibian,
 )
 
@@ -182,7 +230,9 @@ POSITION_GREEKS: Sequence[Rule] = (
     GREEKS_ROWS,
     DELTA_RANGE,
     CONVEXITY,
+    AT_EXERCISE_VALUE,
     MIBIAN_SAMPLE,
+    UNUSUAL_DIVIDEND_YIELD,
     FALLBACK_VOLATILITY,
     DEFAULT_RATE,
 )

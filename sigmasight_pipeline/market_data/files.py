@@ -30,7 +30,7 @@ from sigmasight_pipeline.market_data.source import (
 )
 from sigmasight_pipeline.sessions import SessionCalendar
 from sigmasight_pipeline.storage.tables.market import TENORS
-from sigmasight_pipeline.storage.tables.reference import INSTRUMENT_KINDS
+from sigmasight_pipeline.storage.tables.reference import EXERCISE_STYLES, INSTRUMENT_KINDS
 from sigmasight_pipeline.symbols import canonical_symbol, looks_like_option, parse_option, private_symbol
 
 DECIMAL_YIELD = "write decimals, 0.0425 for 4.25 %"
@@ -83,6 +83,8 @@ FILES: dict[str, tuple[Column, ...]] = {
         _optional("duration", "number"),
         _optional("last_session", "date"),
         _optional("replaced_by", "text"),
+        _optional("exercise_style", "code", values=EXERCISE_STYLES),
+        _optional("dividend_yield", "number", bounds=(-0.05, 0.5), hint="write decimals, 0.018 for 1.8 %"),
     ),
 }
 """Columns of every file the source delivers from; the header decides their order."""

@@ -29,6 +29,8 @@ COLUMNS: dict[str, pl.DataType] = {
     "first_session": pl.Date(),
     "last_session": pl.Date(),
     "replaced_by": pl.String(),
+    "exercise_style": pl.String(),
+    "dividend_yield": pl.Float64(),
 }
 
 OVERRIDE = "override"

@@ -69,8 +69,11 @@ INSTRUMENTS: dict[str, pl.DataType] = {
     "duration": pl.Float64(),
     "last_session": pl.Date(),
     "replaced_by": pl.String(),
+    "exercise_style": pl.String(),
+    "dividend_yield": pl.Float64(),
 }
-"""What a source knows of a symbol; `last_session` only where it stopped trading."""
+"""What a source knows of a symbol; `last_session` only where it stopped trading; exercise style and dividend yield
+(decimal) only where they are stated."""
 
 
 class MarketDataError(Exception):

@@ -1,7 +1,7 @@
 """Random, gappy option data, and the rules of option volatility as a plain loop: the oracle of the engine's tests.
 
-The loop takes single prices and single inverted volatilities from ``black_scholes`` and ``implied_volatility``,
-which have oracles of their own.
+The loop takes single prices, Greeks and inverted volatilities from ``option_pricing``, whose engines have oracles of
+their own.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import numpy as np
 import polars as pl
 
 from sigmasight_pipeline.calculations.black_scholes import price
-from sigmasight_pipeline.calculations.implied_volatility import ImpliedVolatilityStatus, implied_volatility
-from sigmasight_pipeline.calculations.option_volatility import TENOR_DAYS
+from sigmasight_pipeline.calculations.implied_volatility import ImpliedVolatilityStatus
+from sigmasight_pipeline.calculations.option_inputs import TENOR_DAYS
+from sigmasight_pipeline.calculations.option_pricing import OptionTerms, implied_by_price, option_greeks, option_price
 
 # Weekdays without every 17th, so that sessions and calendar days count differently.
 WEEKDAYS = [day for n in range(200) if (day := date(2024, 1, 2) + timedelta(days=n)).weekday() < 5]
@@ -36,6 +37,8 @@ CONTRACT_DAY = {
     "close": None,
     "vendor_volatility": None,
     "underlying_price": 102.0,
+    "is_american": False,
+    "dividend_yield": 0.0,
 }
 CONTRACT_DAYS = {
     "contract": pl.String,
@@ -48,6 +51,8 @@ CONTRACT_DAYS = {
     "close": pl.Float64,
     "vendor_volatility": pl.Float64,
     "underlying_price": pl.Float64,
+    "is_american": pl.Boolean,
+    "dividend_yield": pl.Float64,
 }
 RETURNS = {
     "session_date": pl.Date,
@@ -98,6 +103,8 @@ def world(seed: int) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
             "option_kind": kind,
             "strike_price": 100.0 * random.uniform(0.8, 1.2),
             "expiration_date": expiration,
+            "is_american": number % 4 < 2,
+            "dividend_yield": 0.03 * (number % 3),
         }
         rows += [
             terms | {"session_date": day, "underlying_price": spots[symbol, day]}
@@ -129,6 +136,11 @@ def world(seed: int) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     return days, log_returns(returns), yields(*curve)
 
 
+def terms_of(row: dict[str, Any]) -> OptionTerms:
+    numbers = (row["option_kind"] == "C", row["strike_price"], row["is_american"], row["dividend_yield"])
+    return OptionTerms(*(np.array(number) for number in numbers))
+
+
 def loop(days: pl.DataFrame, returns: pl.DataFrame, curve: pl.DataFrame) -> Iterator[dict[str, Any]]:
     """The rows `model_options` must give, one by one."""
     number = {day: index for index, day in enumerate(SESSIONS)}
@@ -157,14 +169,10 @@ def loop(days: pl.DataFrame, returns: pl.DataFrame, curve: pl.DataFrame) -> Iter
         if row["close"] is None:
             return math.nan, "expired" if days_left == 0 else None
         spot = math.nan if row["underlying_price"] is None else row["underlying_price"]
-        volatility, status = implied_volatility(
-            row["option_kind"] == "C",
-            row["close"],
-            spot,
-            row["strike_price"],
-            days_left / 365,
-            rate(row, today, days_left)[0],
-        )
+        market = (spot, days_left / 365, rate(row, today, days_left)[0])
+        volatility, status = implied_by_price(terms_of(row), row["close"], *market)
+        if status == ImpliedVolatilityStatus.OK and not option_greeks(terms_of(row), *market, volatility).vega >= 0.005:
+            volatility, status = math.nan, ImpliedVolatilityStatus.INSENSITIVE
         code = ImpliedVolatilityStatus(int(status)).code
         return float(volatility), "expired" if days_left == 0 else code
 
@@ -194,10 +202,9 @@ def loop(days: pl.DataFrame, returns: pl.DataFrame, curve: pl.DataFrame) -> Iter
         modelled = None
         if row["underlying_price"] is not None and (volatility or days_left == 0):
             modelled = float(
-                price(
-                    row["option_kind"] == "C",
+                option_price(
+                    terms_of(row),
                     row["underlying_price"],
-                    row["strike_price"],
                     days_left / 365,
                     rate(row, today, days_left)[0],
                     volatility or 0.0,

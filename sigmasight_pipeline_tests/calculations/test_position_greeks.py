@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -54,6 +54,9 @@ POSITIONS = [
     stock(6, "BBB", "-2.5", 21, MON),
 ]
 
+EUROPEAN = {"symbol": "AAA", "kind": "stock", "active": True, "exercise_style": "european"}
+"""So that expected figures are in closed form."""
+
 Frames = dict[str, pl.DataFrame]
 
 
@@ -62,6 +65,7 @@ def book(
     actions: list[dict[str, Any]] | None = None,
     market: dict[str, dict[date, Any]] | None = None,
     figures: dict[tuple[str, date], dict[str, Any] | None] | None = None,
+    instruments: Sequence[dict[str, Any]] = (EUROPEAN,),
 ) -> Frames:
     """What the engine takes for a book over DAYS. Every contract is modelled at volatility 0.3 and rate 0.05 on every
     session its underlying has a price; `figures` changes what is modelled by contract and session, None: no row."""
@@ -70,7 +74,7 @@ def book(
         "portfolios": frame(tables.portfolios, [portfolio(1, MON), portfolio(2, MON)]),
         "positions": frame(tables.positions, positions),
         "actions": frame(tables.corporate_actions, actions or []),
-        "instruments": frame(tables.instruments, []),
+        "instruments": frame(tables.instruments, instruments),
     }
     prices = [row for symbol, by_day in (market or MARKET).items() for row in closes(symbol, by_day)]
     quotes = {
@@ -163,7 +167,8 @@ def test_options_by_the_formula() -> None:
 
 
 def test_a_dividend_yield_reaches_the_formula() -> None:
-    row = row_of(run(book(POSITIONS), dividend_yield=0.04), 2, MON)
+    row = row_of(run(book(POSITIONS, instruments=[EUROPEAN | {"dividend_yield": 0.04}])), 2, MON)
+    assert (row["dividend_yield"], row["exercise_style"]) == (0.04, "european")
     assert row["delta_per_share"] == pytest.approx(greeks(True, 100, 100, 3 / 365, 0.05, 0.3, 0.04).delta, rel=1e-15)
 
 

@@ -26,13 +26,16 @@ def held(**fields: Any) -> Options:
         "rate": 0.04,
         "volatility": 0.3,
         "units": 1000.0,
+        "close": 1e6,
+        "is_american": False,
+        "dividend_yield": 0.0,
         **fields,
     }
     return Options(*(np.array([given_fields[name]]) for name in Options._fields))
 
 
-def pnl(options: Options, move: float, volatility: float = 0.0, rate: float = 0.0, **parameters: float) -> float:
-    found = option_pnl(options, np.array([[move]]), np.array([volatility]), np.array([rate]), **parameters)
+def pnl(options: Options, move: float, volatility: float = 0.0, rate: float = 0.0) -> float:
+    found = option_pnl(options, np.array([[move]]), np.array([volatility]), np.array([rate]))
     assert found.shape == (1, 1)
     return float(found[0, 0])
 
@@ -125,4 +128,4 @@ def test_scenarios_by_options() -> None:
 
 
 def test_the_dividend_yield_is_used() -> None:
-    assert pnl(held(), 0.1, dividend_yield=0.05) < pnl(held(), 0.1)
+    assert pnl(held(dividend_yield=0.05), 0.1) < pnl(held(), 0.1)

@@ -19,6 +19,7 @@ from sigmasight_pipeline_tests.checks.cases import Finding, changed, found, judg
 from sigmasight_pipeline_tests.checks.test_valuation_rules import BOOK, D1, D3, OPEN, ROWS, missing_rows_are_found
 
 CALL, PUT = "AAA240119C00100000", "AAA240216P00500000"
+DIVIDEND_YIELD = 0.03
 EXPIRES = {12: date(2024, 1, 19), 13: date(2024, 2, 16)}
 
 INPUTS = {
@@ -36,7 +37,7 @@ INPUTS = {
 
 def _option_row(day: date, position_id: int, spot: float, strike: float, volatility: float) -> dict[str, Any]:
     is_call, time = position_id == 12, (EXPIRES[position_id] - day).days / 365
-    terms = (is_call, spot, strike, time, 0.05, volatility)
+    terms = (is_call, spot, strike, time, 0.05, volatility, DIVIDEND_YIELD)
     per_share = {f"{name}_per_share": float(value) for name, value in greeks(*terms)._asdict().items()}
     return {
         "session_date": day,
@@ -50,6 +51,8 @@ def _option_row(day: date, position_id: int, spot: float, strike: float, volatil
         "risk_free_rate": 0.05,
         "rate_source": "observed",
         "time_to_expiry": time,
+        "dividend_yield": DIVIDEND_YIELD,
+        "exercise_style": "european",
         "model_price": round(float(price(*terms)), 6),
     }
 
@@ -116,6 +119,30 @@ PLANTED: list[tuple[Rule, dict[str, Any], dict[str, Any], list[Finding]]] = [
         [(D3, 1, "position 12 has no usable volatility or underlying price")],
     ),
     (rules.DEFAULT_RATE, AT, {"rate_source": "default"}, [(D3, 1, "position 12 uses the default yield")]),
+    (
+        rules.AT_EXERCISE_VALUE,
+        AT,
+        {"exercise_style": "american", "vol_status": "no_time_value", "delta_per_share": 0.9},
+        [(D3, 1, "position 12: delta per share 0.9 at its exercise value")],
+    ),
+    (
+        rules.AT_EXERCISE_VALUE,
+        AT,
+        {"exercise_style": "american", "vol_status": "no_time_value", "delta_per_share": 1.0},
+        [(D3, 1, "position 12: delta per share 1.0 at its exercise value")],  # it has other Greeks
+    ),
+    (rules.AT_EXERCISE_VALUE, AT, {"vol_status": "no_time_value", "delta_per_share": 0.9}, []),
+    (rules.MIBIAN_SAMPLE, AT, {"exercise_style": "american", "vol_status": "no_time_value", "model_price": 0}, []),
+    (rules.UNUSUAL_DIVIDEND_YIELD, AT, {"dividend_yield": 0.2}, [(D3, 1, "position 12: dividend yield 0.2")]),
+    (rules.UNUSUAL_DIVIDEND_YIELD, AT, {"dividend_yield": 0.19}, []),
+    # an American option is worth more than the European one, its Greeks are others
+    (rules.MIBIAN_SAMPLE, PUT_AT, {"exercise_style": "american", "model_price": 140, "delta_per_share": -1.0}, []),
+    (
+        rules.MIBIAN_SAMPLE,
+        PUT_AT,
+        {"exercise_style": "american", "model_price": 100},
+        [(D3, 1, "position 13: model_price is 100, below the European value by mibian, ")],
+    ),
     off("delta_per_share", AT, 2e-6),
     off("gamma_per_share", AT, -2e-6),
     off("theta_per_share", AT, 2e-6),
@@ -187,7 +214,7 @@ def test_the_price_of_a_cheap_option_is_only_rounded() -> None:
 def test_the_yield_in_percent_is_noticed() -> None:
     """The fault that gave the earlier system a rate of 0.05 %: everything but the units of the rate is right."""
     right = _option_row(D3, 12, round(103 / 3, 6), 100 / 3, 0.25)
-    wrong = greeks(True, round(103 / 3, 6), 100 / 3, right["time_to_expiry"], 0.0005, 0.25)
+    wrong = greeks(True, round(103 / 3, 6), 100 / 3, right["time_to_expiry"], 0.0005, 0.25, DIVIDEND_YIELD)
     fault = {f"{name}_per_share": float(value) for name, value in wrong._asdict().items()}
     findings = found(rules.MIBIAN_SAMPLE, judged(OPEN, changed(GREEKS, AT, **fault), INPUTS))
     assert len(findings) == len(Greeks._fields)

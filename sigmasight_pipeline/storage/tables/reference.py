@@ -13,6 +13,7 @@ from .columns import code, count, day, document, flag, instant, metadata, money,
 POSITION_TYPES = ("LONG", "SHORT", "LC", "LP", "SC", "SP")
 INVESTMENT_CLASSES = ("PUBLIC", "OPTIONS", "PRIVATE")
 INSTRUMENT_KINDS = ("stock", "etf", "fund", "index", "option", "private")
+EXERCISE_STYLES = ("american", "european")
 SCENARIO_CATEGORIES = ("market", "rates", "commodity", "international", "rotation", "volatility", "historical")
 SCENARIO_SEVERITIES = ("mild", "base", "moderate", "severe", "extreme")
 FACTOR_KINDS = ("style", "shock_only", "rate", "characteristic")
@@ -162,6 +163,18 @@ instruments = Table(
     day("first_session", "First session with a price", nullable=True),
     day("last_session", "Last session with a price, once it stopped trading", nullable=True),
     code("replaced_by", "Symbol whose prices continue this one's after last_session", nullable=True),
+    code(
+        "exercise_style",
+        "Stated style of the contract or of options on the symbol; NULL: by the list of index roots",
+        nullable=True,
+        isin=EXERCISE_STYLES,
+    ),
+    stat(
+        "dividend_yield",
+        "Stated dividend yield for options on the symbol, continuously compounded, decimal; NULL: from its dividends",
+        ge=-0.05,
+        le=0.5,
+    ),
     comment="One row per symbol the pipeline knows: held, underlying, benchmark or factor proxy.",
 )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from sqlalchemy import Index, Table
 
 from .columns import code, count, day, flag, key, metadata, money, price, provenance, session_key, stat
+from .reference import EXERCISE_STYLES
 
 PRICE_SOURCES = (
     "market",
@@ -92,7 +93,11 @@ position_greeks = Table(
     ),
     stat("volatility", "Annual volatility the option is modelled with, decimal", gt=0),
     code("vol_source", "Where the volatility came from; NULL for stocks", nullable=True, isin=VOL_SOURCES),
-    code("vol_status", "Outcome of inverting the contract's own close; NULL without one", nullable=True),
+    code(
+        "vol_status",
+        "Outcome of inverting the contract's own close: ok, no_time_value, insensitive, ...; NULL without one",
+        nullable=True,
+    ),
     stat("implied_volatility", "Volatility inverted from the contract's own close of the session", gt=0),
     price("underlying_price", "Valuation price of the underlying, US dollars", nullable=True, gt=0),
     stat("risk_free_rate", "Continuously compounded rate for the time to expiry, decimal"),
@@ -103,7 +108,19 @@ position_greeks = Table(
         isin=("observed", "carried", "default"),
     ),
     stat("time_to_expiry", "Calendar days to expiration / 365", ge=0),
-    price("model_price", "Black-Scholes-Merton value per underlying unit, US dollars", nullable=True, ge=0),
+    stat("dividend_yield", "Of the underlying, continuously compounded, decimal; NULL for stocks"),
+    code(
+        "exercise_style",
+        "american: whenever the holder wants, or european: at expiry only; NULL for stocks",
+        nullable=True,
+        isin=EXERCISE_STYLES,
+    ),
+    price(
+        "model_price",
+        "Value per underlying unit by the model of the exercise style, US dollars",
+        nullable=True,
+        ge=0,
+    ),
     money(
         "delta_adjusted_exposure",
         "Position delta x underlying price, signed; a stock's exposure; NULL for fallback rows",
