@@ -92,7 +92,7 @@ POSITION_FACTOR_EXPOSURES = SessionAsset(
         "factors": as_of(tables.factor_definitions),
         "instruments": as_of(tables.instruments),
         "position_greeks": on_sessions(tables.position_greeks),
-        "symbol_factor_betas": on_sessions(tables.symbol_factor_betas, columns=["beta", "quality"]),
+        "symbol_factor_betas": on_sessions(tables.symbol_factor_betas, columns=["beta", "beta_raw", "quality"]),
     },
     engine=factor_exposures.position_factor_exposures,
     group=GROUP,

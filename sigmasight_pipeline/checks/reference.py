@@ -1,7 +1,7 @@
 """Rules of the reference assets: what an import must have left behind, and how far the calendar reaches.
 
-What belongs here: rules on portfolios, positions, sessions, instruments, factors and scenarios as stored. What does not:
-rules on session results (the sibling modules).
+What belongs here: rules on portfolios, positions, sessions, instruments, factors and scenarios as stored. What does
+not: rules on session results (the sibling modules).
 """
 
 from __future__ import annotations
