@@ -18,18 +18,18 @@ from typing import Any, Unpack
 import numpy as np
 import polars as pl
 
-from sigmasight_pipeline.calculations.money import CENTS, MONEY, allocated
+from sigmasight_pipeline.calculations.money import CENTS, MONEY, allocated, from_units
 from sigmasight_pipeline.calculations.pearson import column_sums
 from sigmasight_pipeline.calculations.simulated_risk import status_of
 from sigmasight_pipeline.calculations.simulation import Simulation, SimulationFrames, SimulationRules, simulations
 
-_SCHEMA = {
+_COLUMNS = {
     "session_date": pl.Date(),
     "position_id": pl.Int64(),
     "portfolio_id": pl.Int64(),
-    "component_es_975": MONEY,
-    "share_of_es_975": pl.Float64(),
-    "marginal_es_975": pl.Float64(),
+    "market_value": pl.Int64(),
+    "component": pl.Int64(),
+    "total": pl.Int64(),
     "status": pl.String(),
 }
 
@@ -70,47 +70,52 @@ def position_risk_contributions(
             "session_date", "portfolio_id", "expected_shortfall_975_dollars", "tail_sessions"
         ).iter_rows()
     }
-    parts = [pl.DataFrame(schema=_SCHEMA)]
+    columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
     for simulation in simulations(sessions=sessions, rules=rules, **frames):
         if len(simulation.covered):
             dollars, tail = known.get((simulation.session, simulation.portfolio_id), (None, None))
-            parts.append(_rows(simulation, status_of(simulation, rules), dollars, tail))
-    return pl.concat(parts).sort("session_date", "position_id")
+            for name, values in _columns(simulation, status_of(simulation, rules), dollars, tail).items():
+                columns[name] += values
+    found = pl.DataFrame(columns, schema=_COLUMNS)
+    component = pl.col("component")
+    share = pl.when(pl.col("total") != 0).then(component / pl.col("total"))
+    marginal = pl.when(pl.col("market_value") != 0).then(component / pl.col("market_value"))
+    return found.select(
+        "session_date",
+        "position_id",
+        "portfolio_id",
+        from_units(found["component"].fill_null(0).to_numpy(), MONEY, "component_es_975").set(
+            found["component"].is_null(), None
+        ),
+        share.alias("share_of_es_975"),
+        marginal.alias("marginal_es_975"),
+        "status",
+    ).sort("session_date", "position_id")
 
 
-def _rows(simulation: Simulation, status: str, dollars: Decimal | None, tail: str | None) -> pl.DataFrame:
+def _columns(simulation: Simulation, status: str, dollars: Decimal | None, tail: str | None) -> dict[str, list[Any]]:
+    """The rows of one portfolio and session; money in cents."""
     count = len(simulation.covered)
-    base: dict[str, Any] = {
+    columns: dict[str, list[Any]] = {
         "session_date": [simulation.session] * count,
-        "position_id": simulation.holdings.position_id,
+        "position_id": simulation.holdings.position_id.tolist(),
         "portfolio_id": [simulation.portfolio_id] * count,
+        "market_value": simulation.holdings.market_value.tolist(),
     }
     if status in ("low_coverage", "insufficient_history"):
-        return _frame(base | {"status": [status] * count})
-    place = {day.isoformat(): row for row, day in enumerate(simulation.sessions)}
-    if dollars is None or tail is None or not set(json.loads(tail)) <= set(place):
+        return columns | {"component": [None] * count, "total": [None] * count, "status": [status] * count}
+    place = {day: row for row, day in enumerate(simulation.sessions)}
+    worst = [] if tail is None else [date.fromisoformat(day) for day in json.loads(tail)]
+    if dollars is None or not worst or not set(worst) <= set(place):
         raise MissingSimulationError(simulation.portfolio_id, simulation.session)
-    pnl = simulation.pnl(np.array([place[day] for day in json.loads(tail)]))
-    cents = allocated((-column_sums(pnl) / len(pnl)).tolist(), int(dollars * CENTS))
-    components: list[int | None] = [None] * count
-    for row, component in zip(np.flatnonzero(simulation.covered), cents, strict=True):
-        components[row] = component
-    worth = simulation.holdings.market_value.tolist()
     total = int(dollars * CENTS)
-    return _frame(
-        base
-        | {
-            "component_es_975": [None if part is None else Decimal(part).scaleb(-2) for part in components],
-            "share_of_es_975": [None if part is None or not total else part / total for part in components],
-            "marginal_es_975": [
-                None if part is None or not value else part / value
-                for part, value in zip(components, worth, strict=True)
-            ],
-            "status": ["not_simulated" if part is None else "ok" for part in components],
-        }
-    )
-
-
-def _frame(columns: dict[str, Any]) -> pl.DataFrame:
-    count = len(columns["session_date"])
-    return pl.DataFrame({name: columns.get(name, [None] * count) for name in _SCHEMA}, schema=_SCHEMA)
+    pnl = simulation.pnl(np.array([place[day] for day in worst]))
+    cents = allocated((-column_sums(pnl) / len(pnl)).tolist(), total)
+    components: list[int | None] = [None] * count
+    for row, component in zip(np.flatnonzero(simulation.covered).tolist(), cents, strict=True):
+        components[row] = component
+    return columns | {
+        "component": components,
+        "total": [total] * count,
+        "status": ["not_simulated" if part is None else "ok" for part in components],
+    }
