@@ -192,6 +192,9 @@ class Settings(BaseSettings):
     filter_mode: Literal["both", "value_only", "weight_only", "either"] = Field(
         default="both", description="How the two filters of correlations combine."
     )
+    simulation_window: int = Field(
+        default=252, ge=20, le=2520, description="Sessions whose returns the positions of a session are put through."
+    )
     accuracy_window: int = Field(
         default=90, ge=2, description="Pairs of sessions predicted and actual P&L are compared over."
     )
@@ -294,6 +297,7 @@ class Settings(BaseSettings):
             ("coverage_error", "coverage_warning"),
             ("historical_volatility_min", "historical_volatility_window"),
             ("min_observations", "regression_window"),
+            ("min_observations", "simulation_window"),
             ("min_common_observations", "correlation_window"),
             ("accuracy_min_pairs", "accuracy_window"),
         ):

@@ -44,7 +44,7 @@ def _window(settings: Settings) -> Mapping[str, object]:
 
 
 def _share(status: str) -> pl.Expr:
-    return (pl.col(status) == "ok").mean()
+    return pl.col(status).is_in(factor_model.KNOWN_BETAS).mean()
 
 
 FACTOR_CORRELATIONS = SessionAsset(
@@ -54,10 +54,10 @@ FACTOR_CORRELATIONS = SessionAsset(
     group=GROUP,
     early=True,
     priced=True,
-    code_version="1",
+    code_version="2",
     rules=stress_rules.FACTOR_CORRELATIONS,
     parameters=lambda settings: {**_window(settings), "half_life": settings.factor_half_life},
-    figures={"share_of_pairs": _share("status"), "common_sessions": pl.col("n_obs").max()},
+    figures={"share_of_pairs": _share("status"), "fewest_common_sessions": pl.col("n_obs").min()},
     grain=(tables.factor_definitions, tables.factor_definitions),
 )
 
@@ -68,7 +68,7 @@ SYMBOL_FACTOR_BETAS = SessionAsset(
     group=GROUP,
     early=True,
     priced=True,
-    code_version="1",
+    code_version="2",
     rules=beta_rules.SYMBOL_FACTOR_BETAS,
     parameters=lambda settings: {
         **_window(settings),
@@ -93,12 +93,12 @@ POSITION_FACTOR_EXPOSURES = SessionAsset(
         "factors": as_of(tables.factor_definitions),
         "instruments": as_of(tables.instruments),
         "position_greeks": on_sessions(tables.position_greeks),
-        "symbol_factor_betas": on_sessions(tables.symbol_factor_betas, columns=["beta", "quality"]),
+        "symbol_factor_betas": on_sessions(tables.symbol_factor_betas, columns=["beta", "beta_raw", "quality"]),
     },
     engine=factor_exposures.position_factor_exposures,
     group=GROUP,
     priced=True,
-    code_version="1",
+    code_version="2",
     rules=exposure_rules.POSITION_FACTOR_EXPOSURES,
     figures={"share_with_exposure": _share("quality")},
     grain=(tables.positions, tables.factor_definitions),
@@ -119,7 +119,7 @@ PORTFOLIO_FACTOR_EXPOSURES = SessionAsset(
     engine=factor_exposures.portfolio_factor_exposures,
     group=GROUP,
     priced=True,
-    code_version="1",
+    code_version="2",
     rules=exposure_rules.PORTFOLIO_FACTOR_EXPOSURES,
     parameters=lambda settings: {"min_coverage": settings.min_coverage},
     figures={
@@ -140,7 +140,7 @@ POSITION_INTEREST_RATE_BETAS = SessionAsset(
     engine=factor_exposures.position_interest_rate_betas,
     group=GROUP,
     priced=True,
-    code_version="1",
+    code_version="2",
     rules=(exposure_rules.INTEREST_RATE_ROWS, *beta_rules.POSITION_INTEREST_RATE_BETAS),
     figures={"share_with_beta": _share("quality")},
     description="A view of the Interest_Rate rows of symbol_factor_betas, per position: for a shift of the 10-year "

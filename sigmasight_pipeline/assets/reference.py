@@ -5,6 +5,8 @@ What belongs here: materialising what was stated by people (imports) and by the 
 """
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from importlib import resources
 
@@ -25,6 +27,7 @@ from sigmasight_pipeline.storage import imports, tables
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.frames import polars_schema
 from sigmasight_pipeline.storage.partitions import MergeCounts, merge_rows
+from sigmasight_pipeline.storage.verdicts import current_session, keep
 
 GROUP = "reference"
 
@@ -33,34 +36,44 @@ def _neighbour(days: list[date], index: int) -> date | None:
     return days[index] if 0 <= index < len(days) else None
 
 
-def _finished(
-    database: Database,
-    name: str,
-    frame: pl.DataFrame,
-    changes: MergeCounts | None,
-    reference_rules: tuple[Rule, ...] = (),
-    started: datetime | None = None,
-) -> dg.MaterializeResult[None]:
-    today = datetime.now(UTC)
-    judged = Judged(sessions=[today.date()], frame=frame, inputs={}, database=database)
-    seconds = (today - started).total_seconds() if started else 0.0
-    progress.report(progress.StepDone(name, None, None, frame.height, seconds))
-    counts = (
-        {}
-        if changes is None
-        else {
-            "inserted": changes.inserted,
-            "updated": changes.updated,
-            "deleted": changes.deleted,
-            "unchanged": changes.unchanged,
-        }
-    )
-    return dg.MaterializeResult(
-        asset_key=name,
-        metadata={"dagster/row_count": frame.height, **counts},
-        check_results=[rule.verdict(judged).dagster_result(name) for rule in reference_rules],
-        data_version=dg.DataVersion(content_hash(frame)),
-    )
+@dataclass(frozen=True)
+class _Step:
+    """One step of a reference asset: when it began, what it writes, and what its rules look at beside that."""
+
+    context: dg.AssetExecutionContext
+    database: Database
+    name: str
+    rules: Sequence[Rule]
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def finished(
+        self, frame: pl.DataFrame, changes: MergeCounts | None, **inputs: pl.DataFrame
+    ) -> dg.MaterializeResult[None]:
+        """The materialisation of what was written; its verdicts are kept as rows of the current session."""
+        now = datetime.now(UTC)
+        session = current_session(self.database, now.date())
+        judged = Judged(sessions=[session], frame=frame, inputs=inputs, database=self.database)
+        verdicts = [rule.verdict(judged) for rule in self.rules]
+        if verdicts:
+            rows = [verdict.rows(self.name, self.context.run_id, now) for verdict in verdicts]
+            keep(self.database, pl.concat(rows))
+        progress.report(progress.StepDone(self.name, None, None, frame.height, (now - self.started).total_seconds()))
+        counts = (
+            {}
+            if changes is None
+            else {
+                "inserted": changes.inserted,
+                "updated": changes.updated,
+                "deleted": changes.deleted,
+                "unchanged": changes.unchanged,
+            }
+        )
+        return dg.MaterializeResult(
+            asset_key=self.name,
+            metadata={"dagster/row_count": frame.height, **counts},
+            check_results=[verdict.dagster_result(self.name) for verdict in verdicts],
+            data_version=dg.DataVersion(content_hash(frame)),
+        )
 
 
 @catalog.reference_asset(
@@ -70,9 +83,11 @@ def _finished(
     "Unscheduled closures come from the setting SIGMASIGHT_CLOSED_SESSIONS and are never inferred.",
     rules=[rules.HORIZON],
 )
-def trading_sessions(postgres: PostgresResource, settings: SettingsResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster inspects the bare class
+def trading_sessions(
+    context: dg.AssetExecutionContext, postgres: PostgresResource, settings: SettingsResource
+) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster inspects the bare class
     """Write the calendar."""
-    started = datetime.now(UTC)
+    step = _Step(context, postgres.database, str(tables.trading_sessions.name), [rules.HORIZON])
     values = settings.values
     known = sessions.calendar()
     closed = set(values.closed_sessions)
@@ -106,7 +121,7 @@ def trading_sessions(postgres: PostgresResource, settings: SettingsResource) -> 
             scope=None,
             delete_missing=False,
         )
-    return _finished(postgres.database, tables.trading_sessions.name, frame, changes, (rules.HORIZON,), started)
+    return step.finished(frame, changes)
 
 
 @catalog.reference_asset(
@@ -114,10 +129,13 @@ def trading_sessions(postgres: PostgresResource, settings: SettingsResource) -> 
     GROUP,
     more="From the file SIGMASIGHT_FACTORS_FILE names, else the one that ships: exchanging a proxy is one row and a "
     "re-run.",
+    rules=rules.FACTOR_DEFINITIONS,
 )
-def factor_definitions(postgres: PostgresResource, settings: SettingsResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster inspects the bare class
+def factor_definitions(
+    context: dg.AssetExecutionContext, postgres: PostgresResource, settings: SettingsResource
+) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster inspects the bare class
     """Write the factor definitions of the user's file, else those the package ships."""
-    started = datetime.now(UTC)
+    step = _Step(context, postgres.database, str(tables.factor_definitions.name), rules.FACTOR_DEFINITIONS)
     shipped = resources.files("sigmasight_pipeline.assets").joinpath("factor_definitions.csv")
     with resources.as_file(shipped) as path:
         stated = read_factor_definitions(settings.values.factors_file or path, settings.values.most_file_bytes)
@@ -126,7 +144,7 @@ def factor_definitions(postgres: PostgresResource, settings: SettingsResource) -
         changes = merge_rows(
             connection, tables.factor_definitions, frame, key=("factor",), scope=None, delete_missing=True
         )
-    return _finished(postgres.database, tables.factor_definitions.name, frame, changes, (), started)
+    return step.finished(frame, changes)
 
 
 @catalog.reference_asset(
@@ -134,11 +152,14 @@ def factor_definitions(postgres: PostgresResource, settings: SettingsResource) -
     GROUP,
     more="From the file SIGMASIGHT_SCENARIOS_FILE names, else the one that ships: one more is a few lines of YAML "
     "and a re-run. A scenario with `active: false` is kept and not computed.",
+    rules=rules.STRESS_TEST_SCENARIOS,
     deps=[factor_definitions],
 )
-def stress_test_scenarios(postgres: PostgresResource, settings: SettingsResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster inspects the bare class
+def stress_test_scenarios(
+    context: dg.AssetExecutionContext, postgres: PostgresResource, settings: SettingsResource
+) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster inspects the bare class
     """Write the scenarios of the user's file, else those the package ships."""
-    started = datetime.now(UTC)
+    step = _Step(context, postgres.database, str(tables.stress_test_scenarios.name), rules.STRESS_TEST_SCENARIOS)
     factors = postgres.database.read(tables.factor_definitions)
     shipped = resources.files("sigmasight_pipeline.assets").joinpath("stress_scenarios.yaml")
     with resources.as_file(shipped) as path:
@@ -148,7 +169,7 @@ def stress_test_scenarios(postgres: PostgresResource, settings: SettingsResource
         changes = merge_rows(
             connection, tables.stress_test_scenarios, frame, key=("scenario_id",), scope=None, delete_missing=True
         )
-    return _finished(postgres.database, tables.stress_test_scenarios.name, frame, changes, (), started)
+    return step.finished(frame, changes, factors=factors)
 
 
 @catalog.reference_asset(
@@ -158,13 +179,13 @@ def stress_test_scenarios(postgres: PostgresResource, settings: SettingsResource
     "`portfolio_cash_flows`. The newest net asset value is kept by portfolio_snapshots alone.",
     rules=[rules.EQUITY_POSITIVE],
 )
-def portfolios(postgres: PostgresResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster inspects the bare class
+def portfolios(context: dg.AssetExecutionContext, postgres: PostgresResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster inspects the bare class
     """Apply waiting portfolio headers and cash flows."""
-    started = datetime.now(UTC)
+    step = _Step(context, postgres.database, str(tables.portfolios.name), [rules.EQUITY_POSITIVE])
     with postgres.database.connect() as connection:
         changes = imports.apply_portfolios(connection)
     frame = postgres.database.read(tables.portfolios, order_by="portfolio_id")
-    return _finished(postgres.database, tables.portfolios.name, frame, changes, (rules.EQUITY_POSITIVE,), started)
+    return step.finished(frame, changes)
 
 
 @catalog.reference_asset(
@@ -175,13 +196,13 @@ def portfolios(postgres: PostgresResource) -> dg.MaterializeResult:  # type: ign
     rules=rules.POSITION_RULES,
     deps=[portfolios, trading_sessions],
 )
-def positions(postgres: PostgresResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster inspects the bare class
+def positions(context: dg.AssetExecutionContext, postgres: PostgresResource) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster inspects the bare class
     """Apply waiting positions, their tags, and marks."""
-    started = datetime.now(UTC)
+    step = _Step(context, postgres.database, str(tables.positions.name), rules.POSITION_RULES)
     with postgres.database.connect() as connection:
         changes = imports.apply_positions(connection)
     frame = postgres.database.read(tables.positions, order_by="position_id")
-    return _finished(postgres.database, tables.positions.name, frame, changes, rules.POSITION_RULES, started)
+    return step.finished(frame, changes)
 
 
 @catalog.reference_asset(
@@ -189,19 +210,26 @@ def positions(postgres: PostgresResource) -> dg.MaterializeResult:  # type: igno
     GROUP,
     more="Every symbol that is held, underlies an option, is a benchmark or a factor proxy, or that the market"
     " data source prices by itself. Sectors of the file SIGMASIGHT_SECTORS_FILE names win over the source's.",
+    rules=rules.INSTRUMENTS,
     deps=[positions, factor_definitions],
 )
 def instruments(
-    postgres: PostgresResource, market_data: MarketDataResource, settings: SettingsResource
+    context: dg.AssetExecutionContext,
+    postgres: PostgresResource,
+    market_data: MarketDataResource,
+    settings: SettingsResource,
 ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster inspects the bare class
     """Write what is known of every symbol."""
-    started = datetime.now(UTC)
+    step = _Step(context, postgres.database, str(tables.instruments.name), rules.INSTRUMENTS)
     database = postgres.database
     sectors_file = settings.values.sectors_file
+    positions_held = database.read(tables.positions)
+    owners = database.read(tables.portfolios)
+    proxies = database.read(tables.factor_definitions)
     frame = known_instruments(
-        positions=database.read(tables.positions),
-        portfolios=database.read(tables.portfolios),
-        factors=database.read(tables.factor_definitions),
+        positions=positions_held,
+        portfolios=owners,
+        factors=proxies,
         stored=database.read(tables.instruments),
         source=market_data.source,
         sectors=None if sectors_file is None else read_sectors(sectors_file, settings.values.most_file_bytes),
@@ -209,7 +237,7 @@ def instruments(
     frame = validate(tables.instruments, frame)
     with database.connect() as connection:
         changes = merge_rows(connection, tables.instruments, frame, key=("symbol",), scope=None, delete_missing=False)
-    return _finished(database, tables.instruments.name, frame, changes, (), started)
+    return step.finished(frame, changes, positions=positions_held, portfolios=owners, factors=proxies)
 
 
 ASSETS = [trading_sessions, factor_definitions, stress_test_scenarios, portfolios, positions, instruments]

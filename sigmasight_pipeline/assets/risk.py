@@ -14,14 +14,18 @@ from sigmasight_pipeline.calculations import (
     attribution,
     correlation_clusters,
     correlations,
+    risk_contributions,
     risk_metrics,
     scenario_accuracy,
+    simulated_risk,
     stress,
     stress_replays,
 )
+from sigmasight_pipeline.calculations.simulation import SimulationRules
 from sigmasight_pipeline.checks import attribution as attribution_rules
 from sigmasight_pipeline.checks import correlations as correlation_rules
 from sigmasight_pipeline.checks import risk_metrics as metric_rules
+from sigmasight_pipeline.checks import simulated_risk as simulation_rules
 from sigmasight_pipeline.checks import stress as stress_rules
 from sigmasight_pipeline.settings import Settings, get_settings
 from sigmasight_pipeline.storage import tables
@@ -145,7 +149,7 @@ PAIRWISE_CORRELATIONS = SessionAsset(
     engine=correlations.pairwise_correlations,
     group=GROUP,
     priced=True,
-    code_version="1",
+    code_version="2",
     rules=correlation_rules.PAIRWISE_CORRELATIONS,
     parameters=lambda settings: {
         **_filter(settings),
@@ -166,7 +170,7 @@ CORRELATION_CALCULATIONS = SessionAsset(
     engine=correlations.correlation_calculations,
     group=GROUP,
     priced=True,
-    code_version="1",
+    code_version="2",
     rules=correlation_rules.CORRELATION_CALCULATIONS,
     parameters=lambda settings: {**_filter(settings), "correlation_window": settings.correlation_window},
     figures={
@@ -206,12 +210,11 @@ PORTFOLIO_RISK_METRICS = SessionAsset(
         "portfolio_snapshots": look_back(tables.portfolio_snapshots, sessions=max(risk_metrics.WINDOWS) - 1),
         "returns": look_back(tables.daily_returns, sessions=max(_WINDOW, *risk_metrics.WINDOWS) - 1),
         "yields": look_back(tables.treasury_yields, sessions=max(_WINDOW, *risk_metrics.WINDOWS)),
-        "factor_correlations": on_sessions(tables.factor_correlations),
     },
     engine=risk_metrics.portfolio_risk_metrics,
     group=GROUP,
     priced=True,
-    code_version="1",
+    code_version="2",
     rules=metric_rules.PORTFOLIO_RISK_METRICS,
     parameters=lambda settings: {**_window(settings), "min_coverage": settings.min_coverage},
     figures={
@@ -219,6 +222,59 @@ PORTFOLIO_RISK_METRICS = SessionAsset(
         "highest_factor_var_95": pl.col("factor_var_95").max(),
         "deepest_drawdown": pl.col("max_drawdown").filter(pl.col("window_sessions") == 252).min(),
     },
+)
+
+
+def _simulation(settings: Settings) -> SimulationRules:
+    return SimulationRules(
+        simulation_window=settings.simulation_window,
+        regression_window=settings.regression_window,
+        min_observations=settings.min_observations,
+        min_coverage=settings.min_coverage,
+    )
+
+
+_SIMULATION: dict[str, Read] = {
+    **_BOOK,
+    **_FACTORS,
+    **_HELD,
+    "portfolio_snapshots": on_sessions(tables.portfolio_snapshots),
+    "returns": look_back(tables.daily_returns, sessions=_simulation(_SETTINGS).return_look_back),
+}
+
+PORTFOLIO_SIMULATED_RISK = SessionAsset(
+    table=tables.portfolio_simulated_risk,
+    reads=_SIMULATION,
+    engine=simulated_risk.portfolio_simulated_risk,
+    group=GROUP,
+    priced=True,
+    code_version="1",
+    rules=simulation_rules.PORTFOLIO_SIMULATED_RISK,
+    parameters=lambda settings: {"rules": _simulation(settings)},
+    figures={
+        "highest_var_95": pl.col("var_95").max(),
+        "highest_expected_shortfall_975": pl.col("expected_shortfall_975").max(),
+        "largest_worst_loss": pl.col("worst_pnl").min(),
+        "largest_modelled_share": pl.col("modelled_share").max(),
+    },
+    description="Historical simulation: nothing is assumed about how returns are distributed; gamma is in it.",
+)
+
+POSITION_RISK_CONTRIBUTIONS = SessionAsset(
+    table=tables.position_risk_contributions,
+    reads={**_SIMULATION, "portfolio_simulated_risk": on_sessions(tables.portfolio_simulated_risk)},
+    engine=risk_contributions.position_risk_contributions,
+    group=GROUP,
+    priced=True,
+    code_version="1",
+    rules=simulation_rules.POSITION_RISK_CONTRIBUTIONS,
+    parameters=lambda settings: {"rules": _simulation(settings)},
+    figures={
+        "largest_share": pl.col("share_of_es_975").max(),
+        "share_simulated": (pl.col("status") == "ok").mean(),
+    },
+    grain=(tables.positions,),
+    description="After Euler: positive for a position that loses when its portfolio does, negative for a hedge.",
 )
 
 SCENARIO_ACCURACY = SessionAsset(
@@ -234,7 +290,7 @@ SCENARIO_ACCURACY = SessionAsset(
     engine=scenario_accuracy.scenario_accuracy,
     group=GROUP,
     priced=True,
-    code_version="1",
+    code_version="2",
     rules=metric_rules.SCENARIO_ACCURACY,
     parameters=lambda settings: {
         "accuracy_window": settings.accuracy_window,
@@ -259,7 +315,7 @@ PNL_ATTRIBUTION = SessionAsset(
     engine=attribution.pnl_attribution,
     group=GROUP,
     priced=True,
-    code_version="1",
+    code_version="2",
     rules=attribution_rules.PNL_ATTRIBUTION,
     parameters=_window,
     figures={
@@ -281,6 +337,8 @@ ASSETS = [
         CORRELATION_CALCULATIONS,
         CORRELATION_CLUSTERS,
         PORTFOLIO_RISK_METRICS,
+        PORTFOLIO_SIMULATED_RISK,
+        POSITION_RISK_CONTRIBUTIONS,
         SCENARIO_ACCURACY,
         PNL_ATTRIBUTION,
     )

@@ -98,6 +98,7 @@ EXPOSURES = SessionAsset(
     table=tables.portfolio_exposures,
     reads={
         **_BOOK,
+        "instruments": as_of(tables.instruments),
         "position_values": on_sessions(tables.position_values),
         "position_greeks": on_sessions(tables.position_greeks),
     },
@@ -105,7 +106,7 @@ EXPOSURES = SessionAsset(
     group=GROUP,
     early=True,
     priced=True,
-    code_version="2",
+    code_version="3",
     rules=exposure_rules.EXPOSURES,
     parameters=lambda settings: {"min_coverage": settings.min_coverage},
     figures=catalog.over_all_portfolios("gross_exposure", "net_exposure", "delta_adjusted_net", "vega"),

@@ -217,11 +217,11 @@ def correlation_calculations(
     as there. overall_correlation: mean of the pairs i < j that have one, signed. correlation_concentration: value of
     the symbols correlated at `CLUSTER_CORRELATION` or more with another, over the included value. effective_positions =
     (sum w)^2 / (w' C w) with unsigned weights, C the matrix with 0 for a missing pair and 1 on the diagonal, repaired
-    (``repaired``); NULL where w' C w is 0. min_eigenvalue is that of C before the repair. data_quality: share of the
-    pairs that have a correlation. top_pairs: JSON, the 10 largest correlations by size, then by symbols. Statuses:
-    no_positions and single_position (nothing, or one symbol, passes the filter), where all of these are NULL; no_pairs
-    (no pair has a correlation), where overall_correlation, correlation_concentration and top_pairs are.
-    Raises MissingPairsError and timeline.SessionWindowError.
+    (``repaired``); at most the number of symbols, which ones that move against each other would exceed. min_eigenvalue
+    is that of C before the repair. data_quality: share of the pairs that have a correlation. top_pairs: JSON, the 10
+    largest correlations by size, then by symbols. Statuses: no_positions and single_position (nothing, or one symbol,
+    passes the filter), where all of these are NULL; no_pairs (no pair has a correlation), where overall_correlation,
+    correlation_concentration and top_pairs are. Raises MissingPairsError and timeline.SessionWindowError.
     """
     wanted = portfolio_sessions(sessions, calendar, portfolios)
     values = symbol_values(
@@ -366,7 +366,7 @@ def _portfolio_figures(item: IncludedSymbols) -> dict[str, Any]:
     valid, smallest = repaired(filled)
     risk = math.fsum((np.outer(item.weight, item.weight) * valid).ravel())
     figures = keys | {
-        "effective_positions": math.fsum(item.weight) ** 2 / risk if risk > 0 else None,
+        "effective_positions": min(math.fsum(item.weight) ** 2 / risk, size) if risk > 0 else float(size),
         "min_eigenvalue": smallest,
         "data_quality": len(known) / len(upper),
     }

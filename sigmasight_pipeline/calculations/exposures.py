@@ -1,4 +1,4 @@
-"""What a portfolio is exposed to at each session: sides, kinds, counts and concentration by symbol.
+"""What a portfolio is exposed to at each session: sides, kinds, counts and concentration by company.
 
 What belongs here: sums over the positions held by a portfolio, and the delta-adjusted exposure they are made
 with. What does not: values and Greeks of single positions (``valuation``, ``position_greeks``), parts of a
@@ -15,6 +15,7 @@ import polars as pl
 from sigmasight_pipeline.calculations.division import ratio
 from sigmasight_pipeline.calculations.money import CENTS, MONEY, AmountOverflowError
 from sigmasight_pipeline.calculations.position_prices import EXIT_SOURCES
+from sigmasight_pipeline.calculations.splits import continued
 from sigmasight_pipeline.calculations.timeline import open_sessions
 
 LARGEST_SQUARE_ROOT = 1.3e19
@@ -24,8 +25,11 @@ COUNTS = ("position_count", "long_count", "short_count", "option_count", "stock_
 GREEKS = ("delta", "gamma", "theta", "vega", "rho")
 SIDES = ("long", "short", "gross", "net")
 KINDS = ("stock", "option", "private")
+CONCENTRATION = ("hhi", "effective_positions", "top_1_weight", "top_3_weight", "top_10_weight")
 
 _KEYS = ["session_date", "portfolio_id"]
+_POSITION_KEYS = ["session_date", "position_id"]
+_IS_PRIVATE = pl.col("investment_class") == "PRIVATE"
 
 
 class MissingGreeksError(ValueError):
@@ -82,12 +86,39 @@ def with_delta_adjusted(
     return rows.with_columns(delta_adjusted=known).drop("status", "delta_adjusted_exposure")
 
 
+def with_trading_symbol(rows: pl.DataFrame, positions: pl.DataFrame, instruments: pl.DataFrame) -> pl.DataFrame:
+    """Rows of ``position_values`` by session and position, with investment_class and the symbol of the company.
+
+    That is an option's underlying, under the name it trades under at the session, as its prices are; of PRIVATE
+    positions their own.
+    """
+    is_option = pl.col("investment_class") == "OPTIONS"
+    owner = pl.when(is_option).then(pl.col("underlying_symbol")).otherwise(pl.col("symbol"))
+    facts = positions.select("position_id", "investment_class", symbol=owner)
+    laid_out = rows.select(*_POSITION_KEYS, "portfolio_id").join(facts, on="position_id").sort(_POSITION_KEYS)
+    renamed = instruments.filter(pl.col("replaced_by").is_not_null() & pl.col("last_session").is_not_null())
+    if renamed.is_empty():
+        return laid_out
+    names = pl.concat([renamed.get_column("symbol"), renamed.get_column("replaced_by").rename("symbol")]).unique()
+    days = laid_out.select(pl.col("session_date").unique())
+    # each name stands for its prices: whose row is there at a session is whose prices are used at it
+    traded = continued(
+        names.to_frame().join(days, how="cross").with_columns(traded="symbol"), instruments, "session_date"
+    )
+    return (
+        laid_out.join(traded, on=["session_date", "symbol"], how="left", maintain_order="left")
+        .with_columns(symbol=pl.when(_IS_PRIVATE).then("symbol").otherwise(pl.coalesce("traded", "symbol")))
+        .drop("traded")
+    )
+
+
 def portfolio_exposures(
     *,
     sessions: Sequence[date],
     calendar: pl.DataFrame,
     portfolios: pl.DataFrame,
     positions: pl.DataFrame,
+    instruments: pl.DataFrame,
     position_values: pl.DataFrame,
     position_greeks: pl.DataFrame,
     min_coverage: float = 0.8,
@@ -105,10 +136,11 @@ def portfolio_exposures(
     NULL where that is 0. greeks_status: ok with every position known; partial where the known ones are
     `min_coverage` of it at least; else low_coverage, and these totals are NULL.
 
-    Concentration is by symbol: w = abs(sum of the symbol's exposure) / sum of these; hhi = sum of w^2; NULL,
-    with concentration_status no_exposure, where the sum is 0. Sums of money and the sum of squares are exact
-    integers and Greeks are added in order of position_id, so no figure depends on the order of rows. Raises
-    MissingGreeksError, AmountOverflowError and timeline.SessionWindowError.
+    Concentration is by company: w = abs(sum of its delta-adjusted exposure) / sum of these, an option with its
+    underlying, a renamed symbol with its successor (`instruments`); hhi = sum of w^2; NULL, with
+    concentration_status no_exposure, where the sum is 0, and low_coverage where greeks_status is. Sums of money and
+    the sum of squares are exact integers and Greeks are added in order of position_id, so no figure depends on the
+    order of rows. Raises MissingGreeksError, AmountOverflowError and timeline.SessionWindowError.
     """
     wanted = portfolio_sessions(sessions, calendar, portfolios)
     sides = positions.select("position_id", side=pl.col("quantity").cast(pl.Float64).sign())
@@ -133,7 +165,10 @@ def portfolio_exposures(
     )
     given = pl.col("greeks_status") != "low_coverage"
     totals = [f"delta_adjusted_{side}" for side in SIDES] + list(GREEKS)
-    return exposures.join(_concentration(rows), on=_KEYS, how="left", maintain_order="left").select(
+    companies = rows.join(
+        with_trading_symbol(rows, positions, instruments).select(*_POSITION_KEYS, company="symbol"), on=_POSITION_KEYS
+    )
+    return exposures.join(_concentration(companies), on=_KEYS, how="left", maintain_order="left").select(
         *_KEYS,
         *(f"{name}_exposure" for name in (*SIDES, *KINDS)),
         pl.col("notional").cast(MONEY),
@@ -141,12 +176,10 @@ def portfolio_exposures(
         "delta_adjusted_coverage",
         "greeks_status",
         *(pl.col(name).fill_null(0).cast(pl.Int32) for name in COUNTS),
-        "hhi",
-        "effective_positions",
-        "top_1_weight",
-        "top_3_weight",
-        "top_10_weight",
-        pl.when(pl.col("hhi").is_null())
+        *(pl.when(given).then(pl.col(name)).alias(name) for name in CONCENTRATION),
+        pl.when(~given)
+        .then(pl.lit("low_coverage"))
+        .when(pl.col("hhi").is_null())
         .then(pl.lit("no_exposure"))
         .otherwise(pl.lit("ok"))
         .alias("concentration_status"),
@@ -197,15 +230,15 @@ def _greeks_status(min_coverage: float) -> pl.Expr:
 
 
 def _concentration(rows: pl.DataFrame) -> pl.DataFrame:
-    """Concentration by symbol of each (session, portfolio) that has any exposure."""
-    cents = pl.col("exposure").to_physical().cast(pl.Int128)
+    """Concentration by `company` of each (session, portfolio) that has any delta-adjusted exposure."""
+    cents = pl.col("delta_adjusted").to_physical().cast(pl.Int128)
     size = pl.col("size")
-    by_symbol = (
-        rows.group_by(*_KEYS, "symbol")
+    by_company = (
+        rows.group_by(*_KEYS, "company")
         .agg(size=cents.sum().abs())
         .sort(*_KEYS, "size", descending=[False, False, True])
     )
-    result = by_symbol.group_by(_KEYS, maintain_order=True).agg(
+    result = by_company.group_by(_KEYS, maintain_order=True).agg(
         total=size.sum(),
         squares=(size * size).sum(),
         top_1=size.head(1).sum(),

@@ -15,9 +15,14 @@ from datetime import date
 import polars as pl
 
 from sigmasight_pipeline.calculations.division import ratio
-from sigmasight_pipeline.calculations.exposures import held, portfolio_sessions, with_delta_adjusted
+from sigmasight_pipeline.calculations.exposures import (
+    held,
+    portfolio_sessions,
+    with_delta_adjusted,
+    with_trading_symbol,
+)
+from sigmasight_pipeline.calculations.factor_model import KNOWN_BETAS
 from sigmasight_pipeline.calculations.money import MONEY, from_units, nearest_units
-from sigmasight_pipeline.calculations.splits import continued
 
 _KEYS = ["session_date", "portfolio_id"]
 _POSITION = ["session_date", "position_id"]
@@ -44,19 +49,20 @@ def position_factor_exposures(
     factor return (of yield for Interest_Rate). PRIVATE positions are outside the model: no beta, exposure 0. quality
     is, in this order: private; factor_without_data (nothing estimated for the factor at the session, and always for a
     characteristic, which has no betas and no dollars); no_beta (no row for the symbol); the beta's own quality where
-    that is not ok; no_delta_adjusted_exposure (a fallback row; the beta is shown); ok. Every one but private and ok
-    has no exposure. Raises exposures.MissingGreeksError and AmountOverflowError.
+    that is not known; no_delta_adjusted_exposure (a fallback row; the beta is shown); ok, or constant (beta and
+    exposure 0). Every one but private, ok and constant has no exposure. Raises exposures.MissingGreeksError and
+    AmountOverflowError.
     """
     wanted = held(position_values.filter(pl.col("session_date").is_in(list(sessions))))
     adjusted = with_delta_adjusted(wanted, positions, position_greeks).select(*_POSITION, "delta_adjusted")
     rows = with_trading_symbol(wanted, positions, instruments).join(adjusted, on=_POSITION, maintain_order="left")
     laid_out = rows.join(factors.filter("active").select("factor", "kind").sort("factor"), how="cross")
     found = _with_betas(laid_out, symbol_factor_betas, ["beta"]).with_columns(
-        quality=pl.when((pl.col("quality") == "ok") & pl.col("delta_adjusted").is_null())
+        quality=pl.when(pl.col("quality").is_in(KNOWN_BETAS) & pl.col("delta_adjusted").is_null())
         .then(pl.lit("no_delta_adjusted_exposure"))
         .otherwise(pl.col("quality"))
     )
-    is_ok = found.get_column("quality") == "ok"
+    is_ok = found.get_column("quality").is_in(KNOWN_BETAS)
     dollars = (pl.col("delta_adjusted").cast(pl.Float64) * pl.col("beta")).alias("the factor exposure of a position")
     units = nearest_units(found.select(pl.when(is_ok).then(dollars).otherwise(0.0)).to_series(), MONEY)
     known = pl.Series(is_ok | (found.get_column("quality") == "private"))
@@ -201,28 +207,6 @@ def _status(min_coverage: float) -> pl.Expr:
         .when((pl.col("net_asset_value") > 0).fill_null(value=False))
         .then(pl.lit("ok"))
         .otherwise(pl.lit("no_net_asset_value"))
-    )
-
-
-def with_trading_symbol(rows: pl.DataFrame, positions: pl.DataFrame, instruments: pl.DataFrame) -> pl.DataFrame:
-    """Rows of ``position_values`` by session and position, with investment_class and the symbol betas belong to."""
-    is_option = pl.col("investment_class") == "OPTIONS"
-    owner = pl.when(is_option).then(pl.col("underlying_symbol")).otherwise(pl.col("symbol"))
-    facts = positions.select("position_id", "investment_class", symbol=owner)
-    laid_out = rows.select(*_POSITION, "portfolio_id").join(facts, on="position_id").sort(_POSITION)
-    renamed = instruments.filter(pl.col("replaced_by").is_not_null() & pl.col("last_session").is_not_null())
-    if renamed.is_empty():
-        return laid_out
-    names = pl.concat([renamed.get_column("symbol"), renamed.get_column("replaced_by").rename("symbol")]).unique()
-    days = laid_out.select(pl.col("session_date").unique())
-    # each name stands for its prices: whose row is there at a session is whose prices are used at it
-    traded = continued(
-        names.to_frame().join(days, how="cross").with_columns(traded="symbol"), instruments, "session_date"
-    )
-    return (
-        laid_out.join(traded, on=["session_date", "symbol"], how="left", maintain_order="left")
-        .with_columns(symbol=pl.when(_PRIVATE).then("symbol").otherwise(pl.coalesce("traded", "symbol")))
-        .drop("traded")
     )
 
 

@@ -53,12 +53,21 @@ _FIGURES = ("alpha", "std_error", "t_stat", "p_value", "r_squared", "residual_vo
 
 
 class BetaQuality(StrEnum):
-    """How a regression came out; every one but `ok` goes with NULLs."""
+    """How a regression came out; every one but `ok` and `constant` goes with NULLs."""
 
     OK = "ok"
+    CONSTANT = "constant"
     INSUFFICIENT_HISTORY = "insufficient_history"
     NO_VARIANCE = "no_variance"
     FACTOR_WITHOUT_DATA = "factor_without_data"
+
+
+KNOWN_BETAS = (BetaQuality.OK, BetaQuality.CONSTANT)
+"""Qualities of a beta that is a number."""
+
+LARGEST_WINSORISING = 2.0
+"""Standard errors of its own that winsorising moves a beta by at most: what is more than noise is not the
+cross-section's to say."""
 
 
 def return_look_back(regression_window: int) -> int:
@@ -90,14 +99,15 @@ def symbol_factor_betas(
     - beta_raw: the slope; per 1.00 of yield for the rate factor. alpha: the intercept, decimal per session.
       std_error, t_stat, p_value of beta_raw; r_squared; residual_volatility: standard deviation of the residuals
       (n - 2), decimal per session, not annualised. See ``regressions.Regressions``; t_stat is NULL for a perfect fit.
-    - beta: beta_raw brought within the `winsorize_percentile` and 1 - `winsorize_percentile` quantiles (linear) of
-      the factor's betas of the session, where at least `winsorize_min_symbols` symbols have one; then, with a
-      `beta_cap`, within -beta_cap and beta_cap. Betas of proxies of active factors and on the rate factor are never
-      changed.
+    - beta: beta_raw, of stocks `winsorized` among the stocks' betas of the session; then, with a `beta_cap`, within
+      -beta_cap and beta_cap. ETFs, funds and indices, proxies of active factors, and betas on the rate factor are
+      never changed.
     - n_obs: sessions with a return of both. window_sessions: open sessions of the window, fewer than
       `regression_window` at the beginning of the calendar.
     - quality: ok; factor_without_data (no return in the window), else insufficient_history (n_obs below
-      `min_observations`), else no_variance (either is constant). All figures are NULL unless ok.
+      `min_observations`), else no_variance (the factor is constant), else constant (the symbol's own return is: a
+      money market fund at 1.00): beta, std_error and residual_volatility 0, alpha that return. Every other figure is
+      NULL unless ok.
 
     `returns` and `yields` are rows of ``daily_returns`` and ``treasury_yields`` of the sessions and of
     `return_look_back` sessions before (yields: of one more); other rows change nothing. Raises
@@ -126,9 +136,11 @@ def symbol_factor_betas(
     adjustable = (active.get_column("kind") != RATE_KIND).to_numpy()[:, None] & ~symbols.is_in(
         proxies.to_list()
     ).to_numpy()
+    stocks = (universe.get_column("kind") == "stock").to_numpy()
     beta = winsorized(
         np.where(trading[:, None, :], found.beta, np.nan),
-        adjustable,
+        found.std_error,
+        adjustable & stocks,
         min_symbols=winsorize_min_symbols,
         percentile=winsorize_percentile,
     )
@@ -172,19 +184,26 @@ def _observations(values: Floats, last: IntArray, window: int) -> IntArray:
 def _qualities(found: Regressions, factor_observations: IntArray, min_observations: int) -> NDArray[np.int8]:
     """Places in BetaQuality: sessions x factors x symbols."""
     place = {quality: np.int8(number) for number, quality in enumerate(BetaQuality)}
-    estimated = np.where(np.isnan(found.beta), place[BetaQuality.NO_VARIANCE], place[BetaQuality.OK])
+    # a perfect fit has a p-value, a constant series none
+    constant = np.where(np.isnan(found.p_value), place[BetaQuality.CONSTANT], place[BetaQuality.OK])
+    estimated = np.where(np.isnan(found.beta), place[BetaQuality.NO_VARIANCE], constant)
     enough = np.where(found.n_obs < min_observations, place[BetaQuality.INSUFFICIENT_HISTORY], estimated)
     return np.where(factor_observations[:, :, None] == 0, place[BetaQuality.FACTOR_WITHOUT_DATA], enough)
 
 
-def winsorized(beta: Floats, adjustable: NDArray[np.bool_], *, min_symbols: int, percentile: float) -> Floats:
-    """`beta` (sessions x factors x symbols, NaN where there is none) within the quantiles of its own row.
+def winsorized(
+    beta: Floats, std_error: Floats, adjustable: NDArray[np.bool_], *, min_symbols: int, percentile: float
+) -> Floats:
+    """`beta` within the quantiles of its own cross-section, where it is noise that puts it outside.
 
-    The quantiles `percentile` and 1 - `percentile` (linear, as ``numpy.quantile``) are those of all betas of a session
-    and factor; only `adjustable` ones (factors x symbols) change, and only where `min_symbols` symbols have a beta.
+    `beta` and its `std_error` are sessions x factors x symbols, NaN where there is none. The cross-section are the
+    betas of a session and factor that are `adjustable` (factors x symbols), and only they change; only where
+    `min_symbols` of them have one. A beta moves towards the quantile `percentile` or 1 - `percentile` (linear, as
+    ``numpy.quantile``) by at most LARGEST_WINSORISING of its standard errors, and never across 0: a plain clip turned
+    the -3.0 of an inverse fund, 400 standard errors from 0, into +0.4. Source: calculations.md section 7.
     """
-    ordered = np.sort(beta, axis=2)
-    count = np.isfinite(beta).sum(axis=2, keepdims=True)
+    ordered = np.sort(np.where(adjustable, beta, np.nan), axis=2)
+    count = np.isfinite(ordered).sum(axis=2, keepdims=True)
 
     def quantile(share: float) -> Floats:
         place = share * np.maximum(count - 1, 0)
@@ -195,4 +214,8 @@ def winsorized(beta: Floats, adjustable: NDArray[np.bool_], *, min_symbols: int,
         return found
 
     within = np.clip(beta, quantile(percentile), quantile(1.0 - percentile))
-    return np.where(adjustable & (count >= min_symbols), within, beta)
+    reach = LARGEST_WINSORISING * std_error
+    lowest, highest = np.where(beta > 0, 0.0, -np.inf), np.where(beta < 0, 0.0, np.inf)
+    moved = np.clip(np.clip(within, beta - reach, beta + reach), lowest, highest)
+    # comparing, so that a beta that is not to move keeps its bits
+    return np.where(adjustable & (count >= min_symbols) & (within != beta), moved, beta)

@@ -34,7 +34,7 @@ class Weighting(StrEnum):
 
 
 class MomentStatus(StrEnum):
-    """Why a factor, and so every pair it is in, has no moments; the later in this list, the more it says."""
+    """Why a factor or a pair has no moments; the later in this list, the more it says."""
 
     OK = "ok"
     NO_VARIANCE = "no_variance"
@@ -49,13 +49,25 @@ _CODES = {status: code for code, status in enumerate(_STATUSES)}
 @dataclass(frozen=True, eq=False)
 class FactorMoments:
     """The moments of one session: `covariance` (factors, factors) of daily returns, decimal squared per session (of
-    Interest_Rate: of the yield change), in order of `names`; NaN where a factor is not usable. `n_obs`: sessions it is
-    made of.
+    Interest_Rate: of the yield change), in order of `names`; NaN where a pair has none. `n_obs`: the fewest sessions a
+    pair is made of.
     """
 
     names: tuple[str, ...]
     covariance: Floats
     n_obs: int
+
+
+@dataclass(frozen=True, eq=False)
+class PairMoments:
+    """Moments of every pair over one window and weighting, arrays (factors, factors): `covariance` and `correlation`
+    NaN where `status` (places in MomentStatus) is not ok; `n_obs` sessions on which both have a return.
+    """
+
+    covariance: Floats
+    correlation: Floats
+    n_obs: npt.NDArray[np.int64]
+    status: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +137,55 @@ def window_moments(window: Floats, weights: Floats, *, min_observations: int = 6
     return WindowMoments(covariance, correlation, n_obs, tuple(_STATUSES[code] for code in status))
 
 
+def pair_moments(window: Floats, weights: Floats, *, min_observations: int = 60) -> PairMoments:
+    """Moments of every pair of columns of `window` (sessions, factors; NaN is no one-session return), each on the
+    sessions both have one, with positive `weights` (sessions,) as in `window_moments`.
+
+    A pair with fewer than `min_observations` sessions in common has none, nor has one of which a member is constant
+    over them. Symmetric to the bit, the diagonal of the correlation exactly 1; a pair's bits are those of its two
+    columns, whatever others there are.
+    """
+    seen = ~np.isnan(window)
+    factors = window.shape[1]
+    covariance, correlation = np.full((2, factors, factors), np.nan)
+    n_obs = np.zeros((factors, factors), dtype=np.int64)
+    constant: BoolArray = np.zeros((factors, factors), dtype=bool)
+    # factors that lack the same sessions share what is common with another such group
+    groups: dict[bytes, list[int]] = {}
+    for factor in range(factors):
+        groups.setdefault(seen[:, factor].tobytes(), []).append(factor)
+    for left in groups.values():
+        for right in groups.values():
+            common = seen[:, left[0]] & seen[:, right[0]]
+            place = np.ix_(left, right)
+            n_obs[place] = count = int(common.sum())
+            if count < max(min_observations, 2):
+                continue
+            w = (weights[common] / weights[common].sum())[:, None]
+            x, y = window[common][:, left], window[common][:, right]
+            from_x, from_y = x - cross_products(w, x), y - cross_products(w, y)
+            spread = 1.0 - float((w * w).sum())
+            covariance[place] = cross_products(w * from_x, from_y) / spread
+            ones = np.ones((count, 1))
+            x_variance = cross_products(ones, w * from_x * from_x)[0] / spread
+            y_variance = cross_products(ones, w * from_y * from_y)[0] / spread
+            constant[place] = (np.ptp(x, axis=0) < ROUNDING)[:, None] | (np.ptp(y, axis=0) < ROUNDING)[None, :]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                correlation[place] = covariance[place] / (np.sqrt(x_variance)[:, None] * np.sqrt(y_variance)[None, :])
+    status = np.full((factors, factors), _CODES[MomentStatus.OK])
+    status[constant] = _CODES[MomentStatus.NO_VARIANCE]
+    status[n_obs < max(min_observations, 2)] = _CODES[MomentStatus.INSUFFICIENT_HISTORY]
+    absent = ~seen.any(axis=0)
+    status[absent, :] = status[:, absent] = _CODES[MomentStatus.FACTOR_WITHOUT_DATA]
+    for matrix in (covariance, correlation):
+        # the lower triangle is the upper one mirrored: w x y and w y x need not round alike
+        matrix[:] = np.triu(matrix) + np.triu(matrix, 1).T
+        matrix[status != _CODES[MomentStatus.OK]] = np.nan
+    np.clip(correlation, -1.0, 1.0, out=correlation)
+    np.fill_diagonal(correlation, np.where(np.isnan(np.diagonal(correlation)), np.nan, 1.0))
+    return PairMoments(covariance, correlation, n_obs, status)
+
+
 def factor_correlations(
     *,
     sessions: Sequence[date],
@@ -141,10 +202,13 @@ def factor_correlations(
     Columns are those of ``factor_correlations`` without provenance, ordered by session_date, weighting, factor_1 and
     factor_2. Factors are those that have a return (``factor_returns``); Interest_Rate enters as yield change, decimal.
     The window is the `regression_window` open sessions ending with the session, weighted equally and by
-    0.5^(age in sessions / `half_life`); see `window_moments`. A pair is NULL, with status, where one of its factors has
-    no return in the window (factor_without_data), fewer than `min_observations`, or there are fewer common ones
-    (insufficient_history), or is constant over the common ones (no_variance); n_obs is the number of common sessions
-    throughout. `calendar`, `factors`, `returns` and `yields` are rows of ``trading_sessions``, ``factor_definitions``,
+    0.5^(age in sessions / `half_life`); see `pair_moments`: every pair is made of the n_obs sessions it has in common,
+    so that a young factor shortens nobody else's window. A pair is NULL, with status, where one of its factors has no
+    return in the window (factor_without_data), there are fewer than `min_observations` common ones
+    (insufficient_history), or a factor is constant over them (no_variance). Such a matrix need not be positive
+    semi-definite: whoever needs one takes `window_moments` of the factors it needs.
+
+    `calendar`, `factors`, `returns` and `yields` are rows of ``trading_sessions``, ``factor_definitions``,
     ``daily_returns`` and ``treasury_yields``, of the sessions and of the window before the first (yields of one session
     more); others change nothing. Raises timeline.SessionWindowError and factor_returns.FactorInputError.
     """
@@ -157,21 +221,18 @@ def factor_correlations(
     for day in days:
         window = series.until(day, regression_window).values
         for weighting in Weighting:
-            found.append(window_moments(window, weights[weighting][-len(window) :], min_observations=min_observations))
+            found.append(pair_moments(window, weights[weighting][-len(window) :], min_observations=min_observations))
     return _rows(pl.Series(days, dtype=pl.Date), series.names, found)
 
 
-def _rows(days: pl.Series, names: Sequence[str], found: Sequence[WindowMoments]) -> pl.DataFrame:
+def _rows(days: pl.Series, names: Sequence[str], found: Sequence[PairMoments]) -> pl.DataFrame:
     """The frame of moments given session by session, in both weightings."""
     count = len(names)
     repeats, pairs = len(found), count * count
-    status = np.array([[_CODES[one] for one in moments.status] for moments in found], dtype=np.int64)
-    status = status.reshape(repeats, count)
-    worse = np.maximum(status[:, :, None], status[:, None, :])
     factor = pl.Series(list(names), dtype=pl.String)
 
-    def stacked(matrices: Sequence[Floats]) -> Floats:
-        return np.concatenate([matrix.ravel() for matrix in matrices]) if matrices else np.empty(0)
+    def stacked(matrices: Sequence[npt.NDArray[np.generic]], kind: type) -> npt.NDArray[np.generic]:
+        return np.concatenate([np.empty(0, kind), *(matrix.ravel() for matrix in matrices)])
 
     return pl.DataFrame(
         {
@@ -181,10 +242,12 @@ def _rows(days: pl.Series, names: Sequence[str], found: Sequence[WindowMoments])
             ),
             "factor_1": factor.gather(np.tile(np.repeat(np.arange(count), count), repeats)),
             "factor_2": factor.gather(np.tile(np.arange(count), count * repeats)),
-            "correlation": pl.Series(stacked([one.correlation for one in found]), dtype=pl.Float64).fill_nan(None),
-            "covariance": pl.Series(stacked([one.covariance for one in found]), dtype=pl.Float64).fill_nan(None),
-            "n_obs": pl.Series(np.repeat([one.n_obs for one in found], pairs), dtype=pl.Int32),
-            "status": pl.Series([str(one) for one in _STATUSES], dtype=pl.String).gather(worse.ravel()),
+            "correlation": pl.Series(stacked([one.correlation for one in found], np.float64)).fill_nan(None),
+            "covariance": pl.Series(stacked([one.covariance for one in found], np.float64)).fill_nan(None),
+            "n_obs": pl.Series(stacked([one.n_obs for one in found], np.int64)).cast(pl.Int32),
+            "status": pl.Series([str(one) for one in _STATUSES], dtype=pl.String).gather(
+                stacked([one.status for one in found], np.int64)
+            ),
         }
     )
 
@@ -200,5 +263,6 @@ def stored_moments(factor_correlations: pl.DataFrame, *, weighting: str = Weight
     for (day,), own in rows.group_by(["session_date"], maintain_order=True):
         names = tuple(own.get_column("factor_1").unique().sort())
         matrix = own.get_column("covariance").fill_null(float("nan")).to_numpy().reshape(len(names), len(names))
-        moments[day] = FactorMoments(names, matrix, own.item(0, "n_obs"))
+        fewest = own.filter(pl.col("status") == MomentStatus.OK).get_column("n_obs").min()
+        moments[day] = FactorMoments(names, matrix, fewest if isinstance(fewest, int) else 0)
     return moments

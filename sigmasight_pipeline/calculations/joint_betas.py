@@ -50,9 +50,9 @@ def joint_betas(
     Interest_Rate: yield changes), NaN where there is none; `factor_sets` are columns of `factor_window`, not empty.
     With x and y centred over the complete cases of the symbol and the set, b = (x'x + penalty diag(x'x))^-1 x'y, so
     that the penalty does not depend on a factor's scale (Hoerl and Kennard, "Ridge Regression", Technometrics 12, 1970,
-    on standardised regressors). Fewer than `min_observations` complete cases, or a symbol or factor of the set that is
-    constant over them, gives NaN. Returns one JointBetas per set; a symbol's figures depend on its own returns and the
-    set alone, to the bit.
+    on standardised regressors). Fewer than `min_observations` complete cases, or a factor of the set that is constant
+    over them, gives NaN; a symbol that is constant (cash) has betas and residual_std 0. Returns one JointBetas per set;
+    a symbol's figures depend on its own returns and the set alone, to the bit.
     """
     sets = [np.asarray(columns, dtype=np.int64) for columns in factor_sets]
     symbols = symbol_window.shape[1]
@@ -137,6 +137,7 @@ class _Sums(NamedTuple):
         fitted = cross_products(ones, beta * (2.0 * products - cross_products(gram, beta)))[0]
         freedom = self.n_obs - len(columns) - 1
         unexplained = np.maximum(self.yy - fitted, 0.0)
-        residual_std = np.sqrt(unexplained / freedom) if freedom > 0 else np.full(shape[0], np.nan)
-        beta[:, self.constant_y] = np.nan
-        return beta.T, np.where(self.constant_y, np.nan, residual_std)
+        residual_std = np.sqrt(unexplained / max(freedom, 1))
+        beta[:, self.constant_y] = 0.0
+        known = residual_std if freedom > 0 else np.full(shape[0], np.nan)
+        return beta.T, np.where(self.constant_y, 0.0, known)

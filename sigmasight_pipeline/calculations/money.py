@@ -9,6 +9,7 @@ differences of such arrays are exact. Products are exact too: what cannot be hel
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 from math import gcd, prod
@@ -81,6 +82,25 @@ def rounded(value: Fraction, what: str) -> int:
     if abs(units) > LARGEST_UNITS:
         raise AmountOverflowError(what, float(units))
     return units
+
+
+def allocated(parts: Sequence[float], total: int | None = None) -> list[int]:
+    """Whole cents of `parts` (US dollars) that add up to `total` cents, by default their sum rounded half-even.
+
+    Each is rounded to the nearest cent; the cents then missing or left over, one each, go to the parts whose rounding
+    cut or gave most (largest remainders), the first of equals first. A `total` should be within a cent or so of the
+    sum: what is left beyond a cent per part goes round again. Empty for no parts.
+    """
+    exact = [part * CENTS for part in parts]
+    if not exact:
+        return []
+    whole = [round(cents) for cents in exact]
+    left = (round(math.fsum(exact)) if total is None else total) - sum(whole)
+    step = 1 if left > 0 else -1
+    order = sorted(range(len(exact)), key=lambda place: (whole[place] - exact[place]) * step)
+    for turn in range(abs(left)):
+        whole[order[turn % len(order)]] += step
+    return whole
 
 
 def rounded_product(

@@ -31,6 +31,9 @@ LEAST_VARIATION = 0.5
 """Least sum of squared deviations, in units of the series' largest squared deviation, that the rounding to whole
 numbers leaves exact to 1e-12. Below it (the pair does not share the session of an outlier) a pair is computed again."""
 
+SMALL_T = 1e-3
+"""Below it a p-value is one less a small probability, and computed so."""
+
 CAREFUL_PAIRS = 20_000
 """Pairs computed at once in doubles."""
 
@@ -103,7 +106,11 @@ def p_values(correlation: Floats, common: IntArray) -> Floats:
     freedom = common - 2.0
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.abs(correlation) * np.sqrt(freedom / ((1.0 - correlation) * (1.0 + correlation)))
-        return np.where(freedom > 0, 2.0 * special.stdtr(freedom, -t), np.nan)
+        found: Floats = np.where(freedom > 0, 2.0 * special.stdtr(freedom, -t), np.nan)
+    # r^2 = t^2 / (n - 2 + t^2): near 1 by the complement, which keeps the digits of a small t
+    near_one = (t < SMALL_T) & (freedom > 0)
+    found[near_one] = 1.0 - special.betainc(0.5, freedom[near_one] / 2.0, np.square(correlation[near_one]))
+    return found
 
 
 def column_sums(rows: Iterable[Floats]) -> Floats:

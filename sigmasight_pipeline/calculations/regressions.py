@@ -49,6 +49,9 @@ _CHUNK = 16 * _BLOCK
 _SESSIONS = 4
 """Sessions whose figures are computed together, for the same reason."""
 
+_OF_CONSTANT = ("beta", "std_error", "residual_volatility")
+"""Figures that are 0 where y is constant."""
+
 _DIRECT_PAIRS = 4096
 """Pairs whose residuals are taken one by one at a time."""
 
@@ -64,7 +67,9 @@ class Regressions:
     The model is y = alpha + beta x + residual. `std_error`, `t_stat` and `p_value` (two-sided, n - 2 degrees of
     freedom) are those of beta. `residual_volatility` is the standard deviation of the residuals,
     sqrt(RSS / (n - 2)), per session: not annualised. A perfect fit has std_error and residual_volatility 0, r_squared
-    1, t_stat NaN and p_value 0. `n_obs` counts the sessions of the window both series have, estimate or not.
+    1, t_stat NaN and p_value 0. A constant y (cash) has beta, std_error and residual_volatility 0 and, having nothing
+    to explain, r_squared, t_stat and p_value NaN. `n_obs` counts the sessions of the window both series have, estimate
+    or not.
     """
 
     beta: Floats
@@ -84,7 +89,7 @@ def univariate_regressions(
 
     `y` (sessions x series; fastest where each series is contiguous) and `x` (sessions x regressors) are decimals of the
     same consecutive sessions, NaN where missing; of a window that begins before the first row, the rest is missing.
-    NaN everywhere but in n_obs for fewer than `min_observations` sessions of both, or one of both constant over them.
+    NaN everywhere but in n_obs for fewer than `min_observations` sessions of both, or x constant over them.
 
     Agrees with ``OLS(y, add_constant(x), missing="drop").fit()`` of statsmodels to 1e-10. Raises
     RegressionParameterError.
@@ -148,7 +153,19 @@ def two_sided_p_values(t_squared_by_dof: Floats, dof: Floats) -> Floats:
     found: Floats = special.erfc(normal, out=normal)
     few = dof < SMALLEST_EXPANDED_DOF
     if few.any():
-        found[few] = special.betainc(dof[few] / 2.0, 0.5, 1.0 / (1.0 + t_squared_by_dof[few]))
+        found[few] = _beta_p_values(t_squared_by_dof[few], dof[few])
+    return found
+
+
+def _beta_p_values(t_squared_by_dof: Floats, dof: Floats) -> Floats:
+    """`two_sided_p_values` by the incomplete beta function.
+
+    Where t is small, 1 / (1 + t^2 / dof) has lost the digits t was known to: there by the complement.
+    """
+    beyond = special.betainc(dof / 2.0, 0.5, 1.0 / (1.0 + t_squared_by_dof))
+    small = np.minimum(t_squared_by_dof, 1.0)
+    within = small / (1.0 + small)
+    found: Floats = np.where(t_squared_by_dof < 1.0, 1.0 - special.betainc(0.5, dof / 2.0, within), beyond)
     return found
 
 
@@ -367,5 +384,8 @@ def _directly(y: Floats, x: Floats, windows: Sequence[slice], found: Regressions
         "r_squared": r_squared,
         "residual_volatility": np.sqrt(variance),
     }
+    figures["alpha"] = np.where(y_constant, y_mean, figures["alpha"])
     for name, values in figures.items():
-        getattr(found, name)[session, regressor, series] = np.where(y_constant | x_constant, np.nan, values)
+        of_constant = 0.0 if name in _OF_CONSTANT else values if name == "alpha" else np.nan
+        known = np.where(y_constant, of_constant, values)
+        getattr(found, name)[session, regressor, series] = np.where(x_constant, np.nan, known)

@@ -16,6 +16,7 @@ from statistics import NormalDist
 import numpy as np
 
 from sigmasight_pipeline.calculations.pearson import Floats, IntArray, column_sums
+from sigmasight_pipeline.calculations.regressions import ROUNDING
 
 SESSIONS_PER_YEAR = 252
 
@@ -60,10 +61,12 @@ def return_metrics(returns: Floats, risk_free: Floats) -> ReturnMetrics:
     `risk_free`, of the same shape, is the rate earned on the session, NaN where unknown; any in a column makes its
     sharpe and sortino NaN. volatility = standard deviation (ddof 1) x sqrt(252). sharpe = mean / standard deviation of
     the excess returns x sqrt(252), NaN where they do not vary. sortino = mean excess / sqrt(mean of min(excess, 0)^2) x
-    sqrt(252), NaN without a loss. max_drawdown: from wealth 1 at the window's start, at most 0; a loss of more than
-    everything counts as everything. The drawdown starts at the last session at the high. Value at risk of one session,
-    losses positive: parametric z x standard deviation - mean, historical minus the percentile (linear); expected
-    shortfall minus the mean of the floor(0.05 (n - 1)) + 1 worst. hit_rate = share of returns above 0.
+    sqrt(252), NaN without a loss. Both are NaN where the returns themselves vary by no more than their rounding: what
+    then varies is the rate (cash earned a Sharpe ratio of -8,000). max_drawdown: from wealth 1 at the window's start,
+    at most 0; a loss of more than everything counts as everything. The drawdown starts at the last session at the high.
+    Value at risk of one session, losses positive: parametric z x standard deviation - mean, historical minus the
+    percentile (linear); expected shortfall minus the mean of the floor(0.05 (n - 1)) + 1 worst. hit_rate = share of
+    returns above 0.
 
     As ``empyrical`` defines them, where it does.
     """
@@ -74,19 +77,20 @@ def return_metrics(returns: Floats, risk_free: Floats) -> ReturnMetrics:
     downside = np.sqrt(column_sums(loss * loss for loss in losses) / sessions)
     year = np.sqrt(SESSIONS_PER_YEAR)
     ordered = np.sort(returns, axis=0)
-    worst = int(TAIL_95 * (sessions - 1)) + 1
+    worst = worst_count(sessions, TAIL_95)
     deepest, start, end = _drawdown(returns)
+    varies = deviation > ROUNDING
     return ReturnMetrics(
         volatility=deviation * year,
-        sharpe=_ratio(mean_excess, excess_deviation) * year,
-        sortino=_ratio(mean_excess, downside) * year,
+        sharpe=np.where(varies, _ratio(mean_excess, excess_deviation) * year, np.nan),
+        sortino=np.where(varies, _ratio(mean_excess, downside) * year, np.nan),
         max_drawdown=deepest,
         drawdown_start=start,
         drawdown_end=end,
         var_95=Z_95 * deviation - mean,
         var_99=Z_99 * deviation - mean,
-        hist_var_95=-_percentile(ordered, TAIL_95),
-        hist_var_99=-_percentile(ordered, TAIL_99),
+        hist_var_95=-percentile(ordered, TAIL_95),
+        hist_var_99=-percentile(ordered, TAIL_99),
         expected_shortfall_95=-column_sums(ordered[:worst]) / worst,
         hit_rate=np.count_nonzero(returns > 0, axis=0) / sessions,
     )
@@ -159,7 +163,12 @@ def _ratio(above: Floats, below: Floats) -> Floats:
     return ratio
 
 
-def _percentile(ordered: Floats, share: float) -> Floats:
+def worst_count(sessions: int, tail: float) -> int:
+    """How many of so many returns are the worst `tail` of them: floor(tail (n - 1)) + 1, as ``empyrical`` counts."""
+    return int(tail * (sessions - 1)) + 1
+
+
+def percentile(ordered: Floats, share: float) -> Floats:
     """The `share` quantile of ascending columns, linear between the two neighbours (Hyndman and Fan's type 7)."""
     place = share * (len(ordered) - 1)
     below = int(place)

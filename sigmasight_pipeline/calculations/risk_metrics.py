@@ -70,7 +70,6 @@ def portfolio_risk_metrics(
     returns: pl.DataFrame,
     yields: pl.DataFrame,
     factors: pl.DataFrame,
-    factor_correlations: pl.DataFrame,
     windows: Sequence[int] = WINDOWS,
     min_benchmark_observations: int = 20,
     regression_window: int = 252,
@@ -83,14 +82,14 @@ def portfolio_risk_metrics(
     see ``return_metrics`` and ``factor_var``. A window is the last w daily returns, the session's included.
     status: insufficient_history (fewer than w sessions since inception) and missing_return (one of the w has no
     return) leave only n_obs and factor_var_95; missing_rate (no 3-month yield at the session before one of the w)
-    leaves out sharpe and sortino; no_variance (excess returns do not vary) leaves out sharpe; sortino is NULL without a
-    loss. The rate of a session is the 3-month yield of the session before / 252. beta and correlation_to_benchmark are
-    of the sessions of the window on which the portfolio's benchmark has a one-session return, at least
-    `min_benchmark_observations` (benchmark_status). factor_var_95 is the same in every window.
+    leaves out sharpe and sortino; no_variance (the portfolio's own returns do not vary) both as well; sortino is NULL
+    without a loss. The rate of a session is the 3-month yield of the session before / 252. beta and
+    correlation_to_benchmark are of the sessions of the window on which the portfolio's benchmark has a one-session
+    return, at least `min_benchmark_observations` (benchmark_status). factor_var_95 is the same in every window.
 
     `portfolio_snapshots` and `returns` (``daily_returns``) are rows of these sessions and of the longest window before
-    the first, `yields` (``treasury_yields``) of one session more; positions, values, Greeks and `factor_correlations`
-    of these sessions. Raises exposures.MissingGreeksError and timeline.SessionWindowError.
+    the first, `yields` (``treasury_yields``) of one session more; positions, values and Greeks of these sessions.
+    Raises exposures.MissingGreeksError and timeline.SessionWindowError.
     """
     if not windows or min(windows) < 2:
         raise ValueError(f"risk metrics need windows of at least 2 sessions, not {list(windows)}")
@@ -108,7 +107,6 @@ def portfolio_risk_metrics(
         returns=returns,
         yields=yields,
         factors=factors,
-        factor_correlations=factor_correlations,
         regression_window=regression_window,
         min_observations=min_observations,
         min_coverage=min_coverage,
@@ -138,6 +136,8 @@ def portfolio_risk_metrics(
             "hist_var_99",
             "expected_shortfall_95",
             "factor_var_95",
+            "factor_var_dollars",
+            "factor_var_contributions",
             "hit_rate",
             "n_obs",
             "benchmark_n_obs",

@@ -48,8 +48,10 @@ def scenario_accuracy(
 
     Columns are those of ``scenario_accuracy`` without provenance, ordered by its key. For each of the last
     `accuracy_window` sessions D: predicted = market beta of D-1 x net asset value of D-1 x the market proxy's
-    one-session return on D; actual = P&L of D (flows are no part of it), US dollars. Over the sessions that have both:
-    rmse, correlation, hit_rate (share on which both have the same sign) and bias = mean of predicted - actual. Status
+    one-session return on D; actual = P&L of D (flows are no part of it), US dollars. A session before which the
+    exposure was 0 (all cash) predicts nothing: it is left out, and counted in pairs_without_exposure. Over the
+    other sessions that have both: rmse, correlation, hit_rate (share on which both have the same sign) and bias = mean
+    of predicted - actual. Status
     insufficient_history with fewer than `min_pairs`: NULL each; no_variance where one of them does not vary: no
     correlation. `factors` are rows of ``factor_definitions``; `portfolio_snapshots` and `portfolio_factor_exposures`
     rows of the sessions and the `accuracy_window` before the first, `returns` rows of ``daily_returns``.
@@ -58,13 +60,16 @@ def scenario_accuracy(
     timeline = open_sessions(sessions, calendar)
     last_of_week = timeline.dates.filter(pl.Series(week_ends(timeline))).implode()
     wanted = portfolio_sessions(sessions, calendar, portfolios).filter(pl.col("session_date").is_in(last_of_week))
-    predicted, actual = _pairs(timeline, wanted, factors, portfolio_snapshots, portfolio_factor_exposures, returns)
+    predicted, actual, unexposed = _pairs(
+        timeline, wanted, factors, portfolio_snapshots, portfolio_factor_exposures, returns
+    )
     session = timeline.on_or_before(day_numbers(wanted.get_column("session_date")))
     ids = wanted.get_column("portfolio_id").unique().sort()
     portfolio = np.searchsorted(ids.to_numpy(), wanted.get_column("portfolio_id").to_numpy())
     at = session - accuracy_window + 1 + np.arange(accuracy_window)[:, None]
     x = np.where(at >= 0, predicted[np.maximum(at, 0), portfolio], np.nan)
     both: BoolArray = ~np.isnan(x)
+    left_out = ((at >= 0) & unexposed[np.maximum(at, 0), portfolio]).sum(axis=0)
     x, y = np.where(both, x, 0.0), np.where(both, actual[np.maximum(at, 0), portfolio], 0.0)
     against = benchmark_metrics(y, np.where(both, x, np.nan), min_common=min_pairs)
     enough = against.n_obs >= min_pairs
@@ -84,6 +89,7 @@ def scenario_accuracy(
         pl.Series("hit_rate", np.where(enough, hits / count, np.nan)).fill_nan(None),
         _money("bias", column_sums(error) / count, enough),
         pl.Series("n_obs", against.n_obs.astype(np.int32)),
+        pl.Series("pairs_without_exposure", left_out.astype(np.int32)),
         status=status,
     )
 
@@ -95,8 +101,10 @@ def _pairs(
     snapshots: pl.DataFrame,
     exposures: pl.DataFrame,
     returns: pl.DataFrame,
-) -> tuple[Floats, Floats]:
-    """Predicted and actual P&L by (session of the timeline, portfolio of `wanted`), US dollars; NaN without a pair."""
+) -> tuple[Floats, Floats, BoolArray]:
+    """Predicted and actual P&L by (session of the timeline, portfolio of `wanted`), US dollars, NaN without a pair;
+    and which pairs are none because nothing was exposed.
+    """
     ids = wanted.get_column("portfolio_id").unique().sort()
     proxy = factors.filter("active", pl.col("factor") == MARKET).get_column("proxy_symbol").drop_nulls()
     market = return_panel(timeline.dates.to_list(), proxy.to_list(), returns).values
@@ -107,7 +115,9 @@ def _pairs(
     actual = grid(rows, timeline.dates, "portfolio_id", ids, "daily_pnl")
     before = np.vstack([np.full((1, len(ids)), np.nan), grid(rows, timeline.dates, "portfolio_id", ids, "exposure")])
     known = market[:, :1] if len(proxy) else np.full((len(timeline), 1), np.nan)
-    return np.where(np.isnan(actual), np.nan, before[:-1] * known), actual
+    predicted = np.where(np.isnan(actual), np.nan, before[:-1] * known)
+    unexposed: BoolArray = ~np.isnan(predicted) & (before[:-1] == 0)
+    return np.where(unexposed, np.nan, predicted), actual, unexposed
 
 
 def _money(name: str, dollars: Floats, known: BoolArray) -> pl.Series:

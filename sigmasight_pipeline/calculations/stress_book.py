@@ -17,8 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from sigmasight_pipeline.calculations.exposures import held, portfolio_sessions, with_delta_adjusted
-from sigmasight_pipeline.calculations.factor_exposures import with_trading_symbol
+from sigmasight_pipeline.calculations.exposures import (
+    held,
+    portfolio_sessions,
+    with_delta_adjusted,
+    with_trading_symbol,
+)
 from sigmasight_pipeline.calculations.money import CENTS, MONEY, IntArray, nearest_units, to_units
 from sigmasight_pipeline.calculations.stress_returns import floored
 from sigmasight_pipeline.calculations.stress_revaluation import Options, option_pnl

@@ -12,11 +12,15 @@ from collections.abc import Sequence
 import polars as pl
 
 from sigmasight_pipeline.calculations.exposures import GREEKS, SIDES, held
+from sigmasight_pipeline.calculations.group_exposures import UNCLASSIFIED
 from sigmasight_pipeline.checks.rules import Judged, Rule, findings
 from sigmasight_pipeline.checks.valuation import PORTFOLIO_ROWS
 
 GREEKS_TOLERANCE = 1e-9
 """Relative to the sum of absolute Greeks: how far two sums of the same numbers in different order may lie apart."""
+
+LARGEST_UNCLASSIFIED = 0.05
+"""Share of the gross exposure without a sector from which a breakdown by sector says little."""
 
 PARTITIONS_OF_A_PORTFOLIO = ("sector", "underlying", "position_type")
 """Kinds of group that every position is in exactly one of."""
@@ -180,25 +184,36 @@ GROUPS_TIE = Rule(
 
 
 def _unclassified(judged: Judged) -> pl.DataFrame:
-    """Of each portfolio the stocks without a sector, named, so that a sectors file can be completed."""
-    unknown = judged.inputs["instruments"].filter((pl.col("kind") == "stock") & pl.col("sector").is_null())
+    """Portfolios with too much that has no sector, by dollars, and what that is, for who writes a sectors file."""
+    gross = pl.col("gross_exposure")
+    unknown = gross.filter(pl.col("group_name") == UNCLASSIFIED).sum()
+    shares = (
+        judged.frame.filter(pl.col("group_kind") == "sector")
+        .group_by(_KEYS)
+        .agg(share=unknown.cast(pl.Float64) / gross.sum().cast(pl.Float64))
+        .filter(pl.col("share") > LARGEST_UNCLASSIFIED)
+    )
+    known = judged.inputs["instruments"].filter(pl.col("sector").is_not_null()).select("symbol")
     names = (
         judged.inputs["positions"]
         .select("position_id", symbol=pl.coalesce("underlying_symbol", "symbol"))
-        .join(unknown.select("symbol"), on="symbol", how="semi")
+        .join(known, on="symbol", how="anti")
     )
     symbols = (
         held(judged.inputs["position_values"])
         .select(*_KEYS, "position_id")
-        .join(judged.frame, on=_KEYS, how="semi")
+        .join(shares, on=_KEYS)
         .join(names, on="position_id")
-        .group_by(_KEYS)
+        .group_by(*_KEYS, "share")
         .agg(symbols=pl.col("symbol").unique().sort().str.join(", "))
     )
     return findings(
         symbols,
         pl.format(
-            "portfolio {}: no sector of {}; name it in the file SIGMASIGHT_SECTORS_FILE", "portfolio_id", "symbols"
+            "portfolio {}: {}% of its gross exposure has no sector ({}); name them in the file SIGMASIGHT_SECTORS_FILE",
+            "portfolio_id",
+            (pl.col("share") * 100).round(1),
+            "symbols",
         ),
     )
 
@@ -206,7 +221,8 @@ def _unclassified(judged: Judged) -> pl.DataFrame:
 SECTORS_KNOWN = Rule(
     "sectors_known",
     "WARN",
-    "Every stock held has a sector; what has none, as many funds and indices, is in the sector `unclassified`.",
+    f"At most {LARGEST_UNCLASSIFIED:.0%} of the dollars of a book are `{UNCLASSIFIED}`: funds and indices that belong "
+    "to no sector have one that says so (`fund:bond`).",
     _unclassified,
 )
 

@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from sigmasight_pipeline.calculations.factor_model import REGRESSED_INSTRUMENTS
+from sigmasight_pipeline.calculations.factor_model import KNOWN_BETAS, REGRESSED_INSTRUMENTS
 from sigmasight_pipeline.calculations.factor_returns import RATE_KIND, RATE_TENOR, REGRESSED_KINDS
 from sigmasight_pipeline.checks.rules import Judged, Rule, findings, nothing
 
@@ -32,6 +32,13 @@ COVERAGE = 0.8
 """Share of the symbols with enough history that should have a beta on a factor."""
 
 LARGE_BETA = 5.0
+VOLATILITY = "Volatility"
+VOLATILITY_INSTRUMENT = 0.5
+"""Beta on the Volatility factor's proxy from which a symbol is a volatility instrument: a futures fund has about 1."""
+
+LARGEST_WINSORISED_SHARE = 0.05
+"""Winsorising at the 1st and 99th percentile moves 2 % of the stocks' betas."""
+
 LARGE_RATE_BETA = 40.0
 """Betas beyond are possible, but more often a wrong price: real equities have -10 to +16 on the 10-year yield."""
 
@@ -245,7 +252,7 @@ def _coverage(judged: Judged) -> pl.DataFrame:
         counted(pl.col("begins").dt.offset_by("-1d")), on=["session_date", "symbol"], suffix="_before"
     )
     enough = history.filter(pl.col("so_far") - pl.col("so_far_before") >= least)
-    share = pl.col("quality").eq("ok").mean()
+    share = pl.col("quality").is_in(KNOWN_BETAS).mean()
     low = (
         judged.frame.filter(pl.col("quality") != "factor_without_data")
         .join(enough, on=["session_date", "symbol"], how="semi")
@@ -271,16 +278,25 @@ BETA_COVERAGE = Rule(
     _coverage,
 )
 
+
+def _large(judged: Judged) -> pl.DataFrame:
+    """Volatility instruments are told by what they are sensitive to, which no list of symbols could keep up with."""
+    slope = pl.col("beta").abs()
+    of_volatility = judged.frame.filter((pl.col("factor") == VOLATILITY) & (slope >= VOLATILITY_INSTRUMENT))
+    large = (
+        judged.frame.filter(slope > LARGE_BETA)
+        .join(judged.inputs["factors"].filter(pl.col("kind") == RATE_KIND), on="factor", how="anti")
+        .join(of_volatility, on=["session_date", "symbol"], how="anti")
+    )
+    return findings(large, pl.format(_BETA + ": beta {}", "symbol", "factor", pl.col("beta").round(2).cast(pl.String)))
+
+
 LARGE_BETAS = Rule(
     "large_betas",
     "WARN",
-    f"No beta is beyond {LARGE_BETA:g} either way, the rate factor's excepted.",
-    lambda judged: findings(
-        judged.frame.join(judged.inputs["factors"].filter(pl.col("kind") == RATE_KIND), on="factor", how="anti").filter(
-            pl.col("beta").abs() > LARGE_BETA
-        ),
-        pl.format(_BETA + ": beta {}", "symbol", "factor", pl.col("beta").round(2).cast(pl.String)),
-    ),
+    f"No beta is beyond {LARGE_BETA:g} either way, but on the rate factor and of volatility instruments (a beta on "
+    f"{VOLATILITY} of {VOLATILITY_INSTRUMENT:g} or more either way), whose betas are large by nature.",
+    _large,
 )
 
 
@@ -289,13 +305,19 @@ def _winsorized(judged: Judged) -> pl.DataFrame:
         judged.frame.filter(pl.col("beta").is_not_null())
         .group_by("session_date")
         .agg(betas=pl.len(), changed=(pl.col("beta") != pl.col("beta_raw")).sum())
-        .filter(pl.col("changed") > 0)
+        .filter(pl.col("changed") > LARGEST_WINSORISED_SHARE * pl.col("betas"))
     )
     percent = (pl.col("changed") / pl.col("betas") * 100).round(2).cast(pl.String)
     return findings(changed, pl.format("{} of {} betas ({}%) are winsorised or capped", "changed", "betas", percent))
 
 
-WINSORIZED = Rule("winsorised_share", "WARN", "Betas are as estimated, neither winsorised nor capped.", _winsorized)
+WINSORIZED = Rule(
+    "winsorised_share",
+    "WARN",
+    f"At most {LARGEST_WINSORISED_SHARE:.0%} of the betas are winsorised or capped: more than the tails winsorising is "
+    "meant for.",
+    _winsorized,
+)
 
 FACTORS_WITHOUT_DATA = Rule(
     "factors_without_data",

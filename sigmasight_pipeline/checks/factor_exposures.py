@@ -11,8 +11,12 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from sigmasight_pipeline.calculations.exposures import held, with_trading_symbol
 from sigmasight_pipeline.calculations.position_prices import EXIT_SOURCES
-from sigmasight_pipeline.checks.rules import Judged, Rule, findings
+from sigmasight_pipeline.checks.rules import Judged, Rule, findings, measured
+
+LARGEST_WINSORISED_SHARE = 0.01
+"""Of the gross dollars of exposure to a factor: more is no noise."""
 
 WITHOUT_EXPOSURE = ("factor_without_data", "low_coverage")
 """Statuses of a portfolio whose factor exposure is NULL."""
@@ -61,7 +65,52 @@ POSITION_FACTOR_ROWS = Rule(
     _position_factor_rows,
 )
 
-POSITION_FACTOR_EXPOSURES: Sequence[Rule] = (POSITION_FACTOR_ROWS,)
+
+def _moved(judged: Judged) -> pl.DataFrame:
+    """Per session, portfolio and factor: dollars of factor exposure as given, and what winsorising moved of them."""
+    symbols = with_trading_symbol(
+        held(judged.inputs["position_values"]), judged.inputs["positions"], judged.inputs["instruments"]
+    )
+    raw = judged.inputs["symbol_factor_betas"].select("session_date", "symbol", "factor", "beta_raw")
+    dollars = pl.col("exposure_dollar").cast(pl.Float64)
+    return (
+        judged.frame.filter(pl.col("quality") == "ok")
+        .join(symbols.select(*_POSITION, "symbol"), on=_POSITION)
+        .join(raw, on=["session_date", "symbol", "factor"])
+        .group_by("session_date", "portfolio_id", "factor")
+        .agg(
+            gross=dollars.abs().sum(),
+            # a beta of 0 has no dollars to tell its exposure by; winsorising stops there
+            moved=(dollars * (1.0 - pl.col("beta_raw") / pl.col("beta"))).filter(pl.col("beta") != 0).sum(),
+        )
+        .sort("session_date", "portfolio_id", "factor")
+    )
+
+
+WINSORIZED_DOLLARS = Rule(
+    "winsorised_dollars",
+    "WARN",
+    f"Winsorising moves at most {LARGEST_WINSORISED_SHARE:.0%} of a portfolio's dollars of exposure to a factor. What "
+    "it moved of each portfolio, summed over factors, is the figure beside the verdict.",
+    lambda judged: findings(
+        _moved(judged).filter(pl.col("moved").abs() > LARGEST_WINSORISED_SHARE * pl.col("gross")),
+        pl.format(
+            "portfolio {}: winsorising moved {} US dollars of its exposure to {}, of {} gross",
+            "portfolio_id",
+            pl.col("moved").round(2),
+            "factor",
+            pl.col("gross").round(2),
+        ),
+    ),
+    measure=lambda judged: measured(
+        _moved(judged)
+        .group_by("session_date", "portfolio_id")
+        .agg(value=pl.col("moved").abs().sum().round(2))
+        .with_columns(figure=pl.format("dollars_moved_portfolio_{}", "portfolio_id"))
+    ),
+)
+
+POSITION_FACTOR_EXPOSURES: Sequence[Rule] = (POSITION_FACTOR_ROWS, WINSORIZED_DOLLARS)
 
 
 def _portfolio_factor_rows(judged: Judged) -> pl.DataFrame:

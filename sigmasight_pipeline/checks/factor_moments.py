@@ -65,25 +65,30 @@ UNIT_DIAGONAL = Rule(
 
 
 def _observations(judged: Judged) -> pl.DataFrame:
+    """A pair has in common at most what each of its factors has, and a factor at most the sessions there were."""
     opened = judged.inputs["calendar"].filter(~pl.col("is_closed")).select("session_date").sort("session_date")
     numbered = opened.with_columns(sessions=pl.int_range(1, pl.len() + 1, dtype=pl.Int32))
-    counts = (
-        judged.frame.join(numbered, on="session_date")
-        .group_by("session_date", "sessions")
-        .agg(least=pl.col("n_obs").min(), most=pl.col("n_obs").max(), known=(pl.col("status") == "ok").any())
+    keys = ["session_date", "weighting"]
+    own = judged.frame.filter(pl.col("factor_1") == pl.col("factor_2")).select(*keys, "factor_1", own="n_obs")
+    compared = (
+        judged.frame.join(own, on=[*keys, "factor_1"])
+        .join(own.rename({"factor_1": "factor_2"}), on=[*keys, "factor_2"], suffix="_2")
+        .join(numbered, on="session_date")
+        .with_columns(most=pl.min_horizontal("own", "own_2", "sessions"))
     )
-    wrong = (
-        (pl.col("least") != pl.col("most"))
-        | (pl.col("most") > pl.col("sessions"))
-        | (pl.col("known") & (pl.col("least") < 2))
+    least = judged.limits["min_observations"]
+    wrong = (pl.col("n_obs") > pl.col("most")) | ((pl.col("status") == "ok") & (pl.col("n_obs") < least))
+    return findings(
+        compared.filter(wrong),
+        pl.format("{} and {}: n_obs {} of {} ({})", "factor_1", "factor_2", "n_obs", "most", "weighting"),
     )
-    return findings(counts.filter(wrong), pl.format("n_obs from {} to {} of {} sessions", "least", "most", "sessions"))
 
 
 OBSERVATIONS = Rule(
     "observations",
     "ERROR",
-    "All pairs of a session rest on the same common sessions: two at least, and no more than there were.",
+    "A pair rests on no more sessions than each of its factors has and there were, and on no fewer than the minimum "
+    "where it has moments.",
     _observations,
 )
 

@@ -205,7 +205,32 @@ QUARANTINED_CLOSES = Rule(
     ),
 )
 
-OPTION_CLOSES: Sequence[Rule] = (QUARANTINED_CLOSES, OPTIONS_CONTINUOUS)
+LOWEST_QUOTED_VOLATILITY, HIGHEST_QUOTED_VOLATILITY = 0.01, 10.0
+"""A vendor's annual volatility outside is a percentage taken for a decimal, or no volatility."""
+
+QUOTES_IN_ORDER = Rule(
+    "quotes_in_order",
+    "WARN",
+    "No bid of an option is above its ask.",
+    lambda judged: findings(
+        judged.frame.filter(pl.col("bid") > pl.col("ask")),
+        pl.format("{}: bid {}, ask {}", "symbol", pl.col("bid").cast(pl.String), pl.col("ask").cast(pl.String)),
+    ),
+)
+
+QUOTED_VOLATILITIES = Rule(
+    "quoted_volatilities_plausible",
+    "WARN",
+    f"A vendor's volatility is a decimal from {LOWEST_QUOTED_VOLATILITY:g} to {HIGHEST_QUOTED_VOLATILITY:g}.",
+    lambda judged: findings(
+        judged.frame.filter(
+            ~pl.col("implied_volatility").is_between(LOWEST_QUOTED_VOLATILITY, HIGHEST_QUOTED_VOLATILITY)
+        ),
+        pl.format("{}: volatility {}", "symbol", "implied_volatility"),
+    ),
+)
+
+OPTION_PRICES: Sequence[Rule] = (QUARANTINED_CLOSES, OPTIONS_CONTINUOUS, QUOTES_IN_ORDER, QUOTED_VOLATILITIES)
 
 YIELDS_COMPLETE = Rule(
     "ten_year_yield_present",

@@ -34,6 +34,16 @@ FINDINGS: dict[str, pl.DataType] = {
 }
 """What a rule returns: one row per thing it objects to; portfolio_id is NULL where it concerns all of them."""
 
+FIGURES: dict[str, pl.DataType] = {"session_date": pl.Date(), "figure": pl.String(), "value": pl.Float64()}
+"""What a rule measures, whether it objects or not: named figures by session."""
+
+
+def measured(frame: pl.DataFrame | None = None) -> pl.DataFrame:
+    """`frame` (it has the columns of FIGURES) as a rule's figures; none without."""
+    if frame is None:
+        return pl.DataFrame(schema=FIGURES)
+    return frame.select(pl.col(name).cast(dtype) for name, dtype in FIGURES.items())
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -58,12 +68,16 @@ class Judged:
 
 @dataclass(frozen=True)
 class Rule:
-    """One data-quality rule of an asset. ERROR blocks what is downstream, WARN does not."""
+    """One data-quality rule of an asset. ERROR blocks what is downstream, WARN does not.
+
+    `measure` gives the figures (FIGURES) that stand beside its verdict, passed or not.
+    """
 
     name: str
     severity: Severity
     description: str
     judge: Callable[[Judged], pl.DataFrame]
+    measure: Callable[[Judged], pl.DataFrame] | None = None
 
     def spec(self, asset: str) -> dg.AssetCheckSpec:
         """The rule as Dagster shows it on the asset."""
@@ -77,7 +91,8 @@ class Rule:
         if judged.owners is not None:
             found = found.filter(pl.col("portfolio_id").is_null() | pl.col("portfolio_id").is_in(judged.owners))
         findings = found.sort("session_date", "detail")
-        return Verdict(rule=self, sessions=tuple(judged.sessions), findings=findings)
+        figures = measured() if self.measure is None else self.measure(judged)
+        return Verdict(rule=self, sessions=tuple(judged.sessions), findings=findings, figures=figures)
 
 
 @dataclass(frozen=True)
@@ -87,6 +102,7 @@ class Verdict:
     rule: Rule
     sessions: tuple[date, ...]
     findings: pl.DataFrame
+    figures: pl.DataFrame = field(default_factory=measured)
 
     @property
     def passed(self) -> bool:
@@ -109,7 +125,12 @@ class Verdict:
 
     def __add__(self, other: Verdict) -> Verdict:
         """The verdict on the sessions of both."""
-        return Verdict(self.rule, (*self.sessions, *other.sessions), pl.concat([self.findings, other.findings]))
+        return Verdict(
+            self.rule,
+            (*self.sessions, *other.sessions),
+            pl.concat([self.findings, other.findings]),
+            pl.concat([self.figures, other.figures]),
+        )
 
     @property
     def failing_sessions(self) -> list[date]:
@@ -154,6 +175,7 @@ class Verdict:
     def rows(self, asset: str, run_id: str, checked_at: datetime) -> pl.DataFrame:
         """One row of ``data_quality_results`` per session."""
         found = {day: group for (day,), group in self.findings.group_by(["session_date"], maintain_order=True)}
+        figures = {day: group for (day,), group in self.figures.group_by(["session_date"], maintain_order=True)}
         # a finding may concern a session outside the run (a gap before it); its verdict belongs there too
         days = sorted({*self.sessions, *found})
         return pl.DataFrame(
@@ -167,21 +189,22 @@ class Verdict:
                 "description": [
                     "; ".join(found[day]["detail"].head(SHOWN_FINDINGS)) if day in found else "passed" for day in days
                 ],
-                "metadata": [_figures(found[day]) if day in found else None for day in days],
+                "metadata": [_metadata(found.get(day), figures.get(day)) for day in days],
                 "checked_at": [checked_at] * len(days),
             },
             schema=polars_schema(tables.data_quality_results),
         )
 
 
-def _figures(found: pl.DataFrame) -> str:
-    """Figures behind a failed verdict, as JSON: how many findings, and of which portfolios (none: of all)."""
-    return json.dumps(
-        {
-            "findings": found.height,
-            "portfolio_ids": found["portfolio_id"].drop_nulls().unique().sort().to_list(),
-        }
-    )
+def _metadata(found: pl.DataFrame | None, figures: pl.DataFrame | None) -> str | None:
+    """What is behind a verdict, as JSON: how many findings, of which portfolios (none: of all), and its figures."""
+    told: dict[str, Any] = {}
+    if found is not None:
+        told["findings"] = found.height
+        told["portfolio_ids"] = found["portfolio_id"].drop_nulls().unique().sort().to_list()
+    if figures is not None:
+        told["figures"] = dict(figures.sort("figure").select("figure", "value").iter_rows())
+    return json.dumps(told) if told else None
 
 
 def findings(frame: pl.DataFrame, detail: pl.Expr) -> pl.DataFrame:

@@ -29,6 +29,14 @@ _COMMUNICATION = "Communication Services"
 _ENERGY = "Energy"
 _INDUSTRIALS = "Industrials"
 
+# what is spread over sectors says so: it belongs to none, which is something else than not being classified
+_EQUITY_FUND = "fund:equity"
+_INTERNATIONAL_FUND = "fund:international equity"
+_BOND_FUND = "fund:bond"
+_VOLATILITY_FUND = "fund:volatility"
+_EQUITY_INDEX = "index:equity"
+_VOLATILITY = "index:volatility"
+
 # Sectors and industries as data vendors name them. Rate betas: banks gain 2-3 % per 100 bp, growth stocks lose 1-2 %.
 _STOCKS: tuple[SymbolParameters, ...] = (
     SymbolParameters(
@@ -144,7 +152,7 @@ _BOND_CARRY = 0.042
 
 def _bond_fund(symbol: str, kind: Kind, name: str, price: float, duration: float) -> SymbolParameters:
     return SymbolParameters(
-        symbol, kind, name, None, None, price, 0.006, {RATE: -duration},
+        symbol, kind, name, _BOND_FUND, None, price, 0.006, {RATE: -duration},
         alpha=_BOND_CARRY, duration=duration, dividend_yield=0.036, dividends_per_year=12,
     )  # fmt: skip
 
@@ -157,23 +165,23 @@ _FUNDS: tuple[SymbolParameters, ...] = (
     _bond_fund("IEF", "etf", "iShares 7-10 Year Treasury Bond ETF", 96.00, 7.2),
     _bond_fund("TLT", "etf", "iShares 20+ Year Treasury Bond ETF", 98.50, 16.5),
     SymbolParameters(
-        "FCNTX", "fund", "Fidelity Contrafund", None, None, 14.85, 0.035,
+        "FCNTX", "fund", "Fidelity Contrafund", _EQUITY_FUND, None, 14.85, 0.035,
         {"Market": 0.30, "Growth": 0.60}, dividend_yield=0.030, dividends_per_year=1,
     ),
     SymbolParameters(
-        "FMAGX", "fund", "Fidelity Magellan Fund", None, None, 14.70, 0.045,
+        "FMAGX", "fund", "Fidelity Magellan Fund", _EQUITY_FUND, None, 14.70, 0.045,
         {"Market": 0.25, "Growth": 0.65}, dividend_yield=0.030, dividends_per_year=1,
     ),
     SymbolParameters(
-        "VTIAX", "fund", "Vanguard Total International Stock Index Fund", None, None, 30.0, 0.035,
+        "VTIAX", "fund", "Vanguard Total International Stock Index Fund", _INTERNATIONAL_FUND, None, 30.0, 0.035,
         {"Market": 0.15, "Europe": 0.50, "Emerging_Markets": 0.25, "China": 0.03}, dividend_yield=0.029,
     ),
     SymbolParameters(
-        "VTI", "etf", "Vanguard Total Stock Market ETF", None, None, 237.0, 0.008,
+        "VTI", "etf", "Vanguard Total Stock Market ETF", _EQUITY_FUND, None, 237.0, 0.008,
         {"Market": 0.88, "Size": 0.12}, dividend_yield=0.014,
     ),
     SymbolParameters(
-        "QQQ", "etf", "Invesco QQQ Trust", None, None, 420.0, 0.030,
+        "QQQ", "etf", "Invesco QQQ Trust", _EQUITY_FUND, None, 420.0, 0.030,
         {"Market": 0.15, "Growth": 0.50, "Technology": 0.30}, dividend_yield=0.006,
     ),
     SymbolParameters(
@@ -187,36 +195,36 @@ _FUNDS: tuple[SymbolParameters, ...] = (
         gap=(date(2024, 9, 9), date(2024, 9, 13)),
     ),
     SymbolParameters(
-        "IWM", "etf", "iShares Russell 2000 ETF", None, None, 199.0, 0.06, {"Size": 1.18}, dividend_yield=0.013,
+        "IWM", "etf", "iShares Russell 2000 ETF", _EQUITY_FUND, None, 199.0, 0.06, {"Size": 1.18}, dividend_yield=0.013,
     ),
     SymbolParameters(
-        "SPLV", "etf", "Invesco S&P 500 Low Volatility ETF", None, None, 62.0, 0.04,
+        "SPLV", "etf", "Invesco S&P 500 Low Volatility ETF", _EQUITY_FUND, None, 62.0, 0.04,
         {"Low_Volatility": 1.0, RATE: -1.0}, dividend_yield=0.022,
     ),
     # an index has no dividends: SPY's return less its payout
-    SymbolParameters("SPX", "index", "S&P 500 Index", None, None, 5300.0, 0.0, {"Market": 1.0}, alpha=-0.013),
+    SymbolParameters("SPX", "index", "S&P 500 Index", _EQUITY_INDEX, None, 5300.0, 0.0, {"Market": 1.0}, alpha=-0.013),
     # its volatility serves for the range of its days only
-    SymbolParameters(VOLATILITY_INDEX, "index", "CBOE Volatility Index", None, None, 14.0, 1.1, {}),
+    SymbolParameters(VOLATILITY_INDEX, "index", "CBOE Volatility Index", _VOLATILITY, None, 14.0, 1.1, {}),
 )  # fmt: skip
 
 # name, sector, reference price, dividend yield, payments a year of each factor's proxy
-_PROXIES: Mapping[str, tuple[str, str | None, float, float, int]] = {
-    "SPY": ("SPDR S&P 500 ETF Trust", None, 530.00, 0.013, 4),
-    "VTV": ("Vanguard Value ETF", None, 150.00, 0.024, 4),
-    "VUG": ("Vanguard Growth ETF", None, 308.00, 0.006, 4),
-    "MTUM": ("iShares MSCI USA Momentum Factor ETF", None, 156.00, 0.009, 4),
-    "QUAL": ("iShares MSCI USA Quality Factor ETF", None, 146.00, 0.012, 4),
-    "SIZE": ("iShares MSCI USA Size Factor ETF", None, 132.00, 0.016, 4),
-    "USMV": ("iShares MSCI USA Min Vol Factor ETF", None, 78.50, 0.018, 4),
+_PROXIES: Mapping[str, tuple[str, str, float, float, int]] = {
+    "SPY": ("SPDR S&P 500 ETF Trust", _EQUITY_FUND, 530.00, 0.013, 4),
+    "VTV": ("Vanguard Value ETF", _EQUITY_FUND, 150.00, 0.024, 4),
+    "VUG": ("Vanguard Growth ETF", _EQUITY_FUND, 308.00, 0.006, 4),
+    "MTUM": ("iShares MSCI USA Momentum Factor ETF", _EQUITY_FUND, 156.00, 0.009, 4),
+    "QUAL": ("iShares MSCI USA Quality Factor ETF", _EQUITY_FUND, 146.00, 0.012, 4),
+    "SIZE": ("iShares MSCI USA Size Factor ETF", _EQUITY_FUND, 132.00, 0.016, 4),
+    "USMV": ("iShares MSCI USA Min Vol Factor ETF", _EQUITY_FUND, 78.50, 0.018, 4),
     "USO": ("United States Oil Fund", "Energy", 67.50, 0.0, 0),
     "GLD": ("SPDR Gold Shares", "Commodities", 219.00, 0.0, 0),
-    "EWG": ("iShares MSCI Germany ETF", None, 29.50, 0.027, 1),
-    "EEM": ("iShares MSCI Emerging Markets ETF", None, 40.00, 0.026, 1),
-    "FXI": ("iShares China Large-Cap ETF", None, 32.00, 0.025, 1),
+    "EWG": ("iShares MSCI Germany ETF", _INTERNATIONAL_FUND, 29.50, 0.027, 1),
+    "EEM": ("iShares MSCI Emerging Markets ETF", _INTERNATIONAL_FUND, 40.00, 0.026, 1),
+    "FXI": ("iShares China Large-Cap ETF", _INTERNATIONAL_FUND, 32.00, 0.025, 1),
     # loses a fifth a year, as the roll of volatility futures does; starts high enough to stay above a few dollars
-    "VIXY": ("ProShares VIX Short-Term Futures ETF", None, 60.00, 0.0, 0),
+    "VIXY": ("ProShares VIX Short-Term Futures ETF", _VOLATILITY_FUND, 60.00, 0.0, 0),
     # high yield reacts to rates through its correlation with them (beta near -2), not by its duration: none is given
-    "HYG": ("iShares iBoxx High Yield Corporate Bond ETF", None, 77.00, 0.057, 12),
+    "HYG": ("iShares iBoxx High Yield Corporate Bond ETF", _BOND_FUND, 77.00, 0.057, 12),
     "XLK": ("Technology Select Sector SPDR Fund", "Technology", 192.00, 0.007, 4),
     "JETS": ("U.S. Global Jets ETF", "Industrials", 25.00, 0.0, 0),
 }

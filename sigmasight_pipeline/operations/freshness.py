@@ -23,6 +23,7 @@ from sigmasight_pipeline.sessions import SessionCalendar
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.audit_integrity import SESSION_TABLES
 from sigmasight_pipeline.storage.freshness import Stored, stored
+from sigmasight_pipeline.storage.verdicts import ClockVerdict, keep_by_the_clock
 
 CHECK = "fresh"
 
@@ -175,9 +176,17 @@ def checks(
         closed=values.closed_sessions,
         last_session=values.last_session,
     )
-    for key in sorted(context.selected_asset_check_keys, key=str):
-        name = key.asset_key.to_user_string()
-        answer = answers[name]
+    chosen = sorted(context.selected_asset_check_keys, key=str)
+    told = {key: answers[key.asset_key.to_user_string()] for key in chosen}
+    keep_by_the_clock(
+        postgres.database,
+        [
+            ClockVerdict(key.asset_key.to_user_string(), key.name, "WARN", not answer.late, answer.sentence)
+            for key, answer in told.items()
+        ],
+        context.run.run_id,
+    )
+    for key, answer in told.items():
         yield dg.AssetCheckResult(
             asset_key=key.asset_key,
             check_name=key.name,

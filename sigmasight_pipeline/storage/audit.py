@@ -121,12 +121,12 @@ LEFT JOIN LATERAL (
          count(*) FILTER (WHERE NOT h.private AND coalesce(g.status, '') NOT IN ('ok', 'fallback')) AS greeks_none,
          count(*) FILTER (WHERE b.ok) AS betas,
          count(*) FILTER (WHERE NOT h.private AND b.ok IS NOT TRUE) AS betas_none,
-         count(*) FILTER (WHERE r.quality = 'ok') AS rate_betas,
-         count(*) FILTER (WHERE NOT h.private AND r.quality IS DISTINCT FROM 'ok') AS rate_betas_none
+         count(*) FILTER (WHERE r.quality IN ('ok', 'constant')) AS rate_betas,
+         count(*) FILTER (WHERE NOT h.private AND coalesce(r.quality, '') NOT IN ('ok', 'constant')) AS rate_betas_none
   FROM held h
   LEFT JOIN sigmasight.position_greeks g USING (session_date, position_id)
   LEFT JOIN sigmasight.position_interest_rate_betas r USING (session_date, position_id)
-  LEFT JOIN LATERAL (SELECT bool_or(x.quality = 'ok') AS ok FROM sigmasight.position_factor_exposures x
+  LEFT JOIN LATERAL (SELECT bool_or(x.quality IN ('ok', 'constant')) AS ok FROM sigmasight.position_factor_exposures x
                      WHERE (x.session_date, x.position_id) = (h.session_date, h.position_id)) b ON true
   WHERE h.portfolio_id = n.portfolio_id
 ) h ON true
@@ -139,7 +139,8 @@ ORDER BY n.code
 """
 
 _BETAS = """
-SELECT b.session_date AS session, b.factor, count(*) AS symbols, count(*) FILTER (WHERE b.quality = 'ok') AS ok,
+SELECT b.session_date AS session, b.factor, count(*) AS symbols,
+       count(*) FILTER (WHERE b.quality IN ('ok', 'constant')) AS ok,
        min(b.n_obs) FILTER (WHERE b.quality = 'ok') AS smallest_n_obs,
        percentile_disc(0.5) WITHIN GROUP (ORDER BY b.n_obs) FILTER (WHERE b.quality = 'ok') AS median_n_obs,
        percentile_disc(0.5) WITHIN GROUP (ORDER BY b.r_squared) FILTER (WHERE b.quality = 'ok') AS median_r_squared,

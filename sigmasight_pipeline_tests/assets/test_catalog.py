@@ -198,11 +198,14 @@ def test_snapshots_depend_on_their_own_previous_session() -> None:
 
 RULES: dict[str, Sequence[Rule]] = {
     "trading_sessions": [reference_rules.HORIZON],
+    "factor_definitions": reference_rules.FACTOR_DEFINITIONS,
+    "stress_test_scenarios": reference_rules.STRESS_TEST_SCENARIOS,
+    "instruments": reference_rules.INSTRUMENTS,
+    "option_prices": market_data_rules.OPTION_PRICES,
     "portfolios": [reference_rules.EQUITY_POSITIVE],
     "positions": reference_rules.POSITION_RULES,
     "daily_prices": market_data_rules.DAILY_PRICES,
     "corporate_actions": [market_data_rules.SPLITS_CONTINUOUS],
-    "option_prices": market_data_rules.OPTION_CLOSES,
     "treasury_yields": [market_data_rules.YIELDS_COMPLETE],
     "portfolio_snapshots": valuation_rules.SNAPSHOTS,
     "calculation_audit": operations_rules.CALCULATION_AUDIT,
@@ -213,6 +216,12 @@ RULES: dict[str, Sequence[Rule]] = {
 @pytest.mark.parametrize("name", NAMES)
 def test_every_rule_of_an_asset_is_a_check(name: str) -> None:
     assert checks_of(name) == told(RULES.get(name, []))
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - KEPT_BESIDE_RUNS))
+def test_every_asset_has_a_check_of_what_it_wrote(name: str) -> None:
+    """Beside those that only look at the clock."""
+    assert checks_of(name)
 
 
 RULE_MODULES = [

@@ -31,13 +31,6 @@ def exposures(rows: Iterable[Row], positions: dict[int, Row]) -> Row:
     long = sum((value for value in exposure if value > 0), Fraction(0))
     short = sum((value for value in exposure if value < 0), Fraction(0))
     notionals = [row["notional"] for row in held]
-    by_symbol: dict[str, Fraction] = defaultdict(Fraction)
-    for row in held:
-        by_symbol[row["symbol"]] += Fraction(row["exposure"])
-    sizes = sorted((abs(value) for value in by_symbol.values()), reverse=True)
-    total = sum(sizes)
-    shares = [size / total for size in sizes] if total else []
-    hhi = sum(share * share for share in shares) if total else None
     return {
         "long_exposure": long,
         "short_exposure": short,
@@ -53,6 +46,19 @@ def exposures(rows: Iterable[Row], positions: dict[int, Row]) -> Row:
         "option_count": kinds.count("OPTIONS"),
         "stock_count": kinds.count("PUBLIC"),
         "private_count": kinds.count("PRIVATE"),
+    }
+
+
+def concentration(amounts: Iterable[tuple[str, Fraction]]) -> Row:
+    """The concentration columns of ``portfolio_exposures``, of companies and delta-adjusted exposures."""
+    by_company: dict[str, Fraction] = defaultdict(Fraction)
+    for company, amount in amounts:
+        by_company[company] += amount
+    sizes = sorted((abs(value) for value in by_company.values()), reverse=True)
+    total = sum(sizes)
+    shares = [size / total for size in sizes] if total else []
+    hhi = sum(share * share for share in shares) if total else None
+    return {
         "hhi": hhi,
         "effective_positions": 1 / hhi if hhi else None,
         "top_1_weight": sum(shares[:1]) if total else None,

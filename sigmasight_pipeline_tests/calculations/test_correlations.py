@@ -258,9 +258,11 @@ def test_duplicate_instruments_are_counted() -> None:
     assert [pair["correlation"] for pair in json.loads(row["top_pairs"])] == [-0.99999, 0.99991, 0.9999]
 
 
-def test_perfect_hedges_leave_no_effective_positions() -> None:
-    row = calculated(inputs({1: 20_000, 2: 20_000}), hand_made({("AAA", "BBB"): -1.0}))
-    assert (row["effective_positions"], row["overall_correlation"], row["status"]) == (None, -1.0, "ok")
+@pytest.mark.parametrize("correlation", [-0.2, -0.9, -0.999, -1.0])
+def test_effective_positions_never_exceed_the_count(correlation: float) -> None:
+    """Two holdings that nearly offset each other were 1,000 bets."""
+    row = calculated(inputs({1: 20_000, 2: 20_000}), hand_made({("AAA", "BBB"): correlation}))
+    assert (row["effective_positions"], row["overall_correlation"], row["status"]) == (2.0, correlation, "ok")
 
 
 def test_pairs_that_are_not_those_of_the_filter_are_refused() -> None:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sigmasight_pipeline.calculations.exposures import GREEKS, MissingGreeksError, portfolio_exposures
+from sigmasight_pipeline.calculations.exposures import CONCENTRATION, GREEKS, MissingGreeksError, portfolio_exposures
 from sigmasight_pipeline.calculations.money import AmountOverflowError
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.frames import polars_schema
@@ -73,6 +73,7 @@ def rows_of(
         calendar=sessions_frame([MON, TUE]),
         portfolios=frame(tables.portfolios, [portfolio(1, MON)]),
         positions=frame(tables.positions, positions),
+        instruments=fields.get("instruments", frame(tables.instruments, [])),
         position_values=frame(tables.position_values, values),
         position_greeks=frame(tables.position_greeks, greeks),
         min_coverage=min_coverage,
@@ -95,6 +96,10 @@ def check_every_column(book: Book, values: pl.DataFrame, seen: set[str]) -> None
     """Compare the book's exposures with the references; `seen` gathers the statuses of its Greeks."""
     greeks = greeks_of(book, values)
     positions = {row["position_id"]: row for row in book.frames["positions"].iter_rows(named=True)}
+    renamed = book.frames["instruments"].drop_nulls(["last_session", "replaced_by"])
+    successors = {
+        symbol: (last, name) for symbol, last, name in renamed["symbol", "last_session", "replaced_by"].rows()
+    }
     for row in exposures_of(book, book.sessions, values).iter_rows(named=True):
         own = values.filter(session_date=row["session_date"], portfolio_id=row["portfolio_id"])
         for name, want in reference.exposures(own.iter_rows(named=True), positions).items():
@@ -102,17 +107,26 @@ def check_every_column(book: Book, values: pl.DataFrame, seen: set[str]) -> None
                 assert row[name] == pytest.approx(float(want), rel=5e-16, abs=0), (name, row)
             else:
                 assert row[name] == want, (name, row)
-        want_greeks = greeks_reference(own, greeks.filter(session_date=row["session_date"]), positions)
+        want_greeks = greeks_reference(own, greeks.filter(session_date=row["session_date"]), positions, successors)
+        for name in CONCENTRATION:
+            if want_greeks[name] is not None:
+                want_greeks[name] = float(want_greeks[name])
         for name, want in want_greeks.items():
             exact = not isinstance(row[name], float)
             assert row[name] == (want if exact else pytest.approx(float(want), rel=1e-13, abs=1e-9)), (name, row)
         seen.add(row["greeks_status"])
 
 
-def greeks_reference(values: pl.DataFrame, greeks: pl.DataFrame, positions: dict[int, Any]) -> dict[str, Any]:
-    """The delta-adjusted columns and Greeks of one portfolio and session, one position after the other."""
+def greeks_reference(
+    values: pl.DataFrame, greeks: pl.DataFrame, positions: dict[int, Any], successors: dict[str, tuple[date, str]]
+) -> dict[str, Any]:
+    """Delta-adjusted columns, Greeks and concentration of one portfolio and session, one position after the other.
+
+    `successors` are last session and later name of renamed symbols.
+    """
     by_position = {row["position_id"]: row for row in greeks.iter_rows(named=True)}
     sums = dict.fromkeys(("long", "short", "gross", "known", *GREEKS), Fraction(0))
+    companies: list[tuple[str, Fraction]] = []
     unknown = 0
     for row in values.iter_rows(named=True):
         own = by_position.get(row["position_id"])
@@ -128,6 +142,11 @@ def greeks_reference(values: pl.DataFrame, greeks: pl.DataFrame, positions: dict
             continue
         sums["known"] += size
         sums["long" if adjusted > 0 else "short"] += Fraction(adjusted)
+        position = positions[row["position_id"]]
+        company = position["underlying_symbol"] or position["symbol"]
+        while own is not None and successors.get(company, (row["session_date"], ""))[0] < row["session_date"]:
+            company = successors[company][1]
+        companies.append((company, Fraction(adjusted)))
         for greek in GREEKS:
             sums[greek] += 0 if own is None else Fraction(own[greek])
     coverage = sums["known"] / sums["gross"] if sums["gross"] else None
@@ -139,8 +158,10 @@ def greeks_reference(values: pl.DataFrame, greeks: pl.DataFrame, positions: dict
         "delta_adjusted_gross": sums["long"] - sums["short"],
         "delta_adjusted_net": sums["long"] + sums["short"],
         **{greek: sums[greek] for greek in GREEKS},
+        **reference.concentration(companies),
     }
-    return (dict.fromkeys(totals) if status == "low_coverage" else totals) | {
+    none = dict.fromkeys(totals) | {"concentration_status": "low_coverage"}
+    return (none if status == "low_coverage" else totals) | {
         "delta_adjusted_coverage": coverage,
         "greeks_status": status,
     }
@@ -238,8 +259,8 @@ def test_sums_of_greeks_do_not_depend_on_the_order_of_rows(greeks: list[float], 
         random.shuffle(rows)
 
 
-def test_concentration_is_by_symbol() -> None:
-    """Two lots of one symbol net; a short counts by its size; kinds and sides are told apart."""
+def test_concentration_is_by_company() -> None:
+    """Lots of one symbol net, and so does a call on it; a short counts by its size; kinds and sides are told apart."""
     positions = [
         stock(1, "AAA", 1, 1, MON),
         stock(2, "AAA", -1, 1, MON),
@@ -247,15 +268,41 @@ def test_concentration_is_by_symbol() -> None:
         private(4, "FUND", 1, 1, MON),
         option(5, CALL, -1, 1, MON),
     ]
-    row = rows_of(positions, {1: 50, 2: -20, 3: -40, 4: 20, 5: -10})
-    assert row["hhi"] == pytest.approx(0.3**2 + 0.4**2 + 0.2**2 + 0.1**2, rel=1e-15)
-    assert row["effective_positions"] == pytest.approx(1 / 0.3, rel=1e-15)
-    assert [row[f"top_{count}_weight"] for count in (1, 3, 10)] == [0.4, 0.9, 1.0]
+    exposures = {1: 50, 2: -20, 3: -40, 4: 20, 5: -10}
+    greeks = [greeks_row(key, -5 if key == 5 else exposures[key]) for key in (1, 2, 3, 5)]
+    row = rows_of(positions, exposures, greeks)
+    shares = [25 / 85, 40 / 85, 20 / 85]
+    assert row["hhi"] == pytest.approx(sum(share**2 for share in shares), rel=1e-15)
+    assert row["effective_positions"] == pytest.approx(1 / row["hhi"], rel=1e-15)
+    assert [row[f"top_{count}_weight"] for count in (1, 3, 10)] == [40 / 85, 1.0, 1.0]
     assert [row[f"{side}_exposure"] for side in ("long", "short", "gross", "net")] == [70, -70, 140, 0]
     assert [row[f"{kind}_exposure"] for kind in ("stock", "option", "private")] == [110, 10, 20]
     kinds = ("position", "long", "short", "option", "stock", "private")
     assert [row[f"{kind}_count"] for kind in kinds] == [5, 2, 3, 1, 3, 1]
     assert row["notional"] == 35
+
+
+def test_twenty_contracts_on_one_company_are_one_name() -> None:
+    """Each contract had counted as a name of its own: an index of 0.05, twenty effective positions."""
+    positions = [option(key, f"AAA240315C{key:05}000", 1, 1, MON) for key in range(1, 21)]
+    row = rows_of(positions, dict.fromkeys(range(1, 21), 10))
+    assert (row["hhi"], row["effective_positions"], row["top_1_weight"]) == (1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(("last", "hhi"), [(MON, 1.0), (TUE, 0.5)])
+def test_a_renamed_symbol_is_its_successor(last: date, hhi: float) -> None:
+    """From the session after its last one on."""
+    renamed = frame(
+        tables.instruments, [{"symbol": "OLD", "kind": "stock", "last_session": last, "replaced_by": "NEW"}]
+    )
+    positions = [stock(1, "OLD", 1, 1, MON), stock(2, "NEW", 1, 1, MON)]
+    assert rows_of(positions, {1: 10, 2: 10}, instruments=renamed)["hhi"] == hhi
+
+
+def test_too_little_known_gives_no_concentration() -> None:
+    positions = [stock(1, "AAA", 1, 1, MON), option(2, CALL, 1, 1, MON)]
+    row = rows_of(positions, {1: 10, 2: 90}, [greeks_row(1, 10), greeks_row(2, None)])
+    assert (row["hhi"], row["effective_positions"], row["concentration_status"]) == (None, None, "low_coverage")
 
 
 @pytest.mark.parametrize(
@@ -290,6 +337,7 @@ def test_rows_since_inception_of_active_portfolios_at_open_sessions() -> None:
         calendar=sessions_frame([MON, TUE, WED], closed=[TUE]),
         portfolios=frame(tables.portfolios, [portfolio(3, MON), portfolio(1, WED), portfolio(2, MON, active=False)]),
         positions=frame(tables.positions, []),
+        instruments=frame(tables.instruments, []),
         position_values=frame(tables.position_values, []),
         position_greeks=frame(tables.position_greeks, []),
     )

@@ -270,15 +270,21 @@ def test_a_return_over_a_gap_is_missing() -> None:
 
 
 def test_a_constant_symbol_and_a_constant_factor() -> None:
+    """Cash has beta 0, known exactly; on a factor that does not move there is nothing to know."""
     flat = RETURNS.with_columns(
         simple_return=pl.when(pl.col("symbol").is_in(["BBB", "VTV"])).then(0.0002).otherwise("simple_return")
     )
     result = betas(returns=flat)
-    constant = pl.col("symbol").is_in(["BBB", "VTV"]) | (pl.col("factor") == "Value")
-    assert result.filter(constant).select("quality", "n_obs", *FIGURES).unique().rows() == [
-        ("no_variance", 252, *NO_FIGURES)
-    ]
-    assert result.filter(~constant).equals(betas().filter(~constant))
+    of_constant_factor = result.filter(factor="Value").select("quality", "n_obs", *FIGURES)
+    assert of_constant_factor.unique().rows() == [("no_variance", 252, *NO_FIGURES)]
+    constant = pl.col("symbol").is_in(["BBB", "VTV"]) & (pl.col("factor") != "Value")
+    cash = result.filter(constant)
+    figures = {"beta": 0.0, "beta_raw": 0.0, "std_error": 0.0, "residual_volatility": 0.0}
+    expected = [("constant", *figures.values(), None, None, None)]
+    assert cash.select("quality", *figures, "t_stat", "p_value", "r_squared").unique().rows() == expected
+    np.testing.assert_allclose(cash["alpha"], 0.0002, rtol=1e-12)
+    others = ~constant & (pl.col("factor") != "Value")
+    assert result.filter(others).equals(betas().filter(others))
 
 
 def test_a_carried_yield_is_a_missing_observation() -> None:
@@ -297,32 +303,85 @@ def wide(**changed: Any) -> pl.DataFrame:
     return betas(instruments=WIDE_INSTRUMENTS, returns=WIDE_RETURNS, **changed)
 
 
+def stocks_of(result: pl.DataFrame) -> pl.Series:
+    """Which rows winsorising may touch: stocks that are no proxies."""
+    return result.select(~pl.col("symbol").is_in(["SPY", "GLD", "VTV"])).to_series()
+
+
 @pytest.mark.parametrize("percentile", [0.01, 0.05])
 def test_winsorizing(percentile: float) -> None:
-    """Within the quantiles of the cross-section, all betas counted; proxies and the rate factor as they are."""
+    """Towards the quantiles of the stocks, by two standard errors at most; proxies and the rate factor as they are."""
     result = wide(winsorize_percentile=percentile)
     for name in REGRESSED:
         own = result.filter(factor=name)
-        raw = own["beta_raw"].to_numpy()
-        low, high = np.quantile(raw, [percentile, 1 - percentile])
-        fixed = own["symbol"].is_in(["SPY", "GLD", "VTV"]).to_numpy() | (name == "Interest_Rate")
-        np.testing.assert_allclose(own["beta"], np.where(fixed, raw, np.clip(raw, low, high)), rtol=1e-14)
+        raw, error, stock = own["beta_raw"].to_numpy(), own["std_error"].to_numpy(), stocks_of(own).to_numpy()
+        low, high = np.quantile(raw[stock], [percentile, 1 - percentile])
+        towards = np.clip(np.clip(raw, low, high), raw - 2 * error, raw + 2 * error)
+        towards = np.where(np.sign(towards) * np.sign(raw) < 0, 0.0, towards)
+        fixed = ~stock | (name == "Interest_Rate")
+        np.testing.assert_allclose(own["beta"], np.where(fixed, raw, towards), rtol=1e-14)
         changed = (own["beta"] != own["beta_raw"]).sum()
         assert changed == 0 if name == "Interest_Rate" else changed >= 2 * int(percentile * 230) - 2, name
     assert (wide(winsorize_percentile=0.0)["beta"] == result["beta_raw"]).all()
 
 
-@pytest.mark.parametrize(("least", "winsorised"), [(236, True), (237, False)])
-def test_winsorizing_needs_symbols(least: int, *, winsorised: bool) -> None:
-    """236 of the universe have a beta on the last session: GONE is gone."""
+@pytest.mark.parametrize(("least", "winsorised"), [(233, True), (234, False)])
+def test_winsorizing_needs_stocks(least: int, *, winsorised: bool) -> None:
+    """233 stocks have a beta on the last session: GONE is gone, and the three proxies are none."""
     result = wide(winsorize_min_symbols=least)
     assert (result["beta"] != result["beta_raw"]).any() == winsorised
 
 
 def test_too_few_betas_are_not_winsorised() -> None:
     """A symbol without a beta is none of the cross-section."""
-    result = betas(instruments=WIDE_INSTRUMENTS, returns=keep("W007", 59, WIDE_RETURNS), winsorize_min_symbols=236)
+    result = betas(instruments=WIDE_INSTRUMENTS, returns=keep("W007", 59, WIDE_RETURNS), winsorize_min_symbols=233)
     assert (result.drop_nulls("beta")["beta"] == result.drop_nulls("beta")["beta_raw"]).all()
+
+
+def _hedged(stocks: int, kind: str) -> dict[str, Any]:
+    """Inputs with so many stocks, and an inverse fund of `kind` that returns -3 times the market almost exactly."""
+    names = WIDE[:stocks]
+    market = RETURNS.filter(symbol="SPY").sort("session_date")
+    noise = np.random.default_rng(5).normal(0, 0.0005, market.height)
+    inverse = market.with_columns(symbol=pl.lit("INV"), simple_return=-3.0 * pl.col("simple_return") + noise)
+    held = [*INSTRUMENTS.to_dicts(), instrument("INV", kind=kind), *(instrument(symbol) for symbol in names)]
+    returns = WIDE_RETURNS.filter(pl.col("symbol").is_in([*names, *SYMBOLS]))
+    return {
+        "instruments": frame(tables.instruments, held),
+        "returns": pl.concat([returns, inverse.select(returns.columns)]),
+    }
+
+
+@pytest.mark.parametrize("kind", ["etf", "fund", "index", "stock"])
+def test_a_hedge_stays_a_hedge_whatever_else_is_in_the_price_file(kind: str) -> None:
+    """With 205 stocks instead of 150 the 1/99 % clip had turned the inverse fund's beta of -3 into +0.4."""
+    few, many = (betas(**_hedged(stocks, kind)).filter(factor="Market", symbol="INV") for stocks in (150, 205))
+    assert few["beta_raw"].equals(many["beta_raw"])
+    assert few["beta_raw"].item() == pytest.approx(-3.0, abs=0.01)
+    assert abs(few["t_stat"].item()) > 400
+    if kind == "stock":  # known no better from a price file: moved by noise at most
+        assert abs(many["beta"].item() - few["beta"].item()) <= 2 * many["std_error"].item()
+        assert many["beta"].item() == pytest.approx(-3.0, abs=0.03)
+    else:
+        assert many["beta"].equals(few["beta"])
+
+
+def test_a_hedged_book_keeps_its_market_beta() -> None:
+    """Half a million long one stock of beta 1, hedged with the inverse fund: the same net beta either way."""
+
+    def net(stocks: int) -> float:
+        rows = betas(**_hedged(stocks, "etf")).filter(factor="Market")
+        known = dict(rows.select("symbol", "beta").iter_rows())
+        return 3.0 * known["AAA"] + known["INV"]
+
+    assert net(205) == pytest.approx(net(150), abs=0.01)
+
+
+def test_winsorising_never_crosses_zero() -> None:
+    """A small beta of a large standard error stops at 0."""
+    beta = np.concatenate([np.full(300, 1.0), [-0.1]])[None, None, :]
+    found = winsorized(beta, np.full(beta.shape, 5.0), np.ones((1, 301), bool), min_symbols=200, percentile=0.01)
+    assert found[0, 0, -1] == 0.0
 
 
 def test_a_cap() -> None:
@@ -344,11 +403,15 @@ Row = NDArray[np.float64]
 )
 def test_quantiles_are_numpys(values: list[float | None], percentile: float) -> None:
     row: Row = np.array([np.nan if value is None else value for value in values])
-    found = winsorized(row[None, None, :], np.ones((1, len(row)), bool), min_symbols=1, percentile=percentile)[0, 0]
+    far = np.full((1, 1, len(row)), 1e6)
+    adjustable = np.ones((1, len(row)), bool)
+    found = winsorized(row[None, None, :], far, adjustable, min_symbols=1, percentile=percentile)[0, 0]
     known = row[np.isfinite(row)]
     if known.size:
         low, high = np.quantile(known, [percentile, 1 - percentile])
-        np.testing.assert_allclose(found, np.clip(row, low, high), rtol=1e-12, atol=1e-12)
+        clipped = np.clip(row, low, high)
+        within = np.where(np.sign(clipped) * np.sign(row) < 0, 0.0, clipped)
+        np.testing.assert_allclose(found, within, rtol=1e-12, atol=1e-12)
     assert (np.isnan(found) == np.isnan(row)).all()
 
 

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from sigmasight_pipeline.calculations.factor_moments import (
     FactorMoments,
+    MomentStatus,
     cross_products,
     factor_correlations,
+    pair_moments,
     stored_moments,
     window_moments,
 )
@@ -192,7 +194,59 @@ def test_a_young_factor_and_one_without_prices_are_named(world: World) -> None:
     assert status["Market", "Value"] == "ok"
     nulls = found.filter(pl.col("status") != "ok")
     assert nulls["covariance"].null_count() == nulls["correlation"].null_count() == nulls.height
-    assert set(found["n_obs"]) == {252}
+    n_obs = {(one, other): count for one, other, count in found.select("factor_1", "factor_2", "n_obs").iter_rows()}
+    assert (n_obs["Market", "Value"], n_obs["Oil", "Market"], n_obs["Gold", "Market"]) == (252, 59, 0)
+
+
+@pytest.mark.parametrize("weighting", WEIGHTS)
+def test_every_pair_is_made_of_the_sessions_it_has_in_common(weighting: str) -> None:
+    """Against numpy, pair by pair, on gaps that differ from factor to factor."""
+    values, weights = window(0.15), WEIGHTS[weighting]
+    found = pair_moments(values, weights)
+    for one in range(values.shape[1]):
+        for other in range(values.shape[1]):
+            both = ~np.isnan(values[:, [one, other]]).any(axis=1)
+            oracle = np.cov(values[both][:, [one, other]], rowvar=False, aweights=weights[both], ddof=1)
+            assert found.n_obs[one, other] == both.sum()
+            np.testing.assert_allclose(found.covariance[one, other], oracle[0, 1], rtol=1e-12, atol=1e-18)
+            expected = oracle[0, 1] / np.sqrt(oracle[0, 0] * oracle[1, 1])
+            np.testing.assert_allclose(found.correlation[one, other], expected, rtol=0, atol=1e-12)
+    assert (found.covariance == found.covariance.T).all()
+    assert (found.correlation == found.correlation.T).all()
+    assert (np.diagonal(found.correlation) == 1.0).all()
+
+
+def test_two_young_factors_without_common_sessions_cost_only_their_own_pair() -> None:
+    """Listwise, as it was, they made every factor NULL."""
+    values = window(0.0, factors=4)
+    values[100:, 0] = np.nan
+    values[:130, 1] = np.nan
+    found = pair_moments(values, WEIGHTS["equal"])
+    codes = [str(status) for status in MomentStatus]
+    unknown = {(one, other) for one, other in np.argwhere(np.isnan(found.covariance)).tolist()}
+    assert unknown == {(0, 1), (1, 0)}
+    assert codes[found.status[0, 1]] == "insufficient_history"
+    assert found.n_obs.tolist() == [[100, 0, 100, 100], [0, 122, 122, 122], [100, 122, 252, 252], [100, 122, 252, 252]]
+    alone = pair_moments(values[:, 2:], WEIGHTS["equal"])
+    assert (found.covariance[2:, 2:] == alone.covariance).all(), "a young factor moved the others"
+
+
+@pytest.mark.parametrize("count", [59, 60])
+def test_a_pair_needs_sixty_sessions(count: int) -> None:
+    values = window(0.0, factors=2)
+    values[count:, 0] = np.nan
+    found = pair_moments(values, WEIGHTS["equal"])
+    assert np.isfinite(found.correlation[0, 1]) == (count == 60)
+
+
+def test_a_factor_constant_over_the_common_sessions_has_no_pair() -> None:
+    values = window(0.0, factors=2)
+    values[:150, 0] = 0.1
+    values[150:, 1] = np.nan
+    found = pair_moments(values, WEIGHTS["equal"])
+    codes = [str(status) for status in MomentStatus]
+    assert [codes[place] for place in found.status.ravel()] == ["ok", "no_variance", "no_variance", "ok"]
+    assert np.isnan(found.correlation).tolist() == [[False, True], [True, False]]
 
 
 def test_moments_read_back(world: World) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from numpy.typing import NDArray
 
-from sigmasight_pipeline.calculations.factor_moments import factor_correlations
 from sigmasight_pipeline.calculations.factor_var import factor_value_at_risk
 from sigmasight_pipeline.calculations.style_betas import style_betas
 from sigmasight_pipeline.calculations.timeline import Timeline
@@ -19,6 +21,7 @@ from sigmasight_pipeline_tests.calculations.risk_rows import (
     held_rows,
     no_yields,
     return_rows,
+    stored_schema,
     style_factors,
     style_returns,
     weekdays,
@@ -35,13 +38,12 @@ NOISE = np.random.default_rng(12).normal(0, 0.02, (300, 2))
 SYMBOLS = [*STYLES.values(), "AAA", "BBB", "YOUNG"]
 YOUNG = np.where(np.arange(300) < 250, np.nan, SPY)[:, None]
 RETURNS = return_rows(DAYS, SYMBOLS, np.hstack([STYLE, 1.2 * SPY[:, None] + NOISE, YOUNG]))
-MOMENTS = factor_correlations(sessions=[LAST], calendar=CALENDAR, factors=FACTORS, returns=RETURNS, yields=no_yields())
 Z_95 = 1.6448536269514722
 
 
-def value_at_risk(
+def row_of(
     positions: Sequence[dict[str, Any]], exposures: Mapping[int, Any], equity: Any = 100_000, **fields: Any
-) -> tuple[float | None, str]:
+) -> dict[str, Any]:
     values, greeks = held_rows([LAST], exposures, positions)
     book = {
         "calendar": CALENDAR,
@@ -56,17 +58,72 @@ def value_at_risk(
         "returns": RETURNS,
         "yields": no_yields(),
         "factors": FACTORS,
-        "factor_correlations": MOMENTS,
         **fields,
     }
     found = factor_value_at_risk(sessions=[LAST], **book)
-    assert found.columns == ["session_date", "portfolio_id", "factor_var_95", "factor_var_status"]
-    row = found.row(0, named=True)
+    schema = stored_schema(tables.portfolio_risk_metrics)
+    assert dict(found.schema) == {name: schema[name] for name in found.columns}
+    return found.row(0, named=True)
+
+
+def value_at_risk(
+    positions: Sequence[dict[str, Any]], exposures: Mapping[int, Any], equity: Any = 100_000, **fields: Any
+) -> tuple[float | None, str]:
+    row = row_of(positions, exposures, equity, **fields)
     return row["factor_var_95"], row["factor_var_status"]
 
 
 def held(*symbols: str) -> list[dict[str, Any]]:
     return [stock(number, symbol, 1, 1, DAYS[0]) for number, symbol in enumerate(symbols, start=1)]
+
+
+BOOK = [*held("AAA", "BBB", "SPY"), option(4, "AAA241220C00100000", 1, 1, DAYS[0])]
+EXPOSED = {1: "60000.01", 2: -30_000, 3: -70_000, 4: "20000.02"}
+
+
+def test_the_parts_add_up_to_the_cent() -> None:
+    """Euler's split, against the derivative of the loss by each factor's exposure; a hedge takes risk away."""
+    row = row_of(BOOK, EXPOSED)
+    parts = json.loads(row["factor_var_contributions"])
+    assert list(parts) == [*STYLES, "specific"]
+    assert sum(Decimal(str(part)) for part in parts.values()) == row["factor_var_dollars"]
+    assert row["factor_var_dollars"] == round(Decimal(row["factor_var_95"] * 100_000), 2)
+    betas = style_betas(
+        timeline=Timeline(CALENDAR), calendar=CALENDAR, ends=np.array([299]), symbols=["AAA", "BBB", "SPY"],
+        factors=FACTORS, returns=RETURNS, yields=no_yields(), instruments=frame(tables.instruments, []),
+    )  # fmt: skip
+    amount = np.array([80_000.03, -30_000.0, -70_000.0])
+    x, sigma = amount @ betas.beta[0], np.cov(STYLE[-252:], rowvar=False)
+    noise = ((amount * betas.residual_std[0]) ** 2).sum()
+
+    def loss(exposures: NDArray[np.float64], share: float) -> float:
+        return Z_95 * float(np.sqrt(exposures @ sigma @ exposures + share**2 * noise))
+
+    step = 1e-6
+    for place, name in enumerate(STYLES):
+        bump = np.zeros(len(x))
+        bump[place] = step * x[place]
+        assert parts[name] == pytest.approx((loss(x + bump, 1) - loss(x - bump, 1)) / (2 * step), abs=0.01), name
+    assert parts["specific"] == pytest.approx((loss(x, 1 + step) - loss(x, 1 - step)) / (2 * step), abs=0.01)
+
+
+def test_dollars_without_a_net_asset_value() -> None:
+    known, unknown = row_of(BOOK, EXPOSED), row_of(BOOK, EXPOSED, -5)
+    assert unknown["factor_var_95"] is None
+    assert unknown["factor_var_dollars"] == known["factor_var_dollars"] > 0
+    assert unknown["factor_var_contributions"] == known["factor_var_contributions"]
+    nothing = row_of([], {})
+    assert (nothing["factor_var_dollars"], set(json.loads(nothing["factor_var_contributions"]).values())) == (0, {0.0})
+    missing = row_of(held("YOUNG"), {1: 10_000})
+    assert (missing["factor_var_dollars"], missing["factor_var_contributions"]) == (None, None)
+
+
+def test_cash_is_covered_and_moves_nothing() -> None:
+    """A money market fund at 1.00 is 30 % of the book: with beta unknown, coverage 0.7 left no figure at all."""
+    cash = return_rows(DAYS, ["CASH"], np.zeros((300, 1)))
+    alone, _ = value_at_risk(held("AAA"), {1: 70_000})
+    with_cash = value_at_risk(held("AAA", "CASH"), {1: 70_000, 2: 30_000}, returns=pl.concat([RETURNS, cash]))
+    assert with_cash == (alone, "ok")
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -75,10 +132,7 @@ def test_the_market_alone_has_the_market_s_volatility(seed: int, exposure: int) 
     """On factors correlated at 0.9, where univariate betas overstate it several-fold."""
     style = style_returns(300, seed)
     returns = return_rows(DAYS, list(STYLES.values()), style)
-    moments = factor_correlations(
-        sessions=[LAST], calendar=CALENDAR, factors=FACTORS, returns=returns, yields=no_yields()
-    )
-    found, status = value_at_risk(held("SPY"), {1: exposure}, returns=returns, factor_correlations=moments)
+    found, status = value_at_risk(held("SPY"), {1: exposure}, returns=returns)
     market = style[-252:, list(STYLES).index("Market")]
     assert status == "ok"
     assert found == pytest.approx(Z_95 * market.std(ddof=1) * abs(exposure) / 100_000, rel=0.05)
@@ -111,13 +165,10 @@ def test_lots_and_hedges_of_one_symbol_net() -> None:
     assert value_at_risk(held("AAA", "AAA"), {1: 50_000, 2: -50_000}) == (0.0, "ok")
 
 
-WITHOUT_SIZE = factor_correlations(
-    sessions=[LAST], calendar=CALENDAR, factors=style_factors(Size="GONE"), returns=RETURNS, yields=no_yields()
-)
 REASONS: list[tuple[str, list[str], dict[int, Any], dict[str, Any], tuple[float | None, str]]] = [
     ("nothing held", [], {}, {}, (0.0, "ok")),
-    ("no covariance at all", ["AAA"], {1: 10}, {"factor_correlations": MOMENTS.clear()}, (None, "factor_without_data")),
-    ("a style without data", ["AAA"], {1: 10}, {"factor_correlations": WITHOUT_SIZE}, (None, "factor_without_data")),
+    ("no returns at all", ["AAA"], {1: 10}, {"returns": RETURNS.clear()}, (None, "factor_without_data")),
+    ("a style without data", ["AAA"], {1: 10}, {"factors": style_factors(Size="GONE")}, (None, "factor_without_data")),
     ("no style factors", ["AAA"], {1: 10}, {"factors": FACTORS.clear()}, (None, "factor_without_data")),
     ("a young symbol", ["YOUNG"], {1: 10_000}, {}, (None, "low_coverage")),
     ("a symbol without prices", ["GONE"], {1: 10_000}, {}, (None, "low_coverage")),

@@ -112,7 +112,7 @@ def short(count: int) -> Floats:
 UNAVAILABLE: list[tuple[str, Floats, bool, int]] = [
     ("59 complete cases", short(59), False, 59),
     ("60 complete cases", short(60), True, 60),
-    ("constant", np.full(252, 0.001), False, 252),
+    ("constant, which is known to move with nothing", np.full(252, 0.001), True, 252),
     ("no return", np.full(252, np.nan), False, 0),
 ]
 

@@ -189,7 +189,8 @@ CONSTANTS = {"zero": 0.0, "a cent": 0.01, "a third": 1 / 3, "large": 1e4}
 
 @pytest.mark.parametrize("value", CONSTANTS.values(), ids=CONSTANTS)
 @pytest.mark.parametrize("rounding", [0.0, 1e-15], ids=["exactly", "but for rounding"])
-def test_a_constant_series_has_no_estimate(value: float, rounding: float) -> None:
+def test_a_constant_series(value: float, rounding: float) -> None:
+    """On a constant factor nothing is estimated; a constant series has beta 0 and nothing left to explain."""
     if value > 1.0 and rounding:
         rounding = 0.0
     y, x = market()
@@ -199,9 +200,12 @@ def test_a_constant_series_has_no_estimate(value: float, rounding: float) -> Non
     found = regress(y, x)
     for name in FIGURES:
         figures = getattr(found, name)[0]
-        assert np.isnan(figures[:, 0]).all(), name
         assert np.isnan(figures[1]).all(), name
         assert np.isfinite(figures[0, 1:]).all(), name
+    pair = {name: getattr(found, name)[0, 0, 0] for name in FIGURES}
+    assert (pair["beta"], pair["std_error"], pair["residual_volatility"]) == (0.0, 0.0, 0.0)
+    assert pair["alpha"] == pytest.approx(value, abs=1e-14)
+    assert np.isnan([pair["t_stat"], pair["p_value"], pair["r_squared"]]).all()
     assert found.n_obs[0, 0, 0] == WINDOW - len(y[::3])
 
 
@@ -349,3 +353,19 @@ def test_p_values(dof: int) -> None:
     np.testing.assert_allclose(found[visible], expected[visible], rtol=1e-7)
     assert found[0] == 1.0
     assert np.isnan(two_sided_p_values(np.array([np.nan]), np.array([250.0])))
+
+
+CLOSED_FORMS: dict[int, Callable[[Floats], Floats]] = {
+    1: lambda t: 1.0 - 2.0 / np.pi * np.arctan(t),
+    2: lambda t: 1.0 - t / np.sqrt(2.0 + t * t),
+    4: lambda t: 1.0 - t / np.sqrt(4.0 + t * t) * (1.0 + 2.0 / (4.0 + t * t)),
+}
+"""Student's distribution of few degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
+
+
+@pytest.mark.parametrize("dof", CLOSED_FORMS)
+def test_p_values_near_one(dof: int) -> None:
+    """A small t keeps its digits: 1 / (1 + t^2 / dof) has lost them, and p was off by 8e-9 and more."""
+    t = np.concatenate([[0.0], np.logspace(-16, 0, 65)])
+    found = two_sided_p_values(t**2 / dof, np.full(len(t), float(dof)))
+    np.testing.assert_allclose(found, CLOSED_FORMS[dof](t), rtol=0, atol=1e-15)

@@ -77,7 +77,6 @@ def inputs(**fields: Any) -> dict[str, Any]:
         "returns": return_rows(DAYS, ["SPY", "QQQ"], np.hstack([MARKET, 2 * MARKET])),
         "yields": yields(RATES),
         "factors": style_factors(),
-        "factor_correlations": frame(tables.factor_correlations, []),
         **fields,
     }
 
@@ -172,11 +171,20 @@ def test_a_missing_rate_leaves_out_sharpe_and_sortino_only() -> None:
     assert row_of(yields=yields(rates))["status"] == "ok"
 
 
-def test_returns_that_do_not_vary() -> None:
-    row = row_of(portfolio_snapshots=snapshots(np.zeros((140, 2))), yields=yields(np.full(140, 0.05)))
-    assert (row["status"], row["sharpe"], row["volatility"], row["benchmark_status"]) == (
-        "no_variance", None, 0.0, "no_variance",
-    )  # fmt: skip
+@pytest.mark.parametrize("rate", [np.full(140, 0.05), RATES], ids=["constant rate", "rate that varies"])
+@pytest.mark.parametrize("own", [0.0, 0.0002, -0.0001])
+def test_returns_that_do_not_vary(own: float, rate: np.ndarray[Any, Any]) -> None:
+    """Cash had a Sharpe ratio of -8,179: what varied was the risk-free rate. Its own variation is its rounding."""
+    noise = 1e-18 * np.resize([1.0, -1.0], (140, 2))
+    row = row_of(portfolio_snapshots=snapshots(np.full((140, 2), own) + noise), yields=yields(rate))
+    assert (row["status"], row["sharpe"], row["sortino"]) == ("no_variance", None, None)
+    assert row["volatility"] == pytest.approx(0.0, abs=1e-12)
+    assert row["hit_rate"] == float(own > 0) or own == 0.0
+
+
+def test_cash_has_no_benchmark_correlation() -> None:
+    row = row_of(portfolio_snapshots=snapshots(np.zeros((140, 2))))
+    assert (row["volatility"], row["hit_rate"], row["benchmark_status"]) == (0.0, 0.0, "no_variance")
     assert (row["beta"], row["correlation_to_benchmark"]) == (0.0, None)
 
 

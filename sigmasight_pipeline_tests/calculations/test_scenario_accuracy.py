@@ -121,6 +121,23 @@ def test_without_a_market_there_is_nothing_to_compare(fields: dict[str, Any]) ->
     assert (row_of(**fields)["n_obs"], row_of(**fields)["status"]) == (0, "insufficient_history")
 
 
+def test_a_session_without_exposure_predicts_nothing() -> None:
+    """An all-cash book had a hit rate of 1: nothing predicted, nothing earned, the same sign."""
+    cash = row_of(beta=np.zeros_like(BETA), pnl=np.zeros_like(PNL))
+    assert (cash["hit_rate"], cash["rmse"], cash["status"]) == (None, None, "insufficient_history")
+    assert (cash["n_obs"], cash["pairs_without_exposure"]) == (0, 90)
+
+
+def test_sessions_in_cash_are_left_out_and_counted() -> None:
+    """The last forty pairs: the first one's exposure is that of the session before it."""
+    beta, pnl = BETA.copy(), PNL.copy()
+    beta[109:] = 0.0
+    row = row_of(beta=beta, pnl=pnl)
+    assert (row["n_obs"], row["pairs_without_exposure"], row["status"]) == (50, 40, "ok")
+    predicted, actual = beta[59:109, 0] * VALUE[59:109, 0] * MARKET[60:110, 0], pnl[60:110, 0]
+    assert row["hit_rate"] == pytest.approx(np.mean(np.sign(predicted) == np.sign(actual)))
+
+
 def test_another_proxy_of_the_market() -> None:
     assert row_of(factors=style_factors(Market="ITOT"), returns=return_rows(DAYS, ["ITOT"], MARKET)) == row_of()
 

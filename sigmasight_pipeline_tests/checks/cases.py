@@ -19,7 +19,8 @@ from sigmasight_pipeline.storage.database import Database
 NOWHERE = Database("postgresql://nobody@127.0.0.1:9/none")
 """For rules that must get by without a database."""
 
-LIMITS = {"large_move": 0.5, "split_tolerance": 0.05, "coverage_error": 0.8, "coverage_warning": 0.95}
+LIMITS = {"large_move": 0.5, "split_tolerance": 0.05, "coverage_error": 0.8, "coverage_warning": 0.95,
+          "regression_window": 252, "min_observations": 60}  # fmt: skip
 
 Finding = tuple[date, int | None, str]
 """Session, portfolio and the sentence."""

@@ -235,14 +235,20 @@ def test_what_is_left_out_is_told(status: str, coverage: float | None, told: str
     assert found(rules.GREEKS_COVERAGE, judged(DAYS, bad)) == [(D1, 1, told)]
 
 
-def test_stocks_without_a_sector_are_named() -> None:
-    """Those held: the stock that exits is no more, the option has its underlying's sector, a fund may have none."""
-    told = "{}: no sector of BBB; name it in the file SIGMASIGHT_SECTORS_FILE"
-    everywhere = [(day, key, told.format(f"portfolio {key}")) for day in DAYS for key in (1, 2)]
-    assert found(rules.SECTORS_KNOWN, judged(DAYS, GROUPS, BOOK)) == everywhere
-    for change in ({"kind": "etf"}, {"sector": "Energy"}):
-        known = changed(BOOK["instruments"], {"symbol": "BBB"}, **change)
-        assert found(rules.SECTORS_KNOWN, judged(DAYS, GROUPS, {**BOOK, "instruments": known})) == [], change
+def test_dollars_without_a_sector_are_named() -> None:
+    """Of all that is held: a fund without a sector is as unclassified as a stock, and an exit is no more."""
+    told = "portfolio {}: 75.0% of its gross exposure has no sector (BBB, FUND); name them in the file {}"
+    expected = [(day, key, told.format(key, "SIGMASIGHT_SECTORS_FILE")) for day in DAYS for key in (1, 2)]
+    for kind in ("stock", "etf", "fund"):
+        book = {**BOOK, "instruments": changed(BOOK["instruments"], {"symbol": "BBB"}, kind=kind)}
+        assert found(rules.SECTORS_KNOWN, judged(DAYS, GROUPS, book)) == expected, kind
+
+
+@pytest.mark.parametrize(("unclassified", "objected"), [("26.31", False), ("26.33", True), ("0.00", False)])
+def test_a_twentieth_of_the_book_may_have_no_sector(unclassified: str, *, objected: bool) -> None:
+    """Beside 500.05 US dollars of technology."""
+    groups = changed(GROUPS, {"group_kind": "sector", "group_name": "unclassified"}, gross_exposure=unclassified)
+    assert bool(found(rules.SECTORS_KNOWN, judged(DAYS, groups, BOOK))) == objected
 
 
 def test_portfolios_without_groups_or_positions() -> None:

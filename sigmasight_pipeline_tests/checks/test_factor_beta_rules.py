@@ -169,6 +169,7 @@ PLANTED: list[Planted] = [
         {"beta": 0.0},
         [(D2, None, "1 of 15 betas (6.67%) are winsorised or capped")],
     ),
+    (rules.LARGE_BETAS, at("AAA", "Gold"), {"beta": float("inf")}, [(D2, None, "AAA on Gold: beta inf")]),
     (rules.WINSORIZED, at("AAA", "Gold"), {"beta": None, "beta_raw": None}, []),
     (
         rules.FACTORS_WITHOUT_DATA,
@@ -193,6 +194,27 @@ def test_a_planted_fault(rule: Rule, where: dict[str, object], fault: dict[str, 
         BETAS.with_columns(pl.col("beta").clip(-5, 5)) if rule is rules.LARGE_BETAS else BETAS, where, **fault
     )
     assert found(rule, looked_at(spoilt)) == sorted(expected, key=lambda one: (one[0], one[2]))
+
+
+@pytest.mark.parametrize(("sensitive", "objected"), [(0.49, True), (0.5, False), (-0.6, False), (None, True)])
+def test_volatility_instruments_have_large_betas_by_nature(sensitive: float | None, *, objected: bool) -> None:
+    """VIX was amber on every session of the demo: told by its beta on the Volatility factor, not by its name."""
+    quiet = BETAS.with_columns(pl.col("beta").clip(-5, 5))
+    large = changed(quiet, at("AAA", "Gold"), beta=-9.0)
+    on_volatility = large.filter(symbol="AAA", factor="Gold", session_date=D2).with_columns(
+        factor=pl.lit("Volatility"), beta=pl.lit(sensitive, dtype=pl.Float64)
+    )
+    told = found(rules.LARGE_BETAS, looked_at(pl.concat([large, on_volatility])))
+    assert told == ([(D2, None, "AAA on Gold: beta -9.0")] if objected else [])
+
+
+@pytest.mark.parametrize(("changed_betas", "objected"), [(1, False), (2, True)])
+def test_a_twentieth_of_the_betas_may_be_winsorised(changed_betas: int, *, objected: bool) -> None:
+    """One of thirty is what winsorising does; a cap that bites is told."""
+    rows = BETAS.filter(pl.col("beta").is_not_null(), pl.col("session_date") == D2)
+    many = pl.concat([rows, rows.with_columns(symbol=pl.col("symbol") + "2")]).with_row_index("row")
+    moved = many.with_columns(beta=pl.when(pl.col("row") < changed_betas).then(99.0).otherwise("beta_raw")).drop("row")
+    assert bool(found(rules.WINSORIZED, looked_at(moved))) == objected
 
 
 def test_the_refit_finds_any_wrong_figure() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from typing import Any
 
@@ -18,6 +19,7 @@ from sigmasight_pipeline_tests.calculations.test_factor_exposure_properties impo
 from sigmasight_pipeline_tests.checks import cases
 from sigmasight_pipeline_tests.checks.cases import Finding, changed, found, judged
 from sigmasight_pipeline_tests.properties.books import Book, books
+from sigmasight_pipeline_tests.storage.sample_rows import MOMENT
 
 D1, D2 = DAYS = [date(2024, 1, day) for day in (2, 3)]
 
@@ -65,6 +67,23 @@ BOOK = {
     ),
     "position_values": VALUES,
     "position_factor_exposures": POSITION_ROWS,
+    "positions": frame(
+        tables.positions,
+        [
+            {"position_id": key, "portfolio_id": key // 10, "symbol": f"S{key}", "investment_class": "PUBLIC"}
+            for key in (11, 12, 13, 21)
+        ],
+    ),
+    "instruments": empty_frame(tables.instruments),
+    "symbol_factor_betas": frame(
+        tables.symbol_factor_betas,
+        [
+            {"session_date": day, "symbol": f"S{key}", "factor": factor, "beta": 1.5, "beta_raw": 1.5, "quality": "ok"}
+            for day in DAYS
+            for key in (11, 12, 13, 21)
+            for factor in FACTORS
+        ],
+    ),
 }
 
 AT: dict[str, Any] = {"session_date": D2, "portfolio_id": 1, "factor": "Market"}
@@ -196,8 +215,24 @@ def test_no_rule_objects_to_what_the_engines_compute(book: Book) -> None:
             assert found(rule, judged(book.open_sessions, made[name], inputs)) == [], rule.name
 
 
+@pytest.mark.parametrize(("raw", "objected"), [(1.514, False), (1.516, True), (1.5, False), (-3.0, True)])
+def test_dollars_that_winsorising_moved(raw: float, *, objected: bool) -> None:
+    """100.01 US dollars at a beta of 1.5; the dollars are told of every portfolio, whether they are too many or not."""
+    rows = POSITION_ROWS.with_columns(beta=pl.when(pl.col("quality") == "ok").then(1.5))
+    betas = changed(BOOK["symbol_factor_betas"], {"session_date": D2, "symbol": "S11", "factor": "Oil"}, beta_raw=raw)
+    what = judged(DAYS, rows, {**BOOK, "symbol_factor_betas": betas})
+    moved = round(100.01 * (1 - raw / 1.5), 2)
+    told = f"portfolio 1: winsorising moved {moved} US dollars of its exposure to Oil, of 100.01 gross"
+    assert found(rules.WINSORIZED_DOLLARS, what) == ([(D2, 1, told)] if objected else [])
+    verdict = rules.WINSORIZED_DOLLARS.verdict(what)
+    kept = {row["session_date"]: row for row in verdict.rows("asset", "run", MOMENT).iter_rows(named=True)}
+    figures = json.loads(kept[D2]["metadata"])["figures"]
+    assert figures == {"dollars_moved_portfolio_1": abs(moved), "dollars_moved_portfolio_2": 0.0}
+    assert kept[D2]["passed"] != objected
+
+
 def test_every_rule_has_a_case() -> None:
-    tested = [*(case[0] for case in PLANTED), *(case[1] for case in ROWS)]
+    tested = [*(case[0] for case in PLANTED), *(case[1] for case in ROWS), rules.WINSORIZED_DOLLARS]
     assert cases.names_of(rules, tested) == cases.rules_of(rules)
 
 

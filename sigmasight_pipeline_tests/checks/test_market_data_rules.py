@@ -251,9 +251,28 @@ def test_every_price_has_a_return(gone: tuple[str, date] | None) -> None:
     assert told == ([] if gone is None else [(gone[1], None, f"{gone[0]} has a price and no return")])
 
 
+QUOTE = {"session_date": D2, "symbol": CALL, "close": 5, "bid": "4.9", "ask": "5.1", "implied_volatility": 0.3}
+QUOTES: list[tuple[Rule, dict[str, Any], list[Finding]]] = [
+    (rules.QUOTES_IN_ORDER, {"bid": "5.2"}, [(D2, None, f"{CALL}: bid 5.200000, ask 5.100000")]),
+    (rules.QUOTES_IN_ORDER, {"bid": "5.1"}, []),
+    (rules.QUOTES_IN_ORDER, {"bid": None}, []),
+    (rules.QUOTED_VOLATILITIES, {"implied_volatility": 30.0}, [(D2, None, f"{CALL}: volatility 30.0")]),
+    (rules.QUOTED_VOLATILITIES, {"implied_volatility": 0.001}, [(D2, None, f"{CALL}: volatility 0.001")]),
+    (rules.QUOTED_VOLATILITIES, {"implied_volatility": None}, []),
+]
+
+
+@pytest.mark.parametrize(("rule", "fault", "expected"), QUOTES)
+def test_quotes_of_options(rule: Rule, fault: dict[str, Any], expected: list[Finding]) -> None:
+    assert found(rule, judged(SESSIONS, frame(tables.option_prices, [QUOTE]))) == []
+    assert found(rule, judged(SESSIONS, frame(tables.option_prices, [QUOTE | fault]))) == expected
+
+
 def test_every_rule_has_a_case() -> None:
     tabled = [case[0] for case in (*BY_INPUTS, *BY_ROWS)]
-    tested = cases.names_of(rules, [*tabled, *NOTICED.values(), rules.YIELDS_COMPLETE, rules.RETURNS_COMPLETE])
+    tested = cases.names_of(
+        rules, [*tabled, *NOTICED.values(), rules.YIELDS_COMPLETE, rules.RETURNS_COMPLETE, *rules.OPTION_PRICES]
+    )
     assert tested == cases.rules_of(rules)
 
 
@@ -262,6 +281,11 @@ def test_nothing_but_closures_is_nothing_to_find(name: str) -> None:
     """A run of unscheduled closures has no sessions and gets no rows, whatever was never priced."""
     inputs = shares() | waiting() | proxies(("Value", "VTV")) | notices() | through_split(50) | stuck(9)
     inputs |= {"coverage": inputs["coverage"].clear(), "missing": inputs["missing"].clear(), "prices": PRICES}
-    table = {"YIELDS_COMPLETE": tables.treasury_yields, "RETURNS_COMPLETE": tables.daily_returns}
+    table = {
+        "YIELDS_COMPLETE": tables.treasury_yields,
+        "RETURNS_COMPLETE": tables.daily_returns,
+        "QUOTES_IN_ORDER": tables.option_prices,
+        "QUOTED_VOLATILITIES": tables.option_prices,
+    }
     rule: Rule = getattr(rules, name)
     assert found(rule, judged([], empty_frame(table.get(name, tables.daily_prices)), inputs)) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date, timedelta
 from typing import Any
 
@@ -139,6 +140,75 @@ def test_entries_without_a_calendar(database: Database) -> None:
     assert found(rules._ON_SESSION, judged([TODAY], nobody, database=database)) == []
 
 
+INSTRUMENTS = frame(
+    tables.instruments,
+    [
+        {"symbol": symbol, "kind": "stock", "active": True}
+        for symbol in ("AAA", CALL, "FUND", "SPY", "VTV", "NEW", "NEWER")
+    ]
+    + [{"symbol": "OLD", "kind": "stock", "last_session": CALENDAR[2], "replaced_by": "NEW"}]
+    + [{"symbol": "BND", "kind": "fund", "duration": 6.2, "first_session": CALENDAR[0], "last_session": CALENDAR[3]}],
+)
+FACTORS = frame(
+    tables.factor_definitions,
+    [
+        {"factor": "Market", "kind": "style", "proxy_symbol": "SPY", "active": True},
+        {"factor": "Value", "kind": "style", "proxy_symbol": "VTV", "active": True},
+        {"factor": "Interest_Rate", "kind": "rate", "active": True},
+        {"factor": "Short_Interest", "kind": "characteristic", "active": True},
+        {"factor": "Oil", "kind": "shock_only", "active": False},
+    ],
+)
+SCENARIOS = frame(
+    tables.stress_test_scenarios,
+    [
+        {"scenario_id": "crash", "shocks": json.dumps({"Market": -0.3, "Value": -0.1}), "active": True},
+        {"scenario_id": "older", "shocks": json.dumps({"Gone": -0.3}), "active": False},
+    ],
+)
+BESIDE = {"positions": POSITIONS, "portfolios": PORTFOLIOS, "factors": FACTORS}
+LINK = {"symbol": "OLD"}
+
+STATED: list[tuple[Rule, pl.DataFrame, dict[str, Any], dict[str, Any], list[str]]] = [
+    (rules._SYMBOLS_KNOWN, INSTRUMENTS, {"symbol": "FUND"}, {"symbol": "F"},
+     ["FUND is named by a position and is no instrument"]),
+    (rules._SYMBOLS_KNOWN, INSTRUMENTS, {"symbol": "VTV"}, {"symbol": "V"},
+     ["VTV is named by factor Value and is no instrument"]),
+    (rules._SYMBOLS_KNOWN, INSTRUMENTS, {"symbol": "NEW"}, {"symbol": "N"}, []),
+    (rules._LINKS, INSTRUMENTS, LINK, {"replaced_by": "XYZ"}, ["OLD is replaced by XYZ, which is no instrument"]),
+    (rules._LINKS, INSTRUMENTS, LINK, {"replaced_by": "OLD"}, ["OLD is replaced by itself, over 0 name(s)"]),
+    (rules._LINKS, INSTRUMENTS, LINK, {"last_session": None},
+     ["OLD is replaced by NEW without a last session, so never"]),
+    (rules._LINKS, INSTRUMENTS, {"symbol": "NEW"}, {"replaced_by": "NEWER", "last_session": CALENDAR[4]}, []),
+    (rules._LINKS, INSTRUMENTS, {"symbol": "NEW"}, {"replaced_by": "OLD", "last_session": CALENDAR[4]},
+     ["NEW is replaced by itself, over 1 name(s)", "OLD is replaced by itself, over 1 name(s)"]),
+    (rules._TRADED, INSTRUMENTS, {"symbol": "BND"}, {"last_session": date(2024, 1, 1)},
+     ["BND trades from 2024-01-02 to 2024-01-01"]),
+    (rules._DURATIONS, INSTRUMENTS, {"symbol": "BND"}, {"duration": 620.0}, ["BND has duration 620.0"]),
+    (rules._DURATIONS, INSTRUMENTS, {"symbol": "BND"}, {"duration": 0.0}, ["BND has duration 0.0"]),
+    (rules._PROXIES_GIVEN, FACTORS, {"factor": "Value"}, {"proxy_symbol": None}, ["Value (style) has no proxy"]),
+    (rules._PROXIES_GIVEN, FACTORS, {"factor": "Oil"}, {"proxy_symbol": None}, []),
+    (rules._MARKET_GIVEN, FACTORS, {"factor": "Market"}, {"active": False}, ["no active factor is Market"]),
+    (rules._MARKET_GIVEN, FACTORS, {"factor": "Short_Interest"}, {"kind": "rate"},
+     ["2 active factors are the yield's change: Interest_Rate, Short_Interest"]),
+    (rules._PROXIES_DISTINCT, FACTORS, {"factor": "Value"}, {"proxy_symbol": "SPY"},
+     ["SPY is the proxy of Market, Value"]),
+    (rules._SHOCKS_KNOWN, SCENARIOS, {"scenario_id": "older"}, {"active": True},
+     ["older shocks Gone, no active factor(s)"]),
+    (rules._SOME_ACTIVE, SCENARIOS, {"scenario_id": "crash"}, {"active": False},
+     ["none of 2 scenario(s) is active"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rule", "good", "where", "fault", "told"), STATED)
+def test_what_is_stated(
+    rule: Rule, good: pl.DataFrame, where: dict[str, Any], fault: dict[str, Any], told: list[str]
+) -> None:
+    assert found(rule, judged([TODAY], good, BESIDE)) == []
+    assert found(rule, judged([TODAY], changed(good, where, **fault), BESIDE)) == [(TODAY, None, text) for text in told]
+
+
 def test_every_rule_has_a_case() -> None:
-    tested = cases.names_of(rules, [*(case[0] for case in PLANTED), rules.HORIZON, rules._ON_SESSION])
+    planted = (*PLANTED, *STATED)
+    tested = cases.names_of(rules, [*(case[0] for case in planted), rules.HORIZON, rules._ON_SESSION])
     assert tested == cases.rules_of(rules)

@@ -156,6 +156,7 @@ def exposures_of(book: Book, sessions: Sequence[date], values: pl.DataFrame) -> 
         calendar=book.frames["calendar"],
         portfolios=book.frames["portfolios"],
         positions=book.frames["positions"],
+        instruments=book.frames["instruments"],
         position_values=values,
         position_greeks=greeks_of(book, values),
     )

@@ -17,10 +17,20 @@ from sigmasight_pipeline.operations import gaps as operations
 from sigmasight_pipeline.operations.gaps import Standing
 from sigmasight_pipeline.operations.restatement import running
 from sigmasight_pipeline.operations.sensors.common import sensor_status
+from sigmasight_pipeline.storage.database import Database
+from sigmasight_pipeline.storage.verdicts import ClockVerdict, keep_by_the_clock
 
 SHOWN = 20
 
 SCHEDULE = "after_close"
+
+
+def _kept(database: Database, found: Sequence[Standing], by: str) -> None:
+    """The check as a row of ``data_quality_results``; `by`: the run or sensor that looked."""
+    key = jobs.NO_GAP_GIVEN_UP
+    passed = not any(one.given_up for one in found)
+    verdict = ClockVerdict(key.asset_key.to_user_string(), key.name, "WARN", passed, _verdict(found)[0])
+    keep_by_the_clock(database, [verdict], by)
 
 
 def _verdict(found: Sequence[Standing]) -> tuple[str, dict[str, dg.MetadataValue]]:
@@ -47,11 +57,15 @@ def _verdict(found: Sequence[Standing]) -> tuple[str, dict[str, dg.MetadataValue
     "sensor `gaps`, not by runs.",
 )
 def no_gap_given_up(
-    postgres: PostgresResource, settings: SettingsResource, market_data: MarketDataResource
+    context: dg.AssetCheckExecutionContext,
+    postgres: PostgresResource,
+    settings: SettingsResource,
+    market_data: MarketDataResource,
 ) -> dg.AssetCheckResult:
     """Look now, and say which gaps are given up."""
     database, values = postgres.database, settings.values
     found = operations.standings(database, values, operations.find(database, values, market_data.source))
+    _kept(database, found, context.run.run_id)
     sentence, figures = _verdict(found)
     return dg.AssetCheckResult(
         passed=not any(one.given_up for one in found),
@@ -95,6 +109,7 @@ def gaps(
     if not remarks and schedule_is_on(context.instance):
         remarks = [missed.request(database, values, market_data.source, calendar, datetime.now(UTC))]
     sentence, figures = _verdict(found)
+    _kept(database, found, "sensor gaps")
     return dg.SensorResult(
         skip_reason="; ".join([*remarks, sentence]),
         asset_events=[

@@ -10,8 +10,8 @@ from sqlalchemy import Index, Table
 
 from .columns import code, count, key, metadata, money, provenance, session_key, stat
 
-BETA_QUALITIES = ("ok", "insufficient_history", "no_variance", "factor_without_data")
-"""How a regression came out; every one but ok goes with NULLs."""
+BETA_QUALITIES = ("ok", "constant", "insufficient_history", "no_variance", "factor_without_data")
+"""How a regression came out; every one but ok and constant (a return that does not vary: beta 0) goes with NULLs."""
 
 EXPOSURE_QUALITIES = (*BETA_QUALITIES, "no_beta", "no_delta_adjusted_exposure", "private")
 """How a position's factor exposure came out; private positions are outside the model, with exposure 0."""
@@ -30,7 +30,7 @@ symbol_factor_betas = Table(
     session_key(),
     code("symbol", "Canonical symbol", primary_key=True),
     code("factor", _FACTOR, primary_key=True),
-    stat("beta", "Slope on the factor's return, winsorised; per 1.00 of yield for Interest_Rate"),
+    stat("beta", "Slope on the factor's return, of stocks winsorised; per 1.00 of yield for Interest_Rate"),
     stat("beta_raw", "Slope as estimated"),
     stat("alpha", "Intercept, decimal return per session"),
     stat("std_error", "Standard error of beta_raw", ge=0),
@@ -40,7 +40,7 @@ symbol_factor_betas = Table(
     stat("residual_volatility", "Standard deviation of the residuals (n - 2), decimal return per session", ge=0),
     count("n_obs", "Sessions of the window with a one-session return of both"),
     count("window_sessions", "Sessions of the window"),
-    code("quality", "ok, or why there is no beta", isin=BETA_QUALITIES),
+    code("quality", "ok, constant (beta 0), or why there is no beta", isin=BETA_QUALITIES),
     *provenance(),
     Index("symbol_factor_betas_symbol_session", "symbol", "session_date"),
     comment="One row per symbol, factor and session: regression on that factor alone, with diagnostics.",
@@ -55,7 +55,7 @@ position_factor_exposures = Table(
     key("portfolio_id", _PORTFOLIO),
     stat("beta", "Beta of the symbol, for an option of its underlying"),
     money("exposure_dollar", "Delta-adjusted exposure x beta; 0 for PRIVATE", nullable=True),
-    code("quality", "ok, or why there is no exposure", isin=EXPOSURE_QUALITIES),
+    code("quality", "ok, constant (beta and exposure 0), or why there is no exposure", isin=EXPOSURE_QUALITIES),
     *provenance(),
     Index("position_factor_exposures_position_session", "position_id", "session_date"),
     comment="One row per held position, factor and session: its dollars of factor exposure.",
@@ -95,7 +95,7 @@ position_interest_rate_betas = Table(
     stat("std_error", "Standard error of ir_beta", ge=0),
     stat("r_squared", "Share of the variance explained", ge=0, le=1),
     count("n_obs", "Sessions with a return and an observed yield change"),
-    code("quality", "ok, or why there is no beta", isin=EXPOSURE_QUALITIES),
+    code("quality", "ok, constant (beta 0), or why there is no beta", isin=EXPOSURE_QUALITIES),
     *provenance(),
     Index("position_interest_rate_betas_position_session", "position_id", "session_date"),
     comment="One row per held position and session: the interest-rate beta of its symbol.",
@@ -112,7 +112,7 @@ factor_correlations = Table(
         "correlation", "Correlation of daily factor returns; both directions and the diagonal are stored", ge=-1, le=1
     ),
     stat("covariance", "Covariance of daily factor returns (ddof 1), decimal squared per session"),
-    count("n_obs", "Sessions on which every usable factor has a one-session return"),
+    count("n_obs", "Sessions of the window on which both factors have a one-session return"),
     code(
         "status",
         "ok, or why the pair is NULL",

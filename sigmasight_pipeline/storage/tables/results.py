@@ -170,15 +170,15 @@ portfolio_exposures = Table(
     count("option_count", "Options held"),
     count("stock_count", "Stocks, ETFs and funds held"),
     count("private_count", "PRIVATE positions held"),
-    stat("hhi", "Herfindahl-Hirschman index of exposure by symbol; NULL without exposure", ge=0, le=1),
+    stat("hhi", "Herfindahl-Hirschman index of delta-adjusted exposure by company; NULL without exposure", ge=0, le=1),
     stat("effective_positions", "1 / hhi", ge=1),
-    stat("top_1_weight", "Share of the largest symbol", ge=0, le=1),
-    stat("top_3_weight", "Share of the three largest symbols", ge=0, le=1),
-    stat("top_10_weight", "Share of the ten largest symbols", ge=0, le=1),
-    code("concentration_status", "ok, or no_exposure", isin=("ok", "no_exposure")),
+    stat("top_1_weight", "Share of the largest company", ge=0, le=1),
+    stat("top_3_weight", "Share of the three largest companies", ge=0, le=1),
+    stat("top_10_weight", "Share of the ten largest companies", ge=0, le=1),
+    code("concentration_status", "ok, or why there is none", isin=("ok", "no_exposure", "low_coverage")),
     *provenance(),
     Index("portfolio_exposures_portfolio_session", "portfolio_id", "session_date"),
-    comment="One row per portfolio and session: exposures by side and kind, and concentration by symbol.",
+    comment="One row per portfolio and session: exposures by side and kind, and concentration by company.",
 )
 
 group_exposures = Table(

@@ -61,6 +61,11 @@ COMPONENTS = (
     "mark",
 )
 
+SIMULATION_STATUSES = ("ok", "no_positions", "low_coverage", "insufficient_history", "no_net_asset_value")
+"""How a simulation came out; with no_net_asset_value only the shares of net asset value are NULL."""
+
+CONTRIBUTION_STATUSES = ("ok", "not_simulated", "low_coverage", "insufficient_history")
+
 FILTER_MODES = ("both", "value_only", "weight_only", "either")
 
 _POSITION = "Position the row is about"
@@ -198,7 +203,7 @@ correlation_calculations = Table(
     key("portfolio_id", _PORTFOLIO, primary_key=True),
     stat("overall_correlation", "Mean correlation of the available pairs, signed", ge=-1, le=1),
     stat("correlation_concentration", "Share of the included value that lies in clusters", ge=0, le=1),
-    stat("effective_positions", "(sum w)^2 / (w' C w) on the repaired matrix"),
+    stat("effective_positions", "(sum w)^2 / (w' C w) on the repaired matrix, at most the symbols"),
     count("positions_included", "Symbols that passed the filter"),
     count("positions_excluded", "Symbols that did not"),
     stat("min_eigenvalue", "Smallest eigenvalue of the pairwise matrix; negative: not positive semi-definite"),
@@ -253,8 +258,8 @@ portfolio_risk_metrics = Table(
     key("portfolio_id", _PORTFOLIO, primary_key=True),
     count("window_sessions", "Daily returns the row is made of: 21, 63, 90 or 252", primary_key=True),
     stat("volatility", "Standard deviation (ddof 1) x sqrt(252), decimal", ge=0),
-    stat("sharpe", "Mean excess return / its standard deviation x sqrt(252); NULL without variance"),
-    stat("sortino", "Mean excess return / downside deviation x sqrt(252); NULL without a loss"),
+    stat("sharpe", "Mean excess return / its standard deviation x sqrt(252); NULL where the returns do not vary"),
+    stat("sortino", "Mean excess return / downside deviation x sqrt(252); NULL without a loss, and likewise"),
     stat("max_drawdown", "Deepest fall from a high of the window, decimal, at most 0", ge=-1, le=0),
     day("drawdown_start", "Session of that high; NULL where it is before the window's first return", nullable=True),
     day("drawdown_end", "Session of that low", nullable=True),
@@ -266,6 +271,8 @@ portfolio_risk_metrics = Table(
     stat("hist_var_99", "The same at 99 %"),
     stat("expected_shortfall_95", "Mean of the worst returns beyond 95 %, loss positive"),
     stat("factor_var_95", "One-day value at risk at 95 % of the positions held, from the factor model", ge=0),
+    money("factor_var_dollars", "The same loss in US dollars, the sum of its contributions", nullable=True, ge=0),
+    document("factor_var_contributions", "Its split after Euler: US dollars by style factor, and specific; adds up"),
     stat("hit_rate", "Share of returns above 0", ge=0, le=1),
     count("n_obs", "Daily returns available, at most window_sessions"),
     count("benchmark_n_obs", "Pairs with the benchmark's return"),
@@ -283,6 +290,52 @@ portfolio_risk_metrics = Table(
     *provenance(),
     Index("portfolio_risk_metrics_portfolio_session", "portfolio_id", "session_date"),
     comment="One row per portfolio, session and window: volatility, Sharpe, drawdown, value at risk, shortfall.",
+)
+
+portfolio_simulated_risk = Table(
+    "portfolio_simulated_risk",
+    metadata,
+    session_key(),
+    key("portfolio_id", _PORTFOLIO, primary_key=True),
+    stat("var_95", "One-day value at risk at 95 % of the positions held, share of net asset value, loss positive"),
+    stat("var_99", "The same at 99 %"),
+    stat("expected_shortfall_95", "Mean of the worst simulated sessions beyond 95 %, share of net asset value"),
+    stat("expected_shortfall_975", "The same beyond 97.5 %"),
+    money("expected_shortfall_975_dollars", "That in US dollars, the sum of the positions' components", nullable=True),
+    money(
+        "linear_expected_shortfall_975_dollars",
+        "The same with options by their delta alone: the difference is gamma",
+        nullable=True,
+    ),
+    money("worst_pnl", "P&L of the positions on the worst of the sessions, US dollars", nullable=True),
+    day("worst_session", "Session whose returns that was", nullable=True),
+    document("tail_sessions", "Sessions the 97.5 % shortfall is the mean of, worst first"),
+    stat("coverage", "Share of the gross delta-adjusted exposure simulated; NULL when that is 0", ge=0, le=1),
+    stat("modelled_share", "Of it, session by session, what a ridge value stood in for a return", ge=0, le=1),
+    count("positions_covered", "PUBLIC and OPTIONS positions simulated"),
+    count("positions_total", "PUBLIC and OPTIONS positions held"),
+    count("n_obs", "Sessions simulated, at most window_sessions"),
+    count("window_sessions", "Sessions of the window asked for"),
+    code("status", "ok, or why figures are NULL", isin=SIMULATION_STATUSES),
+    *provenance(),
+    Index("portfolio_simulated_risk_portfolio_session", "portfolio_id", "session_date"),
+    comment="One row per portfolio and session: what the positions held would have lost on the returns that really "
+    "happened, options re-priced.",
+)
+
+position_risk_contributions = Table(
+    "position_risk_contributions",
+    metadata,
+    session_key(),
+    key("position_id", _POSITION, primary_key=True),
+    key("portfolio_id", _PORTFOLIO),
+    money("component_es_975", "Its part of the portfolio's 97.5 % shortfall, negative for a hedge", nullable=True),
+    stat("share_of_es_975", "Component / the portfolio's shortfall; NULL when that is 0"),
+    stat("marginal_es_975", "Component / market value: what one more dollar in it brings; NULL for a worthless one"),
+    code("status", "ok, or why there is no component", isin=CONTRIBUTION_STATUSES),
+    *provenance(),
+    Index("position_risk_contributions_position_session", "position_id", "session_date"),
+    comment="One row per PUBLIC or OPTIONS position and session: its part of the simulated loss, exact to the cent.",
 )
 
 pnl_attribution = Table(
@@ -308,6 +361,7 @@ scenario_accuracy = Table(
     stat("hit_rate", "Share of sessions on which both had the same sign", ge=0, le=1),
     money("bias", "Mean of predicted less actual P&L", nullable=True),
     count("n_obs", "Pairs of sessions compared, at most 90"),
+    count("pairs_without_exposure", "Pairs left out because nothing was held that could be predicted"),
     code("status", "ok, or why figures are NULL", isin=("ok", "insufficient_history", "no_variance")),
     *provenance(),
     Index("scenario_accuracy_portfolio_session", "portfolio_id", "session_date"),
