@@ -113,10 +113,10 @@ def remove_rows_of_earlier_versions(url: str) -> int:
     """Remove planned checks that earlier versions left by the thousand, once, and index those there are; how many went.
 
     One transaction under a lock of the table: of concurrent calls one does it. Nothing is done where Dagster has no
-    tables yet. Raises StorageError.
+    tables yet, and by a role that does not own them, which could not index them. Raises StorageError.
     """
     with explained(url), psycopg.connect(connection_string(url)) as connection:
-        if not is_there(connection) or _has_index(connection):
+        if not is_there(connection) or _has_index(connection) or not _is_ours(connection):
             return 0
         connection.execute("LOCK TABLE asset_check_executions IN SHARE ROW EXCLUSIVE MODE")
         if _has_index(connection):
@@ -209,6 +209,14 @@ def is_there(connection: Connection) -> bool:
     row = connection.execute(
         "SELECT bool_and(to_regclass(name) IS NOT NULL) "
         "FROM unnest(ARRAY['runs', 'event_logs', 'asset_event_tags', 'asset_check_executions', 'job_ticks']) AS t(name)"
+    ).fetchone()
+    return row is not None and bool(row[0])
+
+
+def _is_ours(connection: Connection) -> bool:
+    """Whether the role of `connection` owns Dagster's tables or may act as the one that does."""
+    row = connection.execute(
+        "SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('asset_check_executions')"
     ).fetchone()
     return row is not None and bool(row[0])
 
