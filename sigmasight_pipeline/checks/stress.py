@@ -8,7 +8,7 @@ on betas and exposures, and bounds a row can be judged by alone (``checks.schema
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import polars as pl
 
@@ -16,6 +16,7 @@ from sigmasight_pipeline.calculations.factor_returns import RATE_KIND
 from sigmasight_pipeline.calculations.position_prices import EXIT_SOURCES
 from sigmasight_pipeline.calculations.stress import single_shocks
 from sigmasight_pipeline.calculations.stress_factors import MARKET
+from sigmasight_pipeline.checks import stress_scenarios as scenario_rules
 from sigmasight_pipeline.checks.factor_moments import FACTOR_CORRELATIONS
 from sigmasight_pipeline.checks.rules import Judged, Rule, findings
 
@@ -265,15 +266,9 @@ CRISES_DIFFER = Rule(
 )
 
 
-def _implausible(judged: Judged) -> pl.DataFrame:
+def _of_scenarios(judged: Judged, which: Callable[[pl.DataFrame, pl.DataFrame], pl.DataFrame]) -> pl.DataFrame:
     return findings(
-        judged.inputs[_DIAGNOSTICS].filter("implausible"),
-        pl.format(
-            "{}: its shocks are {} standard deviations away together, the largest {}",
-            "scenario_id",
-            pl.col("mahalanobis").round(1),
-            pl.col("max_z").round(1),
-        ),
+        which(judged.inputs[_DIAGNOSTICS], judged.inputs[_SHOCKS]), pl.format("{}: {}", "scenario_id", "told")
     )
 
 
@@ -281,7 +276,27 @@ IMPLAUSIBLE = Rule(
     "implausible_scenarios",
     "WARN",
     "The shocks of a scenario fit together: their joint distance is at most five times that of the largest alone.",
-    _implausible,
+    lambda judged: _of_scenarios(judged, scenario_rules.implausible),
+)
+
+STATED_SHOCKS_HONOURED = Rule(
+    "stated_shocks_honoured",
+    "WARN",
+    "Every stated shock is applied with its sign and at least half its size, or the scenario says why it need not be.",
+    lambda judged: _of_scenarios(
+        judged,
+        lambda diagnostics, shocks: scenario_rules.not_honoured(
+            diagnostics,
+            shocks.join(judged.inputs["scenarios"].filter(pl.col("accepted").is_null()), on="scenario_id", how="semi"),
+        ),
+    ),
+)
+
+MOMENTS_LONG_ENOUGH = Rule(
+    "moments_long_enough",
+    "WARN",
+    "The factors a scenario shocks have at least 80 % of the betas' window in common.",
+    lambda judged: _of_scenarios(judged, scenario_rules.short_moments),
 )
 
 RESULTS_LONG_ONLY = Rule(
@@ -291,73 +306,6 @@ RESULTS_LONG_ONLY = Rule(
 RESULTS_WITHOUT_FIGURE = Rule(
     "scenarios_without_figure", "WARN", _FIGURES, lambda judged: _without_figure(judged, "scenario_id")
 )
-
-LEAST_HONOURED = 0.5
-"""A stated shock of which less is applied, or the opposite, is not honoured."""
-
-
-def _not_honoured(judged: Judged) -> pl.DataFrame:
-    """Shocks of vectors that are not honoured and not accepted so."""
-    stated = judged.inputs["scenarios"].filter("active", kind="vector").filter(pl.col("accepted").is_null())
-    distances = judged.inputs[_DIAGNOSTICS].select("session_date", "scenario_id", "mahalanobis")
-    missed = (
-        judged.inputs[_SHOCKS]
-        .filter(pl.col("honoured_share") < LEAST_HONOURED)
-        .join(stated.select("scenario_id"), on="scenario_id", how="semi")
-        .join(distances, on=["session_date", "scenario_id"])
-        .with_columns(
-            applied=pl.when(pl.col("relative").is_null())
-            .then("effective")
-            .otherwise(pl.col("effective") - pl.col("stated") + pl.col("relative"))
-        )
-    )
-    beyond = pl.when(pl.col("relative").is_null()).then(pl.lit("")).otherwise(pl.lit(" beyond what the market implies"))
-    return findings(
-        missed,
-        pl.format(
-            "{}: stated shocks not honoured, {} is stated as {}{} and applied as {} (the shocks are {} standard "
-            "deviations away together); make them fit together, state confidence: exact, or say why in accepted",
-            "scenario_id",
-            "factor",
-            pl.coalesce("relative", "stated").round(4),
-            beyond,
-            pl.col("applied").round(4),
-            pl.col("mahalanobis").round(1).cast(pl.String).fill_null("unknown"),
-        ),
-    )
-
-
-STATED_SHOCKS_HONOURED = Rule(
-    "stated_shocks_honoured",
-    "WARN",
-    "Every stated shock is applied with its sign and at least half its size, or the scenario says why it need not be.",
-    _not_honoured,
-)
-
-LEAST_COMMON = 0.8
-"""Share of the betas' window the moments of a scenario should rest on."""
-
-MOMENTS_LONG_ENOUGH = Rule(
-    "moments_long_enough",
-    "WARN",
-    "The factors a scenario shocks have at least 80 % of the betas' window in common.",
-    lambda judged: findings(
-        # one shock alone needs no moments
-        judged.inputs[_DIAGNOSTICS]
-        .filter(pl.col("moments_n_obs") < LEAST_COMMON * pl.col("window_sessions"), pl.col("lam").is_not_null())
-        .join(_several(judged), on=["session_date", "scenario_id"], how="semi"),
-        pl.format(
-            "{}: its factors have {} of {} sessions in common", "scenario_id", "moments_n_obs", "window_sessions"
-        ),
-    ),
-)
-
-
-def _several(judged: Judged) -> pl.DataFrame:
-    """(session_date, scenario_id) of scenarios that shock several factors."""
-    keys = ["session_date", "scenario_id"]
-    return judged.inputs[_SHOCKS].group_by(keys).agg(count=pl.len()).filter(pl.col("count") > 1).select(keys)
-
 
 STRESS_TEST_RESULTS: Sequence[Rule] = (
     RESULTS_PRESENT,

@@ -45,6 +45,7 @@ COMMANDS = {
     "runs": "runs.runs",
     "audit": "audit.audit",
     "checks": "audit.checks",
+    "scenarios": "scenarios.app",
     "dev": "serving.dev",
     "reset": "database.reset",
     "db": "database.app",

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sigmasight_pipeline.cli.console import out
+from sigmasight_pipeline.operations import scenarios
 from sigmasight_pipeline.storage import verdicts
 from sigmasight_pipeline.storage.database import Database
 
@@ -76,9 +77,11 @@ def open_findings(database: Database) -> pl.DataFrame:
 
 def print_portfolios(database: Database, seconds: float | None = None) -> None:
     """Print every portfolio's newest figures and its worst finding."""
-    findings = open_findings(database)
-    for row in newest(database).iter_rows(named=True):
-        out.print(_table(row, _worst(findings, row["portfolio_id"]), seconds))
+    findings, rows = open_findings(database), newest(database)
+    marks = scenarios.marks(database, rows["session_date"].drop_nulls().unique().to_list())
+    for row in rows.iter_rows(named=True):
+        mark = marks.get((row["session_date"], row["worst_scenario"]), "")
+        out.print(_table(row, _worst(findings, row["portfolio_id"]), f", {mark}" if mark else "", seconds))
 
 
 def _worst(findings: pl.DataFrame, portfolio_id: int) -> str:
@@ -101,7 +104,7 @@ def _worst(findings: pl.DataFrame, portfolio_id: int) -> str:
     )
 
 
-def _table(row: dict[str, object], worst: str, seconds: float | None) -> Table:
+def _table(row: dict[str, object], worst: str, mark: str, seconds: float | None) -> Table:
     table = Table(
         title=Text.assemble(str(row["name"]), "  ", (f"({row['code']})", "dim")),
         title_justify="left",
@@ -131,7 +134,7 @@ def _table(row: dict[str, object], worst: str, seconds: float | None) -> Table:
     _add_exposures(table, row)
     if seconds is not None:
         table.add_row("seconds taken", f"{seconds:.1f}", "", "")
-    table.caption = f"{_worst_scenario(row)}worst data-quality finding: {worst}"
+    table.caption = f"{_worst_scenario(row, mark)}worst data-quality finding: {worst}"
     table.caption_justify = "left"
     return table
 
@@ -173,11 +176,11 @@ def _add_exposures(table: Table, row: dict[str, object]) -> None:
     table.add_row("P&L day, market", _money(row["market_pnl"]), "P&L day, specific", _money(row["rest_pnl"]))
 
 
-def _worst_scenario(row: dict[str, object]) -> str:
+def _worst_scenario(row: dict[str, object], mark: str) -> str:
     if row["worst_scenario"] is None:
         return ""
     share = _number(row["worst_impact"], ".1%", "no net asset value")
-    return f"worst scenario: {row['worst_scenario']} {_money(row['worst_pnl'])} ({share})\n"
+    return f"worst scenario: {row['worst_scenario']} {_money(row['worst_pnl'])} ({share}){mark}\n"
 
 
 def _number(value: object, form: str, reason: object = None) -> str:
