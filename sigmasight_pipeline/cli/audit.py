@@ -71,7 +71,7 @@ def audit(
                 portfolios=portfolio or (),
                 first=start,
                 last=end,
-                owed=restatement.owed(installation.database, installation.settings, sessions.calendar()),
+                stale=restatement.out_of_date(installation.database, installation.settings, sessions.calendar()),
             )
     except (StorageError, UnknownPortfolioError, UserError) as error:
         raise CouldNotRunError(str(error)) from None

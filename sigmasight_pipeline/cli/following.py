@@ -24,15 +24,15 @@ def follow_changes(
     With `before`, only where that begins before this session: a range that starts there needs what comes before it.
     """
     database, settings, tried = installation.database, installation.settings, set[int]()
-    while (owed := restatement.owed(database, settings, sessions.calendar(), trigger=trigger)) is not None:
-        if before is not None and owed.first >= before:
+    while (stale := restatement.out_of_date(database, settings, sessions.calendar(), trigger=trigger)) is not None:
+        if before is not None and stale.first >= before:
             return
-        if owed.changes <= tried:
-            warn(f"What depends on {owed.what} was computed anew and is older all the same: `sigmasight audit`.")
+        if stale.changes <= tried:
+            warn(f"What depends on {stale.what} was computed anew and is older all the same: `sigmasight audit`.")
             return
         if waiting := backfills.open_requests(database):
-            warn(f"{owed.what} is not followed yet; it is looked at again when this has ended: {waiting[0]}.")
+            warn(f"{stale.what} is not followed yet; it is looked at again when this has ended: {waiting[0]}.")
             return
-        note(f"Going on with what depends on {owed.what}: {owed.first} to {owed.last}.")
-        run(list(owed.chunks))
-        tried |= owed.changes
+        note(f"Going on with what depends on {stale.what}: {stale.first} to {stale.last}.")
+        run(list(stale.chunks))
+        tried |= stale.changes

@@ -22,7 +22,7 @@ from sigmasight_pipeline.market_data.factory import open_source
 from sigmasight_pipeline.operations import backfills, history, restatement, runs
 from sigmasight_pipeline.operations.gaps import TRIGGER, Gap, Standing, find, plan, standings
 from sigmasight_pipeline.operations.launcher import RangeFailedError
-from sigmasight_pipeline.operations.restatement import Owed, running
+from sigmasight_pipeline.operations.restatement import OutOfDate, running
 
 
 def gaps(
@@ -42,17 +42,17 @@ def gaps(
     codes = portfolio or []
     with connected() as installation:
         history.require_portfolios(installation.database, codes)
-        found, owed = _look(installation, codes), _owed(installation)
+        found, stale = _look(installation, codes), _out_of_date(installation)
         failed: list[str] = []
-        if fill and (found or owed):
+        if fill and (found or stale):
             failed = _fill(installation, [one.gap for one in found])
-            found, owed = _look(installation, codes), _owed(installation)
+            found, stale = _look(installation, codes), _out_of_date(installation)
         if as_json:
-            told = {"gaps": [_document(one) for one in found], "out_of_date": owed and _told(owed), "failed": failed}
+            told = {"gaps": [_document(one) for one in found], "out_of_date": stale and _told(stale), "failed": failed}
             out.print(json.dumps(told, indent=2))
         else:
-            _show(found, owed)
-        raise typer.Exit(1 if found or owed else 0)
+            _show(found, stale)
+        raise typer.Exit(1 if found or stale else 0)
 
 
 def _look(installation: Installation, codes: Sequence[str]) -> list[Standing]:
@@ -65,9 +65,9 @@ def _look(installation: Installation, codes: Sequence[str]) -> list[Standing]:
         return standings(installation.database, installation.settings, found)
 
 
-def _owed(installation: Installation) -> Owed | None:
+def _out_of_date(installation: Installation) -> OutOfDate | None:
     """What is there and older than an input it was made from."""
-    return restatement.owed(installation.database, installation.settings, sessions.calendar())
+    return restatement.out_of_date(installation.database, installation.settings, sessions.calendar())
 
 
 def _fill(installation: Installation, found: Sequence[Gap]) -> list[str]:
@@ -94,10 +94,10 @@ def _fill(installation: Installation, found: Sequence[Gap]) -> list[str]:
     return failed
 
 
-def _show(found: Sequence[Standing], owed: Owed | None) -> None:
-    if owed is not None:
+def _show(found: Sequence[Standing], stale: OutOfDate | None) -> None:
+    if stale is not None:
         warn(
-            f"Results of {owed.first} to {owed.last} are older than what they are made from ({owed.what}): "
+            f"Results of {stale.first} to {stale.last} are older than what they are made from ({stale.what}): "
             "`sigmasight gaps --fill` computes them anew."
         )
     if not found:
@@ -120,13 +120,13 @@ def _show(found: Sequence[Standing], owed: Owed | None) -> None:
     err.print("`sigmasight gaps --fill` computes what is missing.")
 
 
-def _told(owed: Owed) -> dict[str, Any]:
+def _told(stale: OutOfDate) -> dict[str, Any]:
     return {
-        "first": owed.first.isoformat(),
-        "last": owed.last.isoformat(),
-        "portfolios": sorted({code for chunk in owed.chunks for code in chunk.portfolios}),
-        "changes": owed.outstanding.count,
-        "newest": owed.what,
+        "first": stale.first.isoformat(),
+        "last": stale.last.isoformat(),
+        "portfolios": sorted({code for chunk in stale.chunks for code in chunk.portfolios}),
+        "changes": stale.outstanding.count,
+        "newest": stale.what,
     }
 
 

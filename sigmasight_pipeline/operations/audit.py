@@ -21,11 +21,11 @@ from sigmasight_pipeline.operations.audit_findings import (
     Finding,
     findings,
     in_order,
-    out_of_date,
+    stale_results,
     why_short,
 )
 from sigmasight_pipeline.operations.history import newest_session
-from sigmasight_pipeline.operations.restatement import Owed
+from sigmasight_pipeline.operations.restatement import OutOfDate
 from sigmasight_pipeline.settings import Settings
 from sigmasight_pipeline.storage import audit as figures
 from sigmasight_pipeline.storage import audit_faults as faults
@@ -66,11 +66,11 @@ def audit(
     portfolios: Sequence[str] = (),
     first: date | None = None,
     last: date | None = None,
-    owed: Owed | None = None,
+    stale: OutOfDate | None = None,
 ) -> Audit:
     """The page for `portfolios` (default all) and the sessions `first` to `last` (default all), as of `now`.
 
-    What belongs to no portfolio or session (keys, runs, instruments, what changed inputs still ask for, `owed`) is
+    What belongs to no portfolio or session (keys, runs, instruments, what changed inputs still ask for, `stale`) is
     looked at in any case. UnknownPortfolioError.
     """
     known = figures.portfolio_ids(connection)
@@ -84,7 +84,7 @@ def audit(
     identities = faults.identities(connection, scope)
     short = figures.short_histories(connection, through, settings.regression_window) if through else []
     found = findings(connection, scope, settings, through=through, due=due, identities=identities, short=short)
-    found = in_order([*found, *out_of_date(owed)])
+    found = in_order([*found, *stale_results(stale)])
     prices = figures.prices(connection, scope)
     sections: dict[str, Any] = {
         "snapshots": faults.history(connection, scope, through) if through else [],

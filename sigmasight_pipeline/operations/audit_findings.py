@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
 
-from sigmasight_pipeline.operations.restatement import Owed
+from sigmasight_pipeline.operations.restatement import OutOfDate
 from sigmasight_pipeline.settings import Settings
 from sigmasight_pipeline.storage import audit as figures
 from sigmasight_pipeline.storage import audit_faults as faults
@@ -106,16 +106,16 @@ def in_order(found: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(found, key=lambda one: (one.severity, list(CODES).index(one.code), one.portfolio or "")))
 
 
-def out_of_date(owed: Owed | None) -> Iterator[Finding]:
+def stale_results(stale: OutOfDate | None) -> Iterator[Finding]:
     """Results that are older than the inputs they were made from."""
-    if owed is not None:
+    if stale is not None:
         yield Finding(
             "results_out_of_date",
-            f"what depends on {owed.what} was not computed anew",
+            f"what depends on {stale.what} was not computed anew",
             "sigmasight gaps --fill",
-            first=owed.first,
-            last=owed.last,
-            count=owed.outstanding.count,
+            first=stale.first,
+            last=stale.last,
+            count=stale.outstanding.count,
         )
 
 

@@ -37,7 +37,7 @@ READ_BY: dict[str, tuple[str, ...]] = {
 """First results made from a book's own tables, which assets share with others; market tables have assets of their own.
 
 Snapshots are made from their own past. A run that changed it and could not go on says so by a change of snapshots (see
-``assets.snapshot_chain``): what is owed begins with values, because it were stale ones that stopped it.
+``assets.snapshot_chain``): what is owed begins with values, for stale ones may be what stopped it.
 """
 
 EVERYBODY = 0
@@ -209,7 +209,7 @@ def _group(rows: pl.DataFrame) -> _Group:
 
 
 @dataclass(frozen=True)
-class Owed:
+class OutOfDate:
     """What changes of inputs still ask for: the changes, what they are in words, and the runs that follow them."""
 
     outstanding: Outstanding
@@ -232,14 +232,16 @@ class Owed:
         return max(chunk.last for chunk in self.chunks if chunk.last is not None)
 
 
-def owed(database: Database, settings: Settings, calendar: SessionCalendar, *, trigger: str = TRIGGER) -> Owed | None:
+def out_of_date(
+    database: Database, settings: Settings, calendar: SessionCalendar, *, trigger: str = TRIGGER
+) -> OutOfDate | None:
     """What outstanding changes ask for; None where nothing is outstanding, or no computed session depends on it."""
     found = outstanding(database, settings, calendar)
     chunks = plan(database, settings, calendar, found, trigger=trigger) if found else []
     if not chunks:
         return None
     newest = changes.described(database, found.newest_change)
-    return Owed(found, f"{found.count} change(s) of inputs, the newest: {newest}", tuple(chunks))
+    return OutOfDate(found, f"{found.count} change(s) of inputs, the newest: {newest}", tuple(chunks))
 
 
 @dataclass(frozen=True)
@@ -258,7 +260,7 @@ def ask(
 
     `busy` says what is running: until it has ended nobody can tell whether it settles them.
     """
-    found = owed(database, settings, calendar)
+    found = out_of_date(database, settings, calendar)
     if found is None:
         return Answer("every change of an input is followed by what depends on it", settled=True)
     waiting = busy or next((str(request) for request in backfills.open_requests(database)), None)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import polars as pl
 from click.testing import Result
 from typer.testing import CliRunner
 
@@ -25,16 +26,16 @@ from sigmasight_pipeline.operations import backfills, restatement
 from sigmasight_pipeline.operations.launcher import Chunk
 from sigmasight_pipeline.operations.sensors.inbox import inbox as inbox_sensor
 from sigmasight_pipeline.operations.sensors.restatement import restatement as restatement_sensor
-from sigmasight_pipeline.storage import audit, audit_faults
+from sigmasight_pipeline.storage import audit, audit_faults, tables
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
 from sigmasight_pipeline_tests.conftest import temporary_home
-from sigmasight_pipeline_tests.end_to_end.installations import CALENDAR, expect, installation
+from sigmasight_pipeline_tests.end_to_end.installations import CALENDAR, expect, installation, rows
 
 DAYS = CALENDAR.between(date(2024, 1, 29), date(2024, 2, 13))
 CHUNK = 5
-"""Sessions of a run: the twelve sessions are runs of five, five and two."""
+"""Sessions of a run."""
 
-SPLIT_DAY = DAYS[7]
+SPLIT_DAY = DAYS[3]
 SYMBOLS = ("AAA", "BBB", "CCC", "DDD", "SPY")
 EQUITY = "10000"
 
@@ -60,13 +61,15 @@ class World:
     def with_correction(self, symbol: str, day: date, amount: str) -> World:
         return replace(self, corrections={**self.corrections, (symbol, day): Decimal(amount)})
 
+    def close(self, symbol: str, day: date) -> Decimal:
+        """The close of a symbol as traded."""
+        n, k = SYMBOLS.index(symbol), DAYS.index(day)
+        close = 10 + n + Decimal(k * (n + 1) % 7) / 16 + self.corrections.get((symbol, day), Decimal(0))
+        return close / 2 if symbol == "BBB" and day >= SPLIT_DAY else close
+
     def write(self, folder: Path) -> None:
         """prices.csv and corporate_actions.csv of the price source."""
-        lines = []
-        for n, symbol in enumerate(SYMBOLS):
-            for k, day in enumerate(DAYS[: self.days]):
-                close = 10 + n + Decimal(k * (n + 1) % 7) / 16 + self.corrections.get((symbol, day), Decimal(0))
-                lines.append(f"{symbol},{day},{close / 2 if symbol == 'BBB' and day >= SPLIT_DAY else close}")
+        lines = [f"{symbol},{day},{self.close(symbol, day)}" for symbol in SYMBOLS for day in DAYS[: self.days]]
         (folder / "prices.csv").write_text("\n".join(["symbol,date,close", *lines]) + "\n")
         columns = "symbol,ex_date,kind,split_from,split_to,cash_amount"
         (folder / "corporate_actions.csv").write_text(f"{columns}\nBBB,{SPLIT_DAY},split,1,{self.ratio},\n")
@@ -152,7 +155,11 @@ class Installed:
             rows = audit_faults.identities(connection, audit.Scope())
         return {row["identity"]: row["broken"] for row in rows if row["broken"]}
 
-    def owed(self) -> int:
+    def snapshots(self) -> pl.DataFrame:
+        """Every snapshot, without what says when it was made."""
+        return rows(self.opened, tables.portfolio_snapshots)
+
+    def outstanding(self) -> int:
         """Changes that results do not follow yet."""
         return restatement.outstanding(self.opened.database, self.opened.settings, CALENDAR).count
 
