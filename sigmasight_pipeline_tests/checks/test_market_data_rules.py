@@ -41,6 +41,10 @@ def shares(*absent: tuple[date, int]) -> Frames:
     return {"coverage": covered, "missing": missing}
 
 
+def waiting(*days: date) -> Frames:
+    return {"waiting": pl.DataFrame({"session_date": list(days)}, schema={"session_date": pl.Date()})}
+
+
 def proxies(*rows: tuple[str, str]) -> Frames:
     defined = [{"factor": factor, "proxy_symbol": proxy, "active": True} for factor, proxy in rows]
     return {"unpriced_proxies": frame(tables.factor_definitions, defined)}
@@ -96,6 +100,8 @@ BY_INPUTS: list[Case] = [
     ),
     (rules.COVERAGE_WARNING, shares((D2, 1)), []),
     (rules.COVERAGE_WARNING, shares((D4, 2)), [(D4, None, "90.0% of 20 needed symbols have a price")]),
+    (rules.PRICES_ARRIVED, waiting(), []),
+    (rules.PRICES_ARRIVED, waiting(D4), [(D4, None, "no prices yet: the session waits for them")]),
     (rules.MISSING, shares(), []),
     (
         rules.MISSING,
@@ -238,7 +244,7 @@ def test_every_rule_has_a_case() -> None:
 @pytest.mark.parametrize("name", sorted(cases.rules_of(rules)))
 def test_nothing_but_closures_is_nothing_to_find(name: str) -> None:
     """A run of unscheduled closures has no sessions and gets no rows, whatever was never priced."""
-    inputs = shares() | proxies(("Value", "VTV")) | notices() | through_split(50) | stuck(9)
+    inputs = shares() | waiting() | proxies(("Value", "VTV")) | notices() | through_split(50) | stuck(9)
     inputs |= {"coverage": inputs["coverage"].clear(), "missing": inputs["missing"].clear(), "prices": PRICES}
     table = {"YIELDS_COMPLETE": tables.treasury_yields, "RETURNS_COMPLETE": tables.daily_returns}
     rule: Rule = getattr(rules, name)

@@ -69,6 +69,24 @@ FAULTS: list[tuple[Rule, dict[str, Any], dict[str, Any], list[tuple[int | None, 
         [],
     ),
     (
+        rules.WINDOWS_FULL,
+        {"engine": "symbol_factor_betas"},
+        {"status": "partial", "reason": "estimated from 42 returns where 252 are stored (AAA; 9 symbol(s) in all)"},
+        [
+            (
+                None,
+                "all portfolios: symbol_factor_betas (estimated from 42 returns where 252 are stored (AAA; 9 symbol(s) "
+                "in all))",
+            )
+        ],
+    ),
+    (
+        rules.WINDOWS_FULL,
+        {"engine": "symbol_factor_betas"},
+        {"status": "partial", "reason": "3 of at least 4 row(s)"},
+        [],
+    ),
+    (
         rules.NOTHING_UNEXPECTED,
         {"portfolio_id": 2, "engine": "scenario_accuracy"},
         {"status": "not_expected", "reason": "not the last session of its week"},
