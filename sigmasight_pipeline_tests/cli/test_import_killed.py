@@ -120,8 +120,9 @@ def test_the_same_command_goes_on_where_it_was_killed(
     done = cli(*IMPORT)
     assert "Harbor  (harbor)" in done.out
     found = contents(cli)
-    for name, frame in undisturbed.items():
-        assert_frame_equal(found[name], frame, check_exact=True, check_column_order=False, obj=name)
+    assert found.keys() == undisturbed.keys()
+    for frame, whole in zip(found.values(), undisturbed.values(), strict=True):
+        assert_frame_equal(frame, whole, check_exact=True)
     assert "nothing was changed" in cli(*IMPORT).err
 
 
