@@ -108,5 +108,25 @@ def test_a_session_becomes_a_partition_when_its_utc_day_has_ended(now: datetime,
     assert partitions.get_partition_keys(current_time=now)[-1] == newest.isoformat()
 
 
+@pytest.mark.parametrize("last", [date(2025, 6, 30), date(2025, 6, 29), date(2025, 7, 4)])
+def test_a_fixed_history_has_no_partition_after_its_last_session(last: date) -> None:
+    partitions = session_partitions(date(2022, 12, 1), last_session=last)
+    expected = keys(KNOWN.between(date(2022, 12, 1), last))
+    assert partitions.get_partition_keys(current_time=datetime(2026, 11, 21, tzinfo=UTC)) == expected
+    before_it_ends = datetime(2025, 1, 3, 12, tzinfo=UTC)
+    assert partitions.get_partition_keys(current_time=before_it_ends)[-1] == "2025-01-02"
+
+
+def test_a_code_server_that_lives_for_years_knows_the_holidays_of_each() -> None:
+    """The partitions are made once, when it loads; the calendar of that day reaches one year ahead."""
+    loaded = date(2024, 3, 1)
+    partitions = session_partitions(date(2024, 1, 2), loaded)
+    found = partitions.get_partition_keys(current_time=datetime(2026, 11, 21, 0, 1, tzinfo=UTC))
+    unforeseen = date(2025, 1, 9)  # a day of mourning; the library knows it by now, its rules do not
+    expected = keys([*KNOWN.between(date(2024, 1, 2), date(2026, 11, 20))])
+    assert [day for day in found if day != unforeseen.isoformat()] == expected
+    assert max(exclusion for exclusion in map(str, partitions.exclusions or ())) > "2029"
+
+
 def test_keys_are_the_dates() -> None:
     assert keys([date(2024, 1, 2)]) == ["2024-01-02"]

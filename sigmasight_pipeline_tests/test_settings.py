@@ -12,7 +12,16 @@ import pytest
 from pydantic import ValidationError
 
 from sigmasight_pipeline import setting_rules
-from sigmasight_pipeline.settings import SECRETS, InvalidSettingsError, Settings, get_settings
+from sigmasight_pipeline.settings import (
+    RECORDED_END,
+    SECRETS,
+    InvalidSettingsError,
+    RecordedEndError,
+    Settings,
+    get_settings,
+    record_last_session,
+    recorded_last_session,
+)
 
 URL = "postgresql://someone:secret@db.example/books"
 
@@ -106,6 +115,8 @@ def test_every_setting_says_what_it_means(name: str) -> None:
     [
         ("HOME", "/data/books", Path("/data/books")),
         ("FIRST_SESSION", "2024-01-02", date(2024, 1, 2)),
+        ("LAST_SESSION", "2025-06-30", date(2025, 6, 30)),
+        ("LAST_SESSION", "", None),
         ("SIMULATED_SEED", "7", 7),
         ("MAX_SESSIONS_PER_RUN", "20", 20),
         ("COVERAGE_ERROR", "0", 0.0),
@@ -374,3 +385,33 @@ def test_a_path_no_message_can_hold(environment: pytest.MonkeyPatch, name: str, 
 def test_other_names_of_homes_are_taken(environment: pytest.MonkeyPatch, name: str) -> None:
     environment.setenv("SIGMASIGHT_HOME", f"/data/{name}")
     assert get_settings().home_path == Path("/data", name)
+
+
+def test_a_history_ends_after_it_begins(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("SIGMASIGHT_LAST_SESSION", "2022-11-30")
+    with pytest.raises(ValidationError, match="SIGMASIGHT_LAST_SESSION=2022-11-30 is before SIGMASIGHT_FIRST_SESSION"):
+        Settings()
+
+
+def test_the_end_the_demo_recorded_counts_for_its_market_until_another_is_set(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def read(**changes: str) -> date | None:
+        with environment.context() as changed:
+            for name, value in {"home": str(tmp_path), **changes}.items():
+                changed.setenv(f"SIGMASIGHT_{name.upper()}", value)
+            get_settings.cache_clear()
+            found = get_settings().last_session
+        get_settings.cache_clear()
+        return found
+
+    assert read() is None
+    record_last_session(tmp_path, date(2024, 1, 31))
+    assert read() == recorded_last_session(tmp_path) == date(2024, 1, 31)
+    assert read(last_session="2024-03-28") == date(2024, 3, 28)
+    assert read(price_source="files", files_dir=str(tmp_path)) is None
+    assert read(first_session="2025-01-02") is None, "another history, which begins later"
+    assert list(tmp_path.iterdir()) == [tmp_path / RECORDED_END]
+    (tmp_path / RECORDED_END).write_text("soon")
+    with pytest.raises(RecordedEndError, match="should hold the last session as YYYY-MM-DD and holds 'soon'"):
+        read()

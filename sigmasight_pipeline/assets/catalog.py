@@ -122,6 +122,13 @@ POOL_TAG = "sigmasight/pool"
 """Tag of steps that take from a pool, under which a run's executor knows not to start two of them at once."""
 
 
+LAUNCH_RANGES = (
+    "Launch a range of sessions from the page of the job `daily`, as one run, or with `sigmasight backfill`: launched "
+    "from here, Dagster extends it through every look-back and cuts it into a run per step of the chain."
+)
+"""Last paragraph of what every session asset says of itself."""
+
+
 def described(table: Table, more: str = "", engine: Callable[..., object] | None = None) -> str:
     """The asset's description: grain and meaning first, then what to know, then the engine's own first paragraph."""
     parts = [table.comment or "", more]
@@ -193,7 +200,7 @@ def partitioned_asset(
     """Decorator of the function that writes a session table: partitioned by session, at most 252 of them a run."""
     decorate: Decorator = dg.asset(
         name=str(table.name),
-        description=described(table, more, engine),
+        description=f"{described(table, more, engine)}\n\n{LAUNCH_RANGES}",
         deps=deps,
         check_specs=[rule.spec(str(table.name)) for rule in rules],
         partitions_def=partitions(),

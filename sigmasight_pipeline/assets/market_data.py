@@ -67,7 +67,7 @@ def _spec(name: str, more: str, deps: list[dg.AssetDep]) -> dg.AssetSpec:
     table = tables.metadata.tables[f"{tables.SCHEMA}.{name}"]
     return dg.AssetSpec(
         name,
-        description=catalog.described(table, more),
+        description=f"{catalog.described(table, more)}\n\n{catalog.LAUNCH_RANGES}",
         deps=deps,
         partitions_def=catalog.partitions(),
         **catalog.shown(table, GROUP, grain="session", code_version="1", filtered=table is tables.daily_prices),

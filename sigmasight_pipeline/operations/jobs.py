@@ -42,7 +42,8 @@ market_data = dg.define_asset_job(
     "market_data",
     selection=dg.AssetSelection.assets(*asset_names("market_data")) - _BY_THE_CLOCK,
     partitions_def=catalog.partitions(),
-    description="Prices, actions, yields, quotes and returns of a range of sessions, nothing else.",
+    description="Prices, actions, yields, quotes and returns of a range of sessions, nothing else. Sessions the source "
+    "has no prices of yet are left out.",
     tags=_LIMIT,
 )
 
@@ -51,7 +52,9 @@ daily = dg.define_asset_job(
     selection=dg.AssetSelection.assets(*asset_names("daily")) - _BY_THE_CLOCK,
     partitions_def=catalog.partitions(),
     description="Everything of a range of sessions: market data, values, Greeks, exposures, snapshots, "
-    "betas, factor exposures, scenarios, correlations, risk metrics, attribution, and what of it is there.",
+    "betas, factor exposures, scenarios, correlations, risk metrics, attribution, and what of it is there. "
+    "The place to launch a range from: choose its sessions here, as a single run. It ends at the last session that has "
+    "prices; the rest waits for them.",
     tags={**_LIMIT, "dagster/max_retries": "1"},
 )
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 
+import dagster as dg
 import polars as pl
 import psycopg
 import pytest
@@ -119,6 +120,13 @@ def assert_right_through(
         assert_frame_equal(found[name], frame.filter(day <= last), check_exact=True)
 
 
+def assert_green_is_stored(opened: Installation, names: Collection[str], last: date) -> None:
+    """No partition of these assets after `last`, the newest session with prices, is materialised."""
+    for name in names:
+        green = opened.launcher.instance.get_materialized_partitions(dg.AssetKey(name))
+        assert max(green) == str(last), f"{name} is green with nothing in it: {sorted(green)[-3:]}"
+
+
 def test_a_scheduled_session_goes_through_the_daemon(opened: Installation, ui: Webserver) -> None:
     answer = ui.tick("after_close", datetime.combine(SCHEDULED + timedelta(days=1), time(0, 30), UTC))
     (request,) = answer["runRequests"]
@@ -131,6 +139,7 @@ def test_a_scheduled_session_goes_through_the_daemon(opened: Installation, ui: W
     again = ui.tick("after_close", datetime.combine(SCHEDULED + timedelta(days=1), time(0, 30), UTC))
     assert not again["runRequests"]
     assert again["skipReason"] == f"{SCHEDULED} is done, the newest snapshot is of {SCHEDULED}"
+    assert_green_is_stored(opened, [*MARKET_DATA, *COMPUTED], SCHEDULED)
 
 
 def test_backfills_launched_in_the_ui_end_with_right_data(
@@ -150,11 +159,12 @@ def test_backfills_launched_in_the_ui_end_with_right_data(
     }
     expected()
     for name, backfill in launched.items():
-        runs = ui.finished_backfill(backfill)["runs"]
+        runs = ui.finished_backfill(backfill, reaches_on=True)["runs"]
         began, ended = min(run["creationTime"] for run in runs), max(run["endTime"] for run in runs)
         ui.seconds[f"{name}, {len(runs)} runs, first queued to last ended"] = ended - began
     # the scheduled session of the test before is among them
     assert_right_through(opened, expected, BY_NAME[-1], [*MARKET_DATA, *VALUATION])
+    assert_green_is_stored(opened, [*MARKET_DATA, *VALUATION], BY_NAME[-1])
 
 
 @pytest.mark.slow
@@ -162,7 +172,9 @@ def test_a_backfill_of_every_asset_and_one_of_the_snapshots_alone(
     opened: Installation, expected: Expected, ui: Webserver
 ) -> None:
     """Reference assets included, as "Materialize all" has it; then the chain from a spoiled session on."""
-    ui.finished_backfill(ui.launch_backfill([*REFERENCE, *MARKET_DATA, *COMPUTED], [*BY_NAME, *BY_SELECTION]))
+    launched = ui.launch_backfill([*REFERENCE, *MARKET_DATA, *COMPUTED], [*BY_NAME, *BY_SELECTION])
+    ui.finished_backfill(launched, reaches_on=True)
+    assert_green_is_stored(opened, [*MARKET_DATA, *COMPUTED], LAST)
     assert_right_through(opened, expected, LAST)
     spoiled = CALENDAR.between(FIRST, LOADED)[3]
     with opened.database.connect() as connection:
@@ -171,7 +183,7 @@ def test_a_backfill_of_every_asset_and_one_of_the_snapshots_alone(
             "cash_balance = cash_balance + 1 WHERE session_date >= %s",
             (spoiled,),
         )
-    ui.finished_backfill(ui.launch_backfill([tables.portfolio_snapshots.name], [spoiled]))
+    ui.finished_backfill(ui.launch_backfill([tables.portfolio_snapshots.name], [spoiled]), reaches_on=True)
     assert_right_through(opened, expected, LAST)
 
 

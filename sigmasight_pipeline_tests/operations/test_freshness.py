@@ -49,6 +49,15 @@ def test_the_session_that_is_due(now: str, due: str) -> None:
     assert due_session(at(now), 4, CALENDAR) == date.fromisoformat(due)
 
 
+def test_nothing_is_due_after_the_last_session_of_a_fixed_history() -> None:
+    for end in ("2024-03-05", "2024-03-10"):
+        last = date.fromisoformat(end)
+        due = due_session(at("2026-11-28 05:00"), 4, CALENDAR, last_session=last)
+        assert due == CALENDAR.on_or_before(last)
+        assert judge(due, due, BEGIN, CALENDAR).late == 0
+    assert due_session(at("2024-03-05 05:00"), 4, CALENDAR, last_session=date(2025, 6, 30)) == date(2024, 3, 4)
+
+
 def test_it_is_the_newest_partition_of_a_while_ago() -> None:
     assert due_session(at("2024-03-09 05:00"), 4, CALENDAR) == newest_complete_session(at("2024-03-09 01:00"))
 

@@ -13,8 +13,10 @@ from dagster._utils.schedules import schedule_execution_time_iterator
 from sigmasight_pipeline import definitions, sessions
 from sigmasight_pipeline.assets import catalog
 from sigmasight_pipeline.assets.resources import MarketDataResource, PostgresResource, SettingsResource
-from sigmasight_pipeline.operations import schedules
+from sigmasight_pipeline.market_data.factory import open_source
+from sigmasight_pipeline.operations import missed, schedules
 from sigmasight_pipeline.operations.launcher import RANGE_END_TAG, RANGE_START_TAG, TRIGGER_TAG
+from sigmasight_pipeline.settings import Settings
 from sigmasight_pipeline.storage import schema, tables
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
@@ -179,6 +181,20 @@ def test_it_skips_and_says_why_when_nothing_is_missing(database: Database, ask: 
     answer = ask(moment)
     assert isinstance(answer, dg.SkipReason)
     assert f"{newest} is done" in str(answer.skip_message)
+
+
+def test_after_the_last_session_of_a_fixed_history_there_is_nothing_to_ask_for(database: Database) -> None:
+    end = date(2024, 3, 8)
+    settings = Settings(last_session=end)
+    source = open_source(settings, CALENDAR)
+    store_snapshots(database, [date(2024, 3, 6)])
+    asked = missed.look(database, settings, source, CALENDAR, tick_after(date(2024, 3, 15)))
+    assert [(chunk.first, chunk.last) for chunk in asked.chunks] == [(date(2024, 3, 7), end)]
+    store_snapshots(database, [end])
+    done = missed.look(database, settings, source, CALENDAR, tick_after(date(2024, 3, 15)))
+    assert not done.chunks
+    assert done.sentence.startswith(f"{end} is done")
+    assert f"the history ends at {end}" in done.sentence
 
 
 def test_the_run_it_asks_for_is_one_its_job_can_do(ask: Asked) -> None:
