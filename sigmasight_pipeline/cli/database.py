@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import threading
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,12 +18,16 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from sigmasight_pipeline.cli.console import UserError, err, out
 from sigmasight_pipeline.cli.installation import DATABASE, connected, load_settings
+from sigmasight_pipeline.operations.inbox_folder import PLACES
 from sigmasight_pipeline.storage import schema
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
 from sigmasight_pipeline.storage.errors import redact
 
 app = typer.Typer(help="Look into the database, migrate it, start and stop the embedded server.", no_args_is_help=True)
 
+
+INBOX = "inbox"
+"""Folder of the state folder that files are dropped into, unless another one was named for that."""
 
 OWN_ENTRIES = EmbeddedServer.OWN_ENTRIES | {"dagster"}
 """What an installation keeps in its state folder."""
@@ -131,18 +136,35 @@ def reset(
         return
     if not home.is_dir():
         raise UserError(f"{home} is no folder; set SIGMASIGHT_HOME to the state folder")
-    foreign = [entry.name for entry in home.iterdir() if entry.name not in OWN_ENTRIES]
+    inbox = home / INBOX
+    own = OWN_ENTRIES | {INBOX} if settings.inbox_path == inbox and not inbox.is_symlink() else OWN_ENTRIES
+    foreign = [entry.name for entry in home.iterdir() if entry.name not in own]
     if foreign:
         raise UserError(
             f"{home} holds files that are not ours ({', '.join(sorted(foreign)[:5])}); "
             "move them away or remove the folder yourself"
         )
+    waiting, judged = _inbox_files(inbox)
+    if waiting:
+        raise UserError(
+            f"{inbox} holds {waiting} file(s) that were not judged yet; move them away, or let the sensor take them first"
+        )
     if EmbeddedServer(home).in_use():
         raise UserError(f"{home} is in use by another process (`sigmasight dev`, a backfill): end it first")
     if not yes:
-        typer.confirm(f"Remove {home} with its database and all results?", abort=True)
+        files = f", all results and {judged} file(s) that were dropped into its inbox" if judged else " and all results"
+        typer.confirm(f"Remove {home} with its database{files}?", abort=True)
     EmbeddedServer(home).remove()
     shutil.rmtree(home, ignore_errors=False)
     err.print(f"Removed {home}.")
     if settings.database_url is not None:
         err.print("The server of SIGMASIGHT_DATABASE_URL was left as it is.")
+
+
+def _inbox_files(inbox: Path) -> tuple[int, int]:
+    """How many files lie in the inbox of a state folder, and how many in its folders for those that were judged."""
+    if inbox.is_symlink() or not inbox.is_dir():
+        return 0, 0
+    judged = sum(1 for place in PLACES for path in (inbox / place).rglob("*") if not path.is_dir())
+    waiting = sum(1 for path in inbox.iterdir() if path.name not in PLACES)
+    return waiting, judged
