@@ -11,6 +11,7 @@ import signal
 import subprocess
 import threading
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,6 +29,7 @@ from sigmasight_pipeline.cli.installation import (
     this_command,
 )
 from sigmasight_pipeline.cli.tidy import tidy
+from sigmasight_pipeline.operations.inbox_folder import PLACES
 from sigmasight_pipeline.settings import RECORDED_END
 from sigmasight_pipeline.storage import schema
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
@@ -37,6 +39,9 @@ from sigmasight_pipeline.storage.run_locks import computing
 app = typer.Typer(help="Look into the database, migrate it, start and stop the embedded server.", no_args_is_help=True)
 app.command()(tidy)
 
+
+INBOX = "inbox"
+"""Folder of the state folder that files are dropped into, unless another one was named for that."""
 
 OWN_ENTRIES = EmbeddedServer.OWN_ENTRIES | {"dagster", RECORDED_END}
 """What an installation keeps in its state folder."""
@@ -170,19 +175,36 @@ def reset(
         return
     if not home.is_dir():
         raise UserError(f"{home} is no folder; set SIGMASIGHT_HOME to the state folder")
-    foreign = [entry.name for entry in home.iterdir() if entry.name not in OWN_ENTRIES]
+    inbox = home / INBOX
+    own = OWN_ENTRIES | {INBOX} if settings.inbox_path == inbox and not inbox.is_symlink() else OWN_ENTRIES
+    foreign = [entry.name for entry in home.iterdir() if entry.name not in own]
     if foreign:
         raise UserError(
             f"{home} holds files that are not ours ({', '.join(sorted(foreign)[:5])}); "
             "move them away or remove the folder yourself"
         )
+    waiting, judged = _inbox_files(inbox)
+    if waiting:
+        raise UserError(
+            f"{inbox} holds {waiting} file(s) that were not judged yet; move them away, or let the sensor take them first"
+        )
     if EmbeddedServer(home).in_use() or serving.where(home) is not None:
         users = ", ".join(EmbeddedServer(home).users()) or "another process (`sigmasight dev`)"
         raise UserError(f"{home} is in use by {users}: end it first")
     if not yes:
-        typer.confirm(f"Remove {home} with its database and all results?", abort=True)
+        files = f", all results and {judged} file(s) that were dropped into its inbox" if judged else " and all results"
+        typer.confirm(f"Remove {home} with its database{files}?", abort=True)
     EmbeddedServer(home).remove()
     shutil.rmtree(home, ignore_errors=False)
     err.print(f"Removed {home}.")
     if settings.database_url is not None:
         err.print("The server of SIGMASIGHT_DATABASE_URL was left as it is.")
+
+
+def _inbox_files(inbox: Path) -> tuple[int, int]:
+    """How many files lie in the inbox of a state folder, and how many in its folders for those that were judged."""
+    if inbox.is_symlink() or not inbox.is_dir():
+        return 0, 0
+    judged = sum(1 for place in PLACES for path in (inbox / place).rglob("*") if not path.is_dir())
+    waiting = sum(1 for path in inbox.iterdir() if path.name not in PLACES)
+    return waiting, judged

@@ -109,7 +109,9 @@ def connected(*, create: bool = False) -> Iterator[Installation]:
     settings = load_settings()
     home = settings.home_path
     try:
-        (home / "dagster").mkdir(parents=True, exist_ok=True)
+        # who runs PostgreSQL for root must pass through; logs and what runs leave are nobody else's to read
+        home.mkdir(mode=0o711, parents=True, exist_ok=True)
+        (home / "dagster").mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise UserError(
             f"{error.filename} cannot be made ({error.strerror}); set SIGMASIGHT_HOME to a folder of your own"

@@ -32,6 +32,9 @@ FILES_WATCHED = 500
 LONGEST_STEM, LONGEST_EXTENSION = 180, 20
 """Bytes kept of a name; file systems allow 255, and a number and `.errors.txt` are added."""
 
+PRIVATE = 0o700
+"""Of a folder only its owner may enter."""
+
 PLACES = ("accepted", "rejected")
 """Folders of the inbox that files are moved to."""
 
@@ -95,11 +98,14 @@ class InboxFolder:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """The inbox of an installation. Its own is made where it is missing; one that was named must be there."""
+        """The inbox of an installation. Its own is made where it is missing; one that was named must be there.
+
+        A new one is its owner's alone; whom else to let drop files is the owner's choice (chmod), and is left as it is.
+        """
         path = settings.inbox_path
         if settings.inbox_dir is None:
             try:
-                path.mkdir(parents=True, exist_ok=True)
+                path.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
             except OSError as error:
                 raise InboxError(
                     f"the inbox {path} cannot be made ({error.strerror}); set SIGMASIGHT_INBOX_DIR to a folder of yours"
@@ -113,16 +119,28 @@ class InboxFolder:
         os.close(self._fd)
 
     def make_places(self) -> None:
-        """Make the folders files are moved to, so that no file can take their names. InboxError where that fails."""
+        """Make the folders files are moved to, so that no file can take their names. InboxError where that fails.
+
+        Who may look into the inbox may look into them, and nobody else.
+        """
         for name in PLACES:
             try:
                 with suppress(FileExistsError):
-                    os.mkdir(name, dir_fd=self._fd)
+                    os.mkdir(name, PRIVATE, dir_fd=self._fd)
+                    self._let_in_as_the_inbox(name)
             except OSError as error:
                 raise InboxError(
                     f"the folder {name} cannot be made in the inbox {self.path} ({error.strerror}); let the user that "
                     "runs SigmaSight write there"
                 ) from None
+
+    def _let_in_as_the_inbox(self, name: str) -> None:
+        mode = stat.S_IMODE(os.fstat(self._fd).st_mode) & ~stat.S_ISVTX
+        descriptor = os.open(name, _OPEN_FOLDER, dir_fd=self._fd)
+        try:
+            os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
 
     def listing(self) -> list[Arrival]:
         """What lies in the inbox by name, folders left out."""

@@ -85,14 +85,9 @@ class ReadingApart:
     def _start(self) -> Connection:
         ours, theirs = socket.socketpair()
         with theirs:
+            root = Path(sigmasight_pipeline.__file__).parents[1]
             self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-c",
-                    _PROGRAM,
-                    str(Path(sigmasight_pipeline.__file__).parents[1]),
-                    str(theirs.fileno()),
-                ],
+                [sys.executable, "-c", _PROGRAM, str(root), str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -118,7 +118,7 @@ def data_major(placement: Placement) -> int:
     damaged."""
     try:
         return int((placement.data / "PG_VERSION").read_text())
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise EmbeddedServerError(
             f"{placement.data} is damaged: it has no readable PG_VERSION; restore it, or start afresh "
             "with `sigmasight reset`."
@@ -128,15 +128,15 @@ def data_major(placement: Placement) -> int:
 def role_password(placement: Placement) -> str:
     """The password of `ROLE`. Raises EmbeddedServerError where the file is gone."""
     try:
-        lines = placement.passwords.read_text().splitlines()
+        lines = placement.passwords.read_text(errors="replace").splitlines()
     except FileNotFoundError:
         lines = []
     for line in lines:
-        *_, role, password = line.split(":")
-        if role == ROLE:
+        *_, role, password = "", *line.split(":")
+        if role == ROLE and password:
             return password
     raise EmbeddedServerError(
-        f"{placement.passwords} with the password of role {ROLE} is missing; restore it, or start afresh "
+        f"{placement.passwords} with the password of role {ROLE} is missing or damaged; restore it, or start afresh "
         "with `sigmasight reset`."
     )
 

@@ -106,9 +106,8 @@ def run_as(uid: int, gid: int, command: Sequence[str | Path], **options: Any) ->
 
 def load(control: Path) -> Placement | None:
     """The recorded placement of this state folder, or None where no server was ever set up."""
-    try:
-        record = json.loads((control / "location.json").read_text())
-    except FileNotFoundError:
+    record = _record(control / "location.json")
+    if record is None:
         return None
     root = Path(record["root"]) if record["root"] else control
     if root != control and (root.parent != SYSTEM_STATE_FOLDER or not root.name.startswith("sigmasight-")):
@@ -117,6 +116,31 @@ def load(control: Path) -> Placement | None:
     if record["socket"] and (".." in socket.parts or not socket.name.startswith("sigmasight-")):
         raise EmbeddedServerError(f"{control}/location.json names {socket}, a folder that is not ours; restore it.")
     return Placement(control=control, root=root, socket=socket, uid=record["uid"], gid=record["gid"])
+
+
+def _record(path: Path) -> dict[str, Any] | None:
+    """What `location.json` says, each value of the kind it must be; None without the file.
+
+    Raises EmbeddedServerError for a file that is damaged, NotPermittedError for one that is another user's.
+    """
+    try:
+        record = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        raise NotPermittedError(f"{path} cannot be read ({error.strerror}); run as the user it belongs to.") from None
+    except (OSError, ValueError, RecursionError):  # a folder, no JSON, no text
+        record = None
+    kinds = {"root": (str, type(None)), "socket": (str, type(None)), "uid": (int,), "gid": (int,)}
+    sound = isinstance(record, dict) and all(
+        type(record.get(name)) in allowed and "\0" not in str(record[name]) for name, allowed in kinds.items()
+    )
+    if not sound or min(record["uid"], record["gid"]) < 0:
+        raise EmbeddedServerError(
+            f"{path} is damaged; restore it, or remove it where the database lies in {path.parent}/data: it is then made "
+            "anew."
+        )
+    return dict(record)
 
 
 def place(control: Path) -> Placement:

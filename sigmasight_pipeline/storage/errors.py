@@ -31,6 +31,7 @@ class StorageReason(StrEnum):
     INVALID_URL = "invalid_url"
     DATABASE_MISSING = "database_missing"
     DATABASE_NOT_CREATED = "database_not_created"
+    DATABASE_NOT_UTF8 = "database_not_utf8"
     SCHEMA_NOT_CREATED = "schema_not_created"
     SCHEMA_TOO_NEW = "schema_too_new"
     EMBEDDED_SERVER_FAILED = "embedded_server_failed"
@@ -96,6 +97,20 @@ class DatabaseNotCreatedError(StorageError):
     """The database could not be created."""
 
     reason = StorageReason.DATABASE_NOT_CREATED
+
+
+class DatabaseNotUtf8Error(StorageError):
+    """The database stores text in another encoding than UTF-8, or as bytes of none (SQL_ASCII)."""
+
+    reason = StorageReason.DATABASE_NOT_UTF8
+
+    @classmethod
+    def of(cls, url: str, encoding: str) -> Self:
+        """For a database whose `server_encoding` is `encoding`."""
+        return cls(
+            f"{_database(url)} on {_place(url)} is encoded in {encoding}, and text of users needs UTF8; name another one, "
+            "made with: CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0."
+        )
 
 
 class SchemaNotCreatedError(StorageError):

@@ -26,6 +26,7 @@ from sigmasight_pipeline.storage.database import explained
 from sigmasight_pipeline.storage.errors import (
     MINIMUM_SERVER_MAJOR,
     DatabaseMissingError,
+    DatabaseNotUtf8Error,
     NotPermittedError,
     SchemaNotCreatedError,
     SchemaTooNewError,
@@ -57,7 +58,7 @@ def upgrade(url: str) -> list[str]:
     """
     with explained(url):
         with psycopg.connect(connection_string(url)) as connection:
-            check_server_version(connection.info.server_version, url)
+            _check_server(connection, url)
             found = _revision(connection)
             _refuse_newer(found, url)
             if found == known_revisions()[-1] and not _differing_comments(connection):
@@ -68,6 +69,7 @@ def upgrade(url: str) -> list[str]:
 def current_revision(url: str) -> str | None:
     """The newest migration applied to the database at `url`, or None without our tables."""
     with explained(url), psycopg.connect(connection_string(url)) as connection:
+        _check_server(connection, url)
         return _revision(connection)
 
 
@@ -78,7 +80,7 @@ def require_current(url: str) -> None:
     says `sigmasight db upgrade`).
     """
     with explained(url), psycopg.connect(connection_string(url)) as connection:
-        check_server_version(connection.info.server_version, url)
+        _check_server(connection, url)
         found = _revision(connection)
     if found is None:
         raise SchemaNotCreatedError.of(url)
@@ -96,6 +98,14 @@ def check_server_version(server_version: int, url: str) -> None:
         raise ServerTooOldError.of(url, f"{server_version // 10_000}.{server_version % 10_000}")
 
 
+def _check_server(connection: Connection, url: str) -> None:
+    """Raise ServerTooOldError, or DatabaseNotUtf8Error, for a database that cannot be ours."""
+    check_server_version(connection.info.server_version, url)
+    encoding = connection.info.parameter_status("server_encoding") or ""
+    if encoding != "UTF8":
+        raise DatabaseNotUtf8Error.of(url, encoding)
+
+
 def sibling_database(url: str, name: str) -> str:
     """`url` with the database `name` instead of its own, everything else kept."""
     if "://" not in url:
@@ -108,7 +118,8 @@ def sibling_database(url: str, name: str) -> str:
 def create_database_if_missing(url: str) -> bool:
     """Create the database `url` names if its server lacks it; whether it was created. Needs CREATEDB."""
     try:
-        with explained(url), psycopg.connect(connection_string(url)):
+        with explained(url), psycopg.connect(connection_string(url)) as connection:
+            _check_server(connection, url)
             return False
     except DatabaseMissingError:
         name = str(conninfo_to_dict(url)["dbname"])
@@ -117,7 +128,9 @@ def create_database_if_missing(url: str) -> bool:
         psycopg.connect(connection_string(sibling_database(url, "postgres")), autocommit=True) as connection,
     ):
         try:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            # of a server that was set up without an encoding the usual template has none either
+            statement = sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0")
+            connection.execute(statement.format(sql.Identifier(name)))
         except (postgres_errors.DuplicateDatabase, postgres_errors.UniqueViolation):
             return False  # another process was quicker
     return True

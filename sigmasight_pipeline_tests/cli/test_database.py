@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -69,6 +70,17 @@ def test_the_life_of_an_embedded_database(cli: CommandLine) -> None:
     assert "holds files that are not ours (notes.txt)" in cli.fails("reset", "--yes")
     foreign.unlink()
     assert state.exists()
+    for place in ("accepted", "rejected"):
+        (state / "inbox" / place).mkdir(parents=True)  # what the sensor makes
+    (state / "inbox" / "mine.csv").write_text("ticker\n")
+    said = cli.fails("reset", "--yes")
+    assert said.startswith(f"{state}/inbox holds 1 file(s) that were not judged yet; move them away")
+    (state / "inbox" / "mine.csv").rename(state / "inbox" / "accepted" / "mine.csv")
+    asked = cli("reset", stdin="n\n", status=130)
+    assert "all results and 1 file(s) that were dropped into its inbox?" in asked.out + asked.err
+    for name in ("somewhere", "state/inbox/accepted"):
+        elsewhere = cli.fails("reset", "--yes", changes={"SIGMASIGHT_INBOX_DIR": str(cli.folder / name)})
+        assert "holds files that are not ours (inbox)" in elsewhere, "a folder that is not this installation's inbox"
     assert cli("reset", "--yes").err == f"Removed {state}.\n"
     assert list(cli.folder.iterdir()) == []
 
@@ -84,6 +96,36 @@ def test_a_real_server_is_migrated_once_and_its_password_kept_from_others(
         url, stop = together((partial(cli, "db", "url"), partial(cli, "db", "stop", status=1)))
         assert url.out.strip() == cli.variables["SIGMASIGHT_DATABASE_URL"]
         assert "SIGMASIGHT_DATABASE_URL is set, so there is no embedded server to stop" in stop.error
+
+
+@pytest.mark.parametrize(
+    ("home", "said"),
+    [
+        (b"a[1]", "Dagster finds no configuration in a folder with [ in its path; choose another folder"),
+        (b"a\xff", "holds a line break, a control character or bytes that are no UTF-8"),
+    ],
+)
+def test_a_home_that_cannot_be_used_is_refused_before_anything_is_made(tmp_path: Path, home: bytes, said: str) -> None:
+    cli = CommandLine(tmp_path, {"SIGMASIGHT_HOME": os.fsdecode(home)})
+    assert said in cli.fails("status")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dagster_finds_its_configuration_in_a_home_of_any_other_name(home: Path) -> None:
+    """Else it would keep its runs in SQLite and send telemetry."""
+    name = "a b Bücher 本 'c\"d ]{e}$f%g#h"
+    state = home / name
+    cli = CommandLine(home, {"SIGMASIGHT_HOME": str(state)})
+    try:
+        assert "prices" in cli.fails("backfill", "--from", "2020-01-02", "--to", "2020-01-02")
+        assert (state / "dagster" / "dagster.yaml").is_symlink()
+        assert not list((state / "dagster").rglob("*.db")), "SQLite"
+        assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in (state, state / "dagster")} == {
+            name: 0o711,
+            "dagster": 0o700,
+        }
+    finally:
+        EmbeddedServer(state).remove()
 
 
 def test_a_server_that_was_started_outlives_its_users_until_it_is_stopped(home: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -202,3 +203,32 @@ def test_the_own_inbox_is_made_and_a_named_one_must_be_there(path: Path) -> None
         InboxFolder.of(Settings(home=path / "file"))
     with pytest.raises(InboxError, match=r"none cannot be opened \(No such file or directory\); make the folder"):
         InboxFolder.of(Settings(home=home, inbox_dir=path / "none"))
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_new_inbox_is_its_owners_alone(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "state")
+    before = os.umask(0)
+    try:
+        with InboxFolder.of(settings) as opened:
+            opened.make_places()
+    finally:
+        os.umask(before)
+    inbox = tmp_path / "state" / "inbox"
+    assert [mode(inbox), mode(inbox / "accepted"), mode(inbox / "rejected")] == [0o700] * 3
+
+
+@pytest.mark.parametrize("chosen", [0o755, 0o2770, 0o1777])
+def test_whom_the_owner_lets_in_is_let_in_everywhere(path: Path, chosen: int) -> None:
+    """Whoever drops a file reads what was wrong with it; nothing that is there changes."""
+    path.chmod(chosen)
+    with InboxFolder(path) as opened:
+        opened.make_places()
+        assert [mode(path / name) for name in ("accepted", "rejected")] == [chosen & ~0o1000] * 2
+        (path / "rejected").chmod(0o700)
+        opened.make_places()
+    assert mode(path / "rejected") == 0o700
+    assert mode(path) == chosen

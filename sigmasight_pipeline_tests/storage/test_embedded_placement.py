@@ -224,6 +224,50 @@ def test_a_record_that_names_a_foreign_folder_is_refused(tmp_path: Path, field: 
     assert (foreign / "canary").exists()
 
 
+SOUND = {"root": None, "socket": None, "uid": 1, "gid": 1}
+DAMAGED = {
+    "empty": b"",
+    "cut off": b'{"root": nu',
+    "not text": b"\xff\xfe{",
+    "another kind": b"[1]",
+    "a number": b"1",
+    "nested without end": b"[" * 100_000,
+    "without a user": json.dumps({**SOUND, "uid": None}).encode(),
+    "without a group": json.dumps({"root": None, "socket": None, "uid": 1}).encode(),
+    "a user that is no number": json.dumps({**SOUND, "uid": "root"}).encode(),
+    "a user that is a flag": json.dumps({**SOUND, "uid": True}).encode(),
+    "a user below zero": json.dumps({**SOUND, "uid": -1}).encode(),
+    "a folder that is no text": json.dumps({**SOUND, "root": 1}).encode(),
+    "a folder with a zero byte": json.dumps({**SOUND, "root": "/var/lib/sigmasight-\0"}).encode(),
+    "a socket that is no text": json.dumps({**SOUND, "socket": ["/tmp"]}).encode(),
+    "a folder": None,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_record_is_told_in_one_sentence(tmp_path: Path, damage: str) -> None:
+    control = tmp_path / "postgres"
+    control.mkdir()
+    record, content = control / "location.json", DAMAGED[damage]
+    record.mkdir() if content is None else record.write_bytes(content)
+    with pytest.raises(EmbeddedServerError) as refused:
+        load(control)
+    assert str(refused.value) == (
+        f"{record} is damaged; restore it, or remove it where the database lies in {control}/data: it is then made anew."
+    )
+
+
+def test_a_record_that_was_removed_is_made_anew(home: Path) -> None:
+    with EmbeddedServer(home).shared() as server, psycopg.connect(server.url()) as connection:
+        connection.execute("CREATE TABLE kept (x int)")
+    (home / "postgres" / "location.json").write_text("{")
+    with pytest.raises(EmbeddedServerError, match="is damaged"), EmbeddedServer(home).shared():
+        pass
+    (home / "postgres" / "location.json").unlink()
+    with EmbeddedServer(home).shared() as server, psycopg.connect(server.url()) as connection:
+        assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
+
+
 @pytest.mark.parametrize("field", ["root", "socket"])
 def test_removal_touches_only_what_is_ours(tmp_path: Path, field: str) -> None:
     """Even past the guard: a folder with anything else in it keeps it. Only folders made for this test are named."""

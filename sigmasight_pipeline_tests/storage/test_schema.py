@@ -15,8 +15,10 @@ from sqlalchemy.dialects import postgresql
 
 from sigmasight_pipeline.storage import schema, tables
 from sigmasight_pipeline.storage.database import Database
+from sigmasight_pipeline.storage.embedded import EmbeddedServer
 from sigmasight_pipeline.storage.errors import (
     DatabaseMissingError,
+    DatabaseNotUtf8Error,
     NotPermittedError,
     SchemaNotCreatedError,
     SchemaTooNewError,
@@ -286,4 +288,23 @@ def test_create_database_if_missing(database_url: str) -> None:
         assert schema.create_database_if_missing(url) is False
     finally:
         with psycopg.connect(database_url, autocommit=True) as connection:
+            drop_database(connection, name)
+
+
+def test_a_database_without_encoding_is_refused_whoever_asks(server: EmbeddedServer) -> None:
+    name = f"test_{uuid4().hex[:12]}"
+    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+        provider = "LOCALE_PROVIDER libc" if connection.info.server_version >= 150000 else ""
+        connection.execute(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LOCALE 'C' {provider} TEMPLATE template0")
+        try:
+            url = server.url(name)
+            for look in (
+                schema.upgrade,
+                schema.current_revision,
+                schema.require_current,
+                schema.create_database_if_missing,
+            ):
+                with pytest.raises(DatabaseNotUtf8Error, match=f'Database "{name}" on .* is encoded in SQL_ASCII, and'):
+                    look(url)
+        finally:
             drop_database(connection, name)
