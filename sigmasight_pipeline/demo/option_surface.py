@@ -88,9 +88,9 @@ class OptionSurface:
         positions = np.arange(max(first, listed), min(end, expired), dtype=np.int64)
         [closes] = self._paths.closes([contract.underlying])
         positions = positions[closes[positions] > 0]
-        if not positions.size:
+        if not positions.size or not self._paths.parameters(contract.underlying).options_quoted:
             nothing = np.empty(0)
-            return Quotes(positions, nothing, nothing, nothing, nothing, nothing)
+            return Quotes(positions[:0], nothing, nothing, nothing, nothing, nothing)
         spot = closes[positions] / CENTS
         sessions = self._market.grid.sessions
         days = np.array([(contract.expiration_date - sessions[position]).days for position in positions])

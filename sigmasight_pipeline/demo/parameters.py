@@ -106,12 +106,24 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Misprint:
+    """A bar as a data vendor really serves one now and then: the close of `day` times `close_factor`, or a volume below
+    zero where `negative_volume` is set."""
+
+    day: date
+    close_factor: float = 1.0
+    negative_volume: bool = False
+
+
+@dataclass(frozen=True)
 class SymbolParameters:
     """One symbol of the simulated market.
 
     `betas`: true betas by factor key (absent = 0; of Interest_Rate: return per 1.00 of yield). `reference_price`: close
     of REFERENCE_DATE as traded. `dividend_yield` a year, paid in `dividends_per_year` equal parts of the price (0, 1,
-    4 or 12). `gap`: first and last date without a close. `last_session`: after it nothing is traded.
+    4 or 12). `gap`: first and last date without a close. `first_session` and `last_session`: nothing is traded before
+    the one and after the other. `replaced_by` trades in its place after `last_session`; `continues` is the symbol whose
+    path this one goes on with. `options_quoted`: False where contracts on it change hands without an exchange.
     """
 
     symbol: str
@@ -128,7 +140,12 @@ class SymbolParameters:
     dividends_per_year: int = 4
     splits: tuple[Split, ...] = ()
     gap: tuple[date, date] | None = None
+    first_session: date | None = None
     last_session: date | None = None
+    replaced_by: str | None = None
+    continues: str | None = None
+    misprints: tuple[Misprint, ...] = ()
+    options_quoted: bool = True
     beta_row: tuple[float, ...] = field(init=False)
 
     def __post_init__(self) -> None:

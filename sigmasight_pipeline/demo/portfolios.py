@@ -1,4 +1,4 @@
-"""The three demo portfolios and the marks of their private holdings, as shipped in `demo/portfolios`.
+"""The demo portfolios, the marks of their private holdings and their cash flows, as shipped in `demo/portfolios`.
 
 What belongs here: handing out the files. What does not: reading their rows (``importing``) and making their entry
 prices (``rebase``). Entry prices are closes of the simulated market with the default seed.
@@ -21,6 +21,7 @@ class DemoBook:
 
     code: str
     name: str
+    description: str
     initial_equity: Decimal
     inception_date: date
     file_name: str
@@ -34,6 +35,7 @@ def books() -> tuple[DemoBook, ...]:
         DemoBook(
             code=row["code"],
             name=row["name"],
+            description=row["description"],
             initial_equity=Decimal(row["initial_equity"]),
             inception_date=date.fromisoformat(row["inception_date"]),
             file_name=f"{row['code']}.csv",
@@ -46,3 +48,8 @@ def books() -> tuple[DemoBook, ...]:
 def marks() -> bytes:
     """Marks of the private holdings: columns portfolio (code), symbol, date, price per unit in US dollars."""
     return _FOLDER.joinpath("marks.csv").read_bytes()
+
+
+def flows() -> bytes:
+    """Contributions and withdrawals: columns portfolio (code), date, amount in US dollars, kind."""
+    return _FOLDER.joinpath("flows.csv").read_bytes()

@@ -39,25 +39,32 @@ PREMIUM_TARGETS = {
 }
 """Premium each option position was meant to have, US dollars, negative where it was sold."""
 
+AS_STATED = ("RDDT250117C00090000",)
+"""Contracts bought without an exchange: nobody quotes them, their premium is what the file says."""
+
 DEFAULT_SEED: int = Settings.model_fields["simulated_seed"].default
 
 
 def rebase(content: bytes, market: MarketDataSource, calendar: SessionCalendar) -> bytes:
-    """The positions CSV with entry dates moved to sessions and entry prices set to the market's closes of them.
+    """The positions CSV with entry and exit dates moved to sessions and their prices set to the market's closes.
 
     The number of contracts of an option with a premium target is the whole number (at least one) whose premium comes
-    nearest to it. PRIVATE rows are left as they are. MarketDataError where the market has no close that session.
+    nearest to it. PRIVATE rows and those AS_STATED are left as
+    they are. MarketDataError where the market has no close that session.
     """
     reader = csv.DictReader(io.StringIO(content.decode("utf-8")))
     target = io.StringIO()
     writer = csv.DictWriter(target, reader.fieldnames or [], lineterminator="\n")
     writer.writeheader()
     for row in reader:
-        if row.get("investment_class") != "PRIVATE":
+        if row.get("investment_class") != "PRIVATE" and row["ticker"] not in AS_STATED:
             session = calendar.on_or_after(date.fromisoformat(row["entry_date"]))
             close = _close(row["ticker"], session, market)
             row["entry_date"] = session.isoformat()
             row["entry_price"] = f"{close:.2f}"
+            if row.get("exit_date"):
+                left = calendar.on_or_after(date.fromisoformat(row["exit_date"]))
+                row["exit_date"], row["exit_price"] = left.isoformat(), f"{_close(row['ticker'], left, market):.2f}"
             if row["ticker"] in PREMIUM_TARGETS:
                 row["quantity"] = str(_contracts(PREMIUM_TARGETS[row["ticker"]], close))
         writer.writerow(row)

@@ -91,7 +91,7 @@ class SimulatedMarket:
         closes = np.stack([path[start:end] for path in self._paths.closes(names)])
         ranges = [self._paths.ranges(name, start, end) for name in names]
         traded = closes.ravel() > 0
-        return pl.DataFrame(
+        bars = pl.DataFrame(
             {
                 "symbol": pl.Series(names).gather(np.repeat(np.arange(len(names)), end - start)[traded]),
                 "session_date": pl.Series(self._sessions[start:end]).gather(
@@ -107,6 +107,21 @@ class SimulatedMarket:
             },
             schema=BARS,
         )
+        return self._misprinted(bars, names)
+
+    def _misprinted(self, bars: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
+        """`bars` with the misprints of `names`, for screening to find."""
+        for name in names:
+            for misprint in self._paths.parameters(name).misprints:
+                wrong = (pl.col("symbol") == name) & (pl.col("session_date") == misprint.day)
+                factor = pl.lit(misprint.close_factor).cast(pl.Decimal(20, 6))
+                sides = [
+                    pl.when(wrong).then((pl.col(side) * factor).cast(PRICE)).otherwise(side).alias(side)
+                    for side in ("open", "high", "low", "close")
+                ]
+                volume = pl.when(wrong & misprint.negative_volume).then(-pl.col("volume")).otherwise("volume")
+                bars = bars.with_columns(*sides, volume=volume)
+        return bars
 
     def corporate_actions(self, symbols: Collection[str], first: date, last: date) -> pl.DataFrame:
         """Splits and dividends (columns ACTIONS) sorted by symbol and ex-date."""
@@ -179,6 +194,7 @@ class SimulatedMarket:
                     "industry": row.industry,
                     "duration": row.duration,
                     "last_session": row.last_session,
+                    "replaced_by": row.replaced_by,
                 }
                 for row in rows
             ],

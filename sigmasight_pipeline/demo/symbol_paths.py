@@ -145,7 +145,7 @@ class SymbolPaths:
 
     def _specific_level(self, row: SymbolParameters) -> Floats:
         """Logarithm of the specific price level: a first-order autoregression of the symbol's own shocks."""
-        raw = self.market.grid.draws("specific", row.symbol)[:, 0]
+        raw = self.market.grid.draws("specific", row.continues or row.symbol)[:, 0]
         news = random_streams.coin_flips(raw, _NEWS_PROBABILITY)
         shocks = random_streams.normals(raw) * self._specific_scale * np.where(news, _NEWS_SCALE, 1.0)
         size = row.specific_volatility / SESSIONS_PER_YEAR**0.5
@@ -165,6 +165,8 @@ class SymbolPaths:
         if row.gap is not None:
             first, last = row.gap
             cents[self.position(first) : self.position(last + timedelta(days=1))] = 0
+        if row.first_session is not None:
+            cents[: self.position(row.first_session)] = 0
         if row.last_session is not None:
             cents[self.position(row.last_session + timedelta(days=1)) :] = 0
         cents.flags.writeable = False
@@ -182,7 +184,7 @@ class SymbolPaths:
         return [
             Dividend(place, sessions[place], self._session_on_or_after(sessions[place] + _PAYMENT_DELAY), amount)
             for place, amount in zip(positions, amounts, strict=True)
-            if closes[place] and amount > 0
+            if closes[place] and closes[place - 1] and amount > 0
         ]
 
     def _ex_positions(self, row: SymbolParameters) -> list[int]:
@@ -193,7 +195,9 @@ class SymbolPaths:
         payments = row.dividends_per_year
         if not row.dividend_yield:
             return []
-        month_draw, day_draw = random_streams.uniforms_of_name(self.market.grid.seed, "dividend", row.symbol, count=2)
+        month_draw, day_draw = random_streams.uniforms_of_name(
+            self.market.grid.seed, "dividend", row.continues or row.symbol, count=2
+        )
         months_apart = 12 // payments
         first_month = 1 + int(month_draw * months_apart) if payments > 1 else 12
         key = (payments, first_month, _FIRST_EX_DAY + int(day_draw * _EX_DAYS))

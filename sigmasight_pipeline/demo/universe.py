@@ -13,9 +13,10 @@ alone is 0.30 + 0.45 x 1.17 + 0.30 x 1.35 = 1.23.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 
-from sigmasight_pipeline.demo.parameters import FACTORS, RATE, Kind, Split, SymbolParameters
+from sigmasight_pipeline.demo.parameters import FACTORS, RATE, Kind, Misprint, Split, SymbolParameters
 
 VOLATILITY_INDEX = "VIX"
 """Not a product of betas: its level follows the Volatility factor between bounds (``factors_path``)."""
@@ -33,9 +34,15 @@ _INDUSTRIALS = "Industrials"
 _EQUITY_FUND = "fund:equity"
 _INTERNATIONAL_FUND = "fund:international equity"
 _BOND_FUND = "fund:bond"
+_MONEY_MARKET_FUND = "fund:money market"
 _VOLATILITY_FUND = "fund:volatility"
 _EQUITY_INDEX = "index:equity"
 _VOLATILITY = "index:volatility"
+
+_BLOCK = SymbolParameters(
+    "SQ", "stock", "Block", _TECHNOLOGY, "Software - Infrastructure", 74.0, 0.38,
+    {"Market": 0.55, "Growth": 0.85}, last_session=date(2025, 1, 17), replaced_by="XYZ",
+)  # fmt: skip
 
 # Sectors and industries as data vendors name them. Rate betas: banks gain 2-3 % per 100 bp, growth stocks lose 1-2 %.
 _STOCKS: tuple[SymbolParameters, ...] = (
@@ -138,10 +145,28 @@ _STOCKS: tuple[SymbolParameters, ...] = (
         "GE", "stock", "GE Aerospace", _INDUSTRIALS, "Aerospace & Defense", 140.0, 0.21,
         {"Market": 0.50, "Value": 0.30, "Travel": 0.25}, dividend_yield=0.006,
     ),
-    # taken over for cash: its price stands still at the last session and no more come; no portfolio holds it
+    # taken over for cash: its price stands still at the last session and no more come
     SymbolParameters(
         "SPLK", "stock", "Splunk", _TECHNOLOGY, "Software - Infrastructure", 152.0, 0.12,
         {"Market": 0.10, "Technology": 0.10}, last_session=date(2024, 3, 15),
+    ),
+    # young: it began to trade on that day in fact, too; its contracts change hands without quotes. The negative volume
+    # is one a vendor served for a session of its own.
+    SymbolParameters(
+        "RDDT", "stock", "Reddit", _COMMUNICATION, "Internet Content & Information", 52.0, 0.48,
+        {"Market": 0.50, "Growth": 0.80}, first_session=date(2024, 3, 21), options_quoted=False,
+        misprints=(Misprint(date(2024, 8, 20), negative_volume=True),),
+    ),
+    # thinly traded: two weeks without a close, and one close with its decimal point in the wrong place
+    SymbolParameters(
+        "CRAWA", "stock", "Crawford United", _INDUSTRIALS, "Specialty Industrial Machinery", 34.0, 0.30,
+        {"Size": 0.40, "Value": 0.20}, gap=(date(2024, 10, 7), date(2024, 10, 18)),
+        misprints=(Misprint(date(2024, 8, 14), close_factor=10.0),),
+    ),
+    # renamed on 2025-01-21, as in fact
+    _BLOCK,
+    replace(
+        _BLOCK, symbol="XYZ", continues="SQ", first_session=date(2025, 1, 21), last_session=None, replaced_by=None,
     ),
 )  # fmt: skip
 
@@ -176,6 +201,10 @@ _FUNDS: tuple[SymbolParameters, ...] = (
         "VTIAX", "fund", "Vanguard Total International Stock Index Fund", _INTERNATIONAL_FUND, None, 30.0, 0.035,
         {"Market": 0.15, "Europe": 0.50, "Emerging_Markets": 0.25, "China": 0.03}, dividend_yield=0.029,
     ),
+    # one dollar a unit on every day; what it earns is paid out and reinvested by its holders, outside of its price
+    SymbolParameters("SPAXX", "fund", "Fidelity Government Money Market Fund", _MONEY_MARKET_FUND, None, 1.0, 0.0, {}),
+    # loses what the market gains in a session
+    SymbolParameters("SH", "etf", "ProShares Short S&P500", _EQUITY_FUND, None, 12.5, 0.006, {"Market": -1.0}),
     SymbolParameters(
         "VTI", "etf", "Vanguard Total Stock Market ETF", _EQUITY_FUND, None, 237.0, 0.008,
         {"Market": 0.88, "Size": 0.12}, dividend_yield=0.014,

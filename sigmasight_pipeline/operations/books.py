@@ -174,14 +174,10 @@ class Importer:
 
     def flows(self, content: bytes, file_name: str, *, replace: bool = False) -> Accepted:
         """Accept cash flows; the file replaces the flows of every portfolio it names as a set."""
-        known = self.database.read(tables.portfolios, columns=["code", "inception_date"])
-        parsed = self._read(
-            flows.parse_flows,
-            content,
-            calendar=self.calendar,
-            today=self.today,
-            portfolios=dict(zip(known["code"], known["inception_date"], strict=True)),
-        )
+        stored_portfolios = self.database.read(tables.portfolios, columns=["code", "inception_date"])
+        with self.database.connect() as connection:
+            inceptions = {**dict(stored_portfolios.iter_rows()), **imports.waiting_inceptions(connection)}
+        parsed = self._read(flows.parse_flows, content, calendar=self.calendar, today=self.today, portfolios=inceptions)
         stored = self.database.query(
             "SELECT p.code AS portfolio_code, f.session_date, f.kind, f.sequence, f.amount::text AS amount, f.note "
             "FROM sigmasight.portfolio_cash_flows f JOIN sigmasight.portfolios p USING (portfolio_id)"
@@ -368,7 +364,7 @@ def _digest(header: dict[str, object] | None, rows: pl.DataFrame) -> str:
 
 
 def accept_demo(importer: Importer, source: MarketDataSource) -> list[str]:
-    """Accept the demo portfolios and their marks; returns the codes of those that were new or changed.
+    """Accept the demo portfolios, their marks and cash flows; returns the codes of those that were new or changed.
 
     Their entry prices are closes of the market `source` simulates, whatever its seed.
     """
@@ -379,11 +375,18 @@ def accept_demo(importer: Importer, source: MarketDataSource) -> list[str]:
         importer.positions(
             rebase(book.content, source, importer.calendar),
             book.file_name,
-            Book(name=book.name, code=book.code, equity=str(book.initial_equity), inception=book.inception_date),
+            Book(
+                name=book.name,
+                code=book.code,
+                equity=str(book.initial_equity),
+                inception=book.inception_date,
+                description=book.description,
+            ),
             replace=True,
         )
         for book in shipped.books()
     ]
     marked = importer.marks(shipped.marks(), "marks.csv", replace=True)
-    changed = [item for item in [*accepted, marked] if not item.unchanged]
+    flowed = importer.flows(shipped.flows(), "flows.csv", replace=True)
+    changed = [item for item in [*accepted, marked, flowed] if not item.unchanged]
     return list(dict.fromkeys(code for item in changed for code in item.portfolios))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Literal
 
 import polars as pl
@@ -106,6 +106,12 @@ def waiting_positions(connection: psycopg.Connection) -> pl.DataFrame:
     ]
     schema = {"portfolio_code": pl.String(), **{name: polars_schema(tables.positions)[name] for name in names}}
     return pl.concat([pl.DataFrame(schema=schema), *parts])
+
+
+def waiting_inceptions(connection: psycopg.Connection) -> dict[str, date]:
+    """Inception date, by code, of every portfolio whose import waits."""
+    headers = [item["content"]["portfolio"] for item in _newest(_waiting(connection, "positions"))]
+    return {header["code"]: date.fromisoformat(header["inception_date"]) for header in headers}
 
 
 def waiting_count(connection: psycopg.Connection) -> int:

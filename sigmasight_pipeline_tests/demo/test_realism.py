@@ -139,6 +139,8 @@ def test_equity_rate_betas_stay_within_bounds(market: SimulatedMarket) -> None:
     for symbol in (*UNIVERSE, "ABCD"):
         if UNIVERSE.get(symbol, None) is not None and UNIVERSE[symbol].kind == "index":
             continue
+        if symbol in UNIVERSE and UNIVERSE[symbol].misprints:
+            continue  # as served; screening takes the misprint out before anything is computed
         days, returns = gross_returns(market, symbol, FIRST, LAST)
         pairs = [(changes[day], value) for day, value in zip(days, returns, strict=True) if day in changes][-252:]
         x, y = (np.array(column) for column in zip(*pairs, strict=True))
