@@ -7,7 +7,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0015"
-down_revision = "0010"
+down_revision = "0012"
 
 CONSTANT = """
 ALTER TABLE sigmasight.symbol_factor_betas
