@@ -42,7 +42,10 @@ def look(
     newest = history.newest_session(settings, now)
     if done is not None and done >= newest:
         return Missed((), f"{newest} is done, the newest snapshot is of {done}{_ending(settings, newest, now)}")
-    bounds = history.available(settings, source, calendar, now)
+    try:
+        bounds = history.available(settings, source, calendar, now)
+    except history.NothingToRunError as error:
+        return Missed((), str(error))
     first = bounds.last if done is None else calendar.offset(done, 1)
     waiting = bounds.waiting(calendar, first)
     if first > bounds.last:

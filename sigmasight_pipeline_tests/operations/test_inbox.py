@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
@@ -102,7 +103,15 @@ def test_new_symbols_need_their_prices_before_sessions_that_have_some(inbox: Inb
         "VALUES ('AAA', 'stock', 'AAA', true, '2024-01-02')"
     )
     inbox.take(pier=HARBOR)
-    assert [chunk.job for chunk in inbox.ranges()[1].chunks] == ["reference", "daily"]
+    assert [chunk.job for chunk in inbox.ranges()[1].chunks] == ["reference", "market_data", "daily"], (
+        "that a symbol is known does not say that its prices were loaded"
+    )
+    of_symbol = sample_rows.rows(tables.daily_prices, before, per_session=1, values={"symbol": "AAA"})
+    replace_sessions(inbox.database, [(tables.daily_prices, pl.concat([prices, of_symbol]))], before)
+    returns = sample_rows.rows(tables.daily_returns, before, per_session=1, values={"symbol": "AAA"})
+    replace_sessions(inbox.database, [(tables.daily_returns, returns)], before)
+    inbox.take(mole=HARBOR)
+    assert [chunk.job for chunk in inbox.ranges()[2].chunks] == ["reference", "daily"]
 
 
 def test_a_file_waits_until_it_is_complete(inbox: Inbox) -> None:
