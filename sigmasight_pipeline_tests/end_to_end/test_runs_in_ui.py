@@ -84,17 +84,17 @@ def test_a_run_of_the_command_line_is_executed_again_as_a_whole(opened: Installa
 def test_a_failed_run_of_the_command_line_goes_on_from_its_failure(opened: Installation, ui: Webserver) -> None:
     """The steps that succeeded are not run again."""
     with opened.database.connect() as connection:
-        connection.execute("ALTER TABLE sigmasight.portfolio_snapshots RENAME TO hidden")
+        connection.execute("ALTER TABLE sigmasight.portfolio_risk_metrics RENAME TO hidden")
     failed = run_sessions(opened, LAST)
     with opened.database.connect() as connection:
-        connection.execute("ALTER TABLE sigmasight.hidden RENAME TO portfolio_snapshots")
+        connection.execute("ALTER TABLE sigmasight.hidden RENAME TO portfolio_risk_metrics")
     assert not failed.succeeded
     parameters = {"parentRunId": failed.run_id, "strategy": "FROM_FAILURE"}
     answer = ui.ask(AGAIN, parameters=parameters)["launchRunReexecution"]
     assert answer["__typename"] == "LaunchRunSuccess", answer
     ui.finished_run(answer["run"]["runId"])
     steps = set(ui.ask(STEPS, id=answer["run"]["runId"])["runOrError"]["stepKeysToExecute"])
-    assert tables.portfolio_snapshots.name in steps
+    assert tables.portfolio_risk_metrics.name in steps
     assert tables.position_values.name not in steps
 
 
