@@ -17,13 +17,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sigmasight_pipeline.cli.console import UserError, err, note, warn
 from sigmasight_pipeline.cli.installation import connected, load_settings
+from sigmasight_pipeline.storage.errors import StorageError
 from sigmasight_pipeline.storage.file_locks import is_held, open_lock, try_lock
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What asks `sigmasight dev` to end: Ctrl-C, a service manager, a terminal that is closed."""
@@ -32,6 +36,7 @@ END_SECONDS = 60.0
 """How long code servers and runs get to end after the UI and the daemon have."""
 
 LOOK_SECONDS = 0.2
+REST_SECONDS = 0.5
 
 
 def dev(
@@ -59,41 +64,39 @@ def dev(
     with connected(create=True) as installation, _only_one(installation.settings.home_path, url) as descriptor:
         # runs of killed processes end before the daemon sees them
         runs.fail_lost_runs(installation.launcher.instance, datetime.now(UTC))
-        command = [
-            sys.executable,
-            "-W",
-            "ignore:Function `dev_command` is superseded",  # by `dg dev`, a further package that starts the same
-            "-m",
-            "dagster",
-            "dev",
-            "--workspace",
-            str(project_folder() / WORKSPACE_FILE),
-            "--host",
-            host,
-            "--port",
-            str(port),
-            "--log-level",
-            "info" if verbose else "warning",
-            "--code-server-log-level",
-            "warning",
-        ]
+        command = _command(project_folder() / WORKSPACE_FILE, host, port, "info" if verbose else "warning")
         environment = {"SIGMASIGHT_SENSORS": "on", **os.environ}
         if installation.settings.files_dir is not None:  # relative to where the user stands, not to the folder below
             environment["SIGMASIGHT_FILES_DIR"] = str(installation.settings.files_dir.expanduser().resolve())
         note("Starting the Dagster UI and the daemon ...")
         with _asked_to_end() as asked:
+            process = subprocess.Popen(
+                command,
+                env=environment,
+                cwd=environment["DAGSTER_HOME"],
+                start_new_session=True,  # whatever signal reaches this process ends it in order
+                pass_fds=[descriptor],  # served for as long as it lives, whatever becomes of this process
+            )
             _wait(
-                subprocess.Popen(
-                    command,
-                    env=environment,
-                    cwd=environment["DAGSTER_HOME"],
-                    start_new_session=True,  # ended as a whole, by whatever signal reaches this process
-                    pass_fds=[descriptor],  # served for as long as it lives, whatever becomes of this process
-                ),
+                process,
                 asked,
                 answers=lambda: _answers(host, port),
                 ready=f"Dagster UI: {url}  (Ctrl-C stops it)",
             )
+            _end_rest(process.pid, installation.launcher.instance)
+            if not asked:
+                raise UserError("the Dagster UI or its daemon ended by itself; the lines above say why")
+
+
+def _command(workspace: Path, host: str, port: int, log_level: str) -> list[str]:
+    """Dagster's own command for UI, daemon and code server together."""
+    return [
+        sys.executable,
+        "-W",
+        "ignore:Function `dev_command` is superseded",  # by `dg dev`, a further package that starts the same
+        *("-m", "dagster", "dev", "--workspace", str(workspace), "--host", host, "--port", str(port)),
+        *("--log-level", log_level, "--code-server-log-level", "warning"),
+    ]
 
 
 def where(home: Path) -> str | None:
@@ -161,10 +164,7 @@ def _asked_to_end() -> Iterator[list[int]]:
 
 
 def _wait(process: subprocess.Popen[bytes], asked: list[int], *, answers: Callable[[], bool], ready: str) -> None:
-    """Wait for the end of `process` and of whatever it started; UserError where nobody `asked` for it.
-
-    Says `ready` once the UI `answers`.
-    """
+    """Wait for the end of `process`, and end it once `asked` to; says `ready` when the UI `answers`."""
     open_yet = told = False
     while True:
         with suppress(subprocess.TimeoutExpired):
@@ -173,16 +173,22 @@ def _wait(process: subprocess.Popen[bytes], asked: list[int], *, answers: Callab
         if asked and not told:
             told = True
             note("Ending the UI, the daemon and the runs under way; whole sessions are kept.")
-            _signal_all(process.pid, signal.SIGINT)
+            process.send_signal(signal.SIGINT)  # it ends the others
         elif not open_yet and answers():
             open_yet = True
             err.print(ready)
-    deadline = time.monotonic() + END_SECONDS
-    while _signal_all(process.pid, 0) and time.monotonic() < deadline:
-        time.sleep(LOOK_SECONDS)
-    _signal_all(process.pid, signal.SIGKILL)
-    if not asked:
-        raise UserError("the Dagster UI or its daemon ended by itself; the lines above say why")
+
+
+def _end_rest(group: int, instance: DagsterInstance) -> None:
+    """Wait for the code servers, which wait for the runs under way: these are interrupted, and get a minute for it."""
+    from sigmasight_pipeline.operations import runs
+
+    deadline, interrupted = time.monotonic() + END_SECONDS, set[str]()
+    while _signal_all(group, 0) and time.monotonic() < deadline:
+        with suppress(StorageError):  # a database that is gone has no runs
+            interrupted.update(runs.interrupt(instance, group, interrupted))
+        time.sleep(REST_SECONDS)
+    _signal_all(group, signal.SIGKILL)
 
 
 def _signal_all(group: int, number: int) -> bool:

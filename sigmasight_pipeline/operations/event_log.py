@@ -16,23 +16,26 @@ is created, its verdict once there is one, and gone when the run ends without.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any
 
-from dagster import DagsterEventType
+from dagster import AssetKey, DagsterEventType, PartitionsDefinition
 from dagster import _check as check
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
 from dagster._core.events.log import EventLogEntry
+from dagster._core.loader import LoadingContext
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
+from dagster._core.storage.partition_status_cache import AssetStatusCacheValue
 from dagster_postgres.event_log import PostgresEventLogStorage
 from dagster_shared.serdes import serialize_value
 from sqlalchemy import ARRAY, Connection, cast, func, select
 
 from sigmasight_pipeline.operations import dagster_repairs
 from sigmasight_pipeline.operations.dagster_storage import KeepsConnections, lent
+from sigmasight_pipeline.operations.partition_lookup import answer_at_once
 
 dagster_repairs.newest_partitions_end_with_the_history()
 
@@ -45,6 +48,17 @@ class PooledEventLogStorage(KeepsConnections, PostgresEventLogStorage):
 
     def _connect(self) -> AbstractContextManager[Connection]:
         return lent(self._engine, self.postgres_url)
+
+    def get_asset_status_cache_values(
+        self,
+        partitions_defs_by_key: Iterable[tuple[AssetKey, PartitionsDefinition[str] | None]],
+        context: LoadingContext,
+    ) -> Sequence[AssetStatusCacheValue | None]:
+        """The parent's, which asks of every partition whether it is one."""
+        pairs = list(partitions_defs_by_key)
+        for _, definition in pairs:
+            answer_at_once(definition)
+        return super().get_asset_status_cache_values(pairs, context)
 
     @cached_property
     def _seen(self) -> set[str]:

@@ -256,8 +256,10 @@ class Launcher:
         found = errors_of(result.all_events)
         if found.interrupted and not found.canceled:
             raise KeyboardInterrupt
-        # a run that somebody else declared ended hears of it last, and has no word of its own about it
-        errors = found.sentences or stored_errors(self.instance, result.run_id).sentences
+        errors = found.sentences
+        if not result.success and not errors:
+            # a run that somebody else declared ended hears of it last, and has no word of its own about it
+            errors = stored_errors(self.instance, result.run_id).sentences
         return Outcome(
             chunk=chunk,
             run_id=result.run_id,

@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+import signal
+from collections.abc import Callable, Container, Mapping
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
@@ -148,6 +150,24 @@ def fail_lost_runs(instance: dg.DagsterInstance, now: datetime) -> list[str]:
     on this host.
     """
     return _fail(instance, lambda record: _is_lost(instance, record, now))
+
+
+def interrupt(instance: dg.DagsterInstance, group: int, done: Container[str] = ()) -> list[str]:
+    """Have the runs of process group `group` of this host end as Ctrl-C in them would; returns their ids.
+
+    Those in `done` were asked before.
+    """
+    asked = []
+    for run in instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.STARTING])):
+        process = process_of(run)
+        if process is None or run.run_id in done or not is_of_this_host(process) or is_dead(process):
+            continue
+        pid = int(process.split(":")[1])
+        with suppress(ProcessLookupError):  # it has just ended
+            if os.getpgid(pid) == group:
+                os.kill(pid, signal.SIGINT)
+                asked.append(run.run_id)
+    return asked
 
 
 def _fail(instance: dg.DagsterInstance, is_gone: Callable[[RunRecord], bool]) -> list[str]:

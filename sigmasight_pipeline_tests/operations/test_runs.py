@@ -250,3 +250,32 @@ def test_a_run_taken_for_dead_that_ends_well_is_recorded_so(toy: Launcher, datab
     runs.sync(toy.instance, database)
     (row,) = stored.recent(database, limit=10).to_dicts()
     assert (row["status"], row["error_message"]) == ("success", None)
+
+
+def test_only_runs_of_a_process_group_are_interrupted(toy: Launcher) -> None:
+    """As `sigmasight dev` ends what its code servers run, and no command's."""
+    waits = "import signal, sys, time\ntry: print(flush=True); time.sleep(600)\nexcept KeyboardInterrupt: sys.exit(7)"
+    command = [
+        sys.executable,
+        "-c",
+        f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n{waits}",
+    ]
+    inside = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+    outside = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+    try:
+        for process in (inside, outside):
+            assert process.stdout is not None
+            process.stdout.readline()
+        started = Started(toy.instance)
+        wanted = started.run(STARTED, process_tag(inside.pid))
+        started.run(STARTED, process_tag(outside.pid))
+        assert runs.interrupt(toy.instance, inside.pid) == [wanted]
+        assert inside.wait(60) == 7
+        assert runs.interrupt(toy.instance, inside.pid) == []
+        assert outside.poll() is None
+    finally:
+        for process in (inside, outside):
+            process.kill()
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
