@@ -12,6 +12,7 @@ from dagster import RunsFilter
 from polars.testing import assert_frame_equal
 
 from sigmasight_pipeline.cli.installation import Installation
+from sigmasight_pipeline.market_data.factory import open_source
 from sigmasight_pipeline.operations import gaps, tidy
 from sigmasight_pipeline.operations.audit import audit
 from sigmasight_pipeline.operations.launcher import RANGE_END_TAG, RANGE_START_TAG
@@ -57,9 +58,8 @@ def findings(opened: Installation) -> list[tuple[str, int]]:
         return [(one.code, one.count) for one in audit(connection, opened.settings, now=NOW).findings]
 
 
-def sessions_of(opened: Installation, name: str) -> list[date]:
-    statement = f"SELECT DISTINCT session_date FROM sigmasight.{name} ORDER BY 1"
-    return opened.database.query(statement)["session_date"].to_list()
+def missing(opened: Installation) -> list[gaps.Gap]:
+    return gaps.find(opened.database, opened.settings, open_source(opened.settings, CALENDAR))
 
 
 def test_what_is_purged_is_what_nothing_is_made_from() -> None:
@@ -91,7 +91,7 @@ def test_old_sessions_go_and_the_kept_ones_can_be_computed_anew(opened: Installa
             for name, count in next(steps).items():
                 removed[name] += count
         steps.close()  # type: ignore[attr-defined]  # a generator
-        assert gaps.find(opened.database, opened.settings) == []
+        assert missing(opened) == []
         assert findings(opened) == known
     told: list[str] = []
     for name, count in tidy.tidy_results(opened.database, keeping(opened), NOW, told.append, dry_run=False).items():
@@ -99,7 +99,7 @@ def test_old_sessions_go_and_the_kept_ones_can_be_computed_anew(opened: Installa
     assert removed == shown
     assert told
     assert_gone(opened, before)
-    assert gaps.find(opened.database, opened.settings) == []
+    assert missing(opened) == []
     assert findings(opened) == known
     # the first kept session and those after it, from what is left
     expect(run_sessions(opened, KEPT_FROM, LAST))
@@ -159,5 +159,5 @@ def test_what_was_removed_comes_back_when_somebody_asks_for_it(opened: Installat
     assert_same(opened, {**before, "calculation_audit": audited})
     old = audited.filter(pl.col("session_date") < KEPT_FROM, pl.col("engine") == "stress_test_results")
     assert set(old["reason"]) == {"removed for its age"}
-    assert gaps.find(opened.database, opened.settings) == []
+    assert missing(opened) == []
     assert findings(opened) == known
