@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 
@@ -10,13 +11,15 @@ import psycopg
 import pytest
 from dagster import RunsFilter
 from polars.testing import assert_frame_equal
+from typer.testing import CliRunner
 
 from sigmasight_pipeline.cli.installation import Installation
+from sigmasight_pipeline.cli.main import _command_tree
 from sigmasight_pipeline.market_data.factory import open_source
 from sigmasight_pipeline.operations import gaps, tidy
 from sigmasight_pipeline.operations.audit import audit
 from sigmasight_pipeline.operations.launcher import RANGE_END_TAG, RANGE_START_TAG
-from sigmasight_pipeline.settings import Settings
+from sigmasight_pipeline.settings import Settings, get_settings
 from sigmasight_pipeline.storage import retention, tables
 from sigmasight_pipeline.storage.audit import one_moment
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
@@ -127,9 +130,7 @@ def test_a_run_leaves_two_events_per_asset_and_session_and_one_row_per_check(ope
     for run in runs:
         plan = instance.get_execution_plan_snapshot(str(run.execution_plan_snapshot_id))
         checks, steps = len(plan.asset_check_keys), len(plan.step_keys_to_execute)
-        assets = len(
-            {output.properties.asset_key for step in plan.steps for output in step.outputs if output.properties}
-        )
+        assets = opened.launcher.asset_count(Chunk(job="daily"))
         first, last = (date.fromisoformat(run.tags[tag]) for tag in (RANGE_START_TAG, RANGE_END_TAG))
         sessions = len(CALENDAR.between(first, last))
         with psycopg.connect(opened.dagster_url) as connection:
@@ -147,6 +148,33 @@ def test_a_run_leaves_two_events_per_asset_and_session_and_one_row_per_check(ope
         assert [counted.pop(kind) for kind in by_session] == [assets * sessions] * 2
         # start, success and word of each step; output, plan and verdict of each check; and the run's own
         assert sum(counted.values()) <= 3 * steps + assets + 3 * checks + 20
+
+
+def test_the_command_shows_what_it_would_remove_and_removes_it(
+    opened: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGMASIGHT_RETENTION_SESSIONS", "1")
+    get_settings.cache_clear()
+    try:
+        shown = json.loads(tidied("--dry-run", "--json"))
+        assert shown["dry_run"]
+        assert shown["results_kept_from"] == str(LAST)
+        table = tidied("--dry-run")
+        assert "Nothing was removed" in table
+        assert max(map(len, table.splitlines())) <= 80
+        assert json.loads(tidied("--json"))["rows"] == shown["rows"]
+        assert shown["rows"]["sigmasight.stress_test_results"] > 0
+        assert "nothing to remove" in tidied()
+    finally:
+        get_settings.cache_clear()
+    assert missing(opened) == []
+
+
+def tidied(*options: str) -> str:
+    """What `sigmasight db tidy` prints."""
+    result = CliRunner().invoke(_command_tree("db"), ["db", "tidy", *options], env={"COLUMNS": "80"})
+    assert result.exit_code == 0, result.output
+    return result.stdout if "--json" in options else result.output
 
 
 @pytest.mark.slow
