@@ -18,7 +18,7 @@ from sigmasight_pipeline.cli.main import _command_tree
 from sigmasight_pipeline.market_data.factory import open_source
 from sigmasight_pipeline.operations import gaps, tidy
 from sigmasight_pipeline.operations.audit import audit
-from sigmasight_pipeline.operations.launcher import RANGE_END_TAG, RANGE_START_TAG
+from sigmasight_pipeline.operations.launcher import RANGE_END_TAG, RANGE_START_TAG, Chunk
 from sigmasight_pipeline.settings import Settings, get_settings
 from sigmasight_pipeline.storage import retention, tables
 from sigmasight_pipeline.storage.audit import one_moment
