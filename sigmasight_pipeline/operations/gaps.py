@@ -162,13 +162,11 @@ def _estimated_short(database: Database, settings: Settings, calendar: pl.DataFr
 def _expected(database: Database, settings: Settings, portfolios: pl.DataFrame, days: Sequence[date]) -> pl.DataFrame:
     """(session_date, portfolio_id, engine) that should have rows, the rows of the audit among them."""
     found = audit.expected_rows(database, settings, days)
+    kept = retention.kept_from(database).get(AUDIT, days[0])
     audited = (
         portfolios.filter("active")
         .join(pl.DataFrame({"session_date": days}), how="cross")
-        .filter(
-            pl.col("session_date") >= pl.col("inception_date"),
-            pl.col("session_date") >= retention.kept_from(database).get(AUDIT, days[0]),
-        )
+        .filter(pl.col("session_date") >= pl.max_horizontal("inception_date", pl.lit(kept)))
         .select("session_date", "portfolio_id", engine=pl.lit(AUDIT))
     )
     return pl.concat([found.filter(pl.col("reason").is_null()).select(_KEYS), audited])

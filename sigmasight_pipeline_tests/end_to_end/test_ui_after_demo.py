@@ -112,12 +112,13 @@ def partitions_of(ui: Webserver, asset: str) -> dict[str, Any]:
     return found
 
 
-def test_the_timeline_shows_the_runs_of_the_demo(page: Page) -> None:
+def test_the_timeline_shows_the_runs_of_the_demo(page: Page, ui: Webserver) -> None:
     go(page, "/overview/activity/timeline", until=page.get_by_text("sigmasight_pipeline", exact=True).first)
     for job in JOBS:
-        expect(page.get_by_role("link", name=job, exact=True).first).to_be_visible()
+        expect(page.get_by_title(job, exact=True).first).to_be_visible()
     # how many there are stands beside the code location
-    expect(page.get_by_text("3", exact=True).first).to_be_visible()
+    count = sum(len(runs_of(ui, job)) for job in JOBS)
+    expect(page.get_by_text(str(count), exact=True).first).to_be_visible()
 
 
 def test_the_page_of_the_job_lists_its_runs_and_why_they_ran(page: Page, ui: Webserver) -> None:

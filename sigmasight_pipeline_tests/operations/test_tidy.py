@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 
@@ -10,12 +11,15 @@ import psycopg
 import pytest
 from dagster import RunsFilter
 from polars.testing import assert_frame_equal
+from typer.testing import CliRunner
 
 from sigmasight_pipeline.cli.installation import Installation
+from sigmasight_pipeline.cli.main import _command_tree
+from sigmasight_pipeline.market_data.factory import open_source
 from sigmasight_pipeline.operations import gaps, tidy
 from sigmasight_pipeline.operations.audit import audit
-from sigmasight_pipeline.operations.launcher import RANGE_END_TAG, RANGE_START_TAG
-from sigmasight_pipeline.settings import Settings
+from sigmasight_pipeline.operations.launcher import RANGE_END_TAG, RANGE_START_TAG, Chunk
+from sigmasight_pipeline.settings import Settings, get_settings
 from sigmasight_pipeline.storage import retention, tables
 from sigmasight_pipeline.storage.audit import one_moment
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
@@ -57,9 +61,8 @@ def findings(opened: Installation) -> list[tuple[str, int]]:
         return [(one.code, one.count) for one in audit(connection, opened.settings, now=NOW).findings]
 
 
-def sessions_of(opened: Installation, name: str) -> list[date]:
-    statement = f"SELECT DISTINCT session_date FROM sigmasight.{name} ORDER BY 1"
-    return opened.database.query(statement)["session_date"].to_list()
+def missing(opened: Installation) -> list[gaps.Gap]:
+    return gaps.find(opened.database, opened.settings, open_source(opened.settings, CALENDAR))
 
 
 def test_what_is_purged_is_what_nothing_is_made_from() -> None:
@@ -91,7 +94,7 @@ def test_old_sessions_go_and_the_kept_ones_can_be_computed_anew(opened: Installa
             for name, count in next(steps).items():
                 removed[name] += count
         steps.close()  # type: ignore[attr-defined]  # a generator
-        assert gaps.find(opened.database, opened.settings) == []
+        assert missing(opened) == []
         assert findings(opened) == known
     told: list[str] = []
     for name, count in tidy.tidy_results(opened.database, keeping(opened), NOW, told.append, dry_run=False).items():
@@ -99,7 +102,7 @@ def test_old_sessions_go_and_the_kept_ones_can_be_computed_anew(opened: Installa
     assert removed == shown
     assert told
     assert_gone(opened, before)
-    assert gaps.find(opened.database, opened.settings) == []
+    assert missing(opened) == []
     assert findings(opened) == known
     # the first kept session and those after it, from what is left
     expect(run_sessions(opened, KEPT_FROM, LAST))
@@ -127,9 +130,7 @@ def test_a_run_leaves_two_events_per_asset_and_session_and_one_row_per_check(ope
     for run in runs:
         plan = instance.get_execution_plan_snapshot(str(run.execution_plan_snapshot_id))
         checks, steps = len(plan.asset_check_keys), len(plan.step_keys_to_execute)
-        assets = len(
-            {output.properties.asset_key for step in plan.steps for output in step.outputs if output.properties}
-        )
+        assets = opened.launcher.asset_count(Chunk(job="daily"))
         first, last = (date.fromisoformat(run.tags[tag]) for tag in (RANGE_START_TAG, RANGE_END_TAG))
         sessions = len(CALENDAR.between(first, last))
         with psycopg.connect(opened.dagster_url) as connection:
@@ -149,6 +150,33 @@ def test_a_run_leaves_two_events_per_asset_and_session_and_one_row_per_check(ope
         assert sum(counted.values()) <= 3 * steps + assets + 3 * checks + 20
 
 
+def test_the_command_shows_what_it_would_remove_and_removes_it(
+    opened: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGMASIGHT_RETENTION_SESSIONS", "1")
+    get_settings.cache_clear()
+    try:
+        shown = json.loads(tidied("--dry-run", "--json"))
+        assert shown["dry_run"]
+        assert shown["results_kept_from"] == str(LAST)
+        table = tidied("--dry-run")
+        assert "Nothing was removed" in table
+        assert max(map(len, table.splitlines())) <= 80
+        assert json.loads(tidied("--json"))["rows"] == shown["rows"]
+        assert shown["rows"]["sigmasight.stress_test_results"] > 0
+        assert "nothing to remove" in tidied()
+    finally:
+        get_settings.cache_clear()
+    assert missing(opened) == []
+
+
+def tidied(*options: str) -> str:
+    """What `sigmasight db tidy` prints."""
+    result = CliRunner().invoke(_command_tree("db"), ["db", "tidy", *options], env={"COLUMNS": "80"})
+    assert result.exit_code == 0, result.output
+    return result.stdout if "--json" in options else result.output
+
+
 @pytest.mark.slow
 def test_what_was_removed_comes_back_when_somebody_asks_for_it(opened: Installation) -> None:
     expect(run_sessions(opened, FIRST, LAST))
@@ -159,5 +187,5 @@ def test_what_was_removed_comes_back_when_somebody_asks_for_it(opened: Installat
     assert_same(opened, {**before, "calculation_audit": audited})
     old = audited.filter(pl.col("session_date") < KEPT_FROM, pl.col("engine") == "stress_test_results")
     assert set(old["reason"]) == {"removed for its age"}
-    assert gaps.find(opened.database, opened.settings) == []
+    assert missing(opened) == []
     assert findings(opened) == known
