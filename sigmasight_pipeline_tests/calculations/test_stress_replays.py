@@ -227,7 +227,7 @@ def test_what_is_read_is_the_windows_and_no_more(world: World) -> None:
     assert found == days(world)[-120:-99]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(0, 250), st.integers(1, 60))
 def test_a_window_anywhere_is_compounded_from_close_to_close(start: int, length: int) -> None:
     first, end = days(_SMALL)[start], days(_SMALL)[min(start + length, 299)]
