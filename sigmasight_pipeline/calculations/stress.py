@@ -176,18 +176,9 @@ def stress_results(
     axis = session_axis(sessions, calendar, regression_window - 1)
     of_factors = factor_returns(axis, calendar=calendar, factors=factors, returns=returns, yields=yields)
     of_symbols = return_panel(axis, symbols, returns)
-    replays = ReplayWindows(
-        active,
-        [day.session for day in held_book.days],
-        symbols,
-        factors,
-        {
-            "calendar": calendar,
-            "market_history": market_history,
-            "window_returns": window_returns,
-            "window_yields": window_yields,
-        },
-    )
+    windows = {"market_history": market_history, "window_returns": window_returns, "window_yields": window_yields}
+    days = [day.session for day in held_book.days]
+    replays = ReplayWindows(active, days, symbols, factors, {"calendar": calendar, **windows})
     stated = [known.shocks(scenario) if scenario.is_vector else None for scenario in active]
     weights = session_weights(regression_window, half_life=Weighting(weighting) is Weighting.HALF_LIFE)
     proxy_of = known.proxy_of(held_book.symbols)
@@ -209,8 +200,7 @@ def stress_results(
         ]
         outcome = _outcome(day, solved)
         total = _totals(day, outcome, solved, min_coverage)
-        direct = np.full((len(solved), len(symbols)), nan)
-        held = np.unique(day.symbol)
+        held, direct = np.unique(day.symbol), np.full((len(solved), len(symbols)), nan)
         shocks_of = [one.totals for one in solved]
         direct[:, held] = direct_returns(
             window,
@@ -228,7 +218,7 @@ def stress_results(
         shown.append(details(day, outcome, total, solved, known.names, direct=direct, naive=naive))
     names = [scenario.scenario_id for scenario in active]
     by_portfolio = with_details(portfolio_frame(held_book, "scenario_id", names, results), held_book, results, shown)
-    by_session = list(zip([day.session for day in held_book.days], all_solved, strict=True))
+    by_session = list(zip(days, all_solved, strict=True))
     return (
         by_portfolio,
         position_frame(held_book, names, outcomes, all_solved),

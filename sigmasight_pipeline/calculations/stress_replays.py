@@ -205,7 +205,9 @@ def _worst_by_session(
     Of equal ones the earliest, and nothing after a session has a part in its window.
     """
     asked = {one.scenario_id: one.worst_sessions for one in scenarios if one.worst_sessions is not None}
-    own = history.filter(pl.col("symbol") == market, pl.col("simple_return").is_finite()).sort("session_date")
+    own = history.filter(
+        pl.col("symbol").is_in([] if market is None else [market]), pl.col("simple_return").is_finite()
+    ).sort("session_date")
     place = timeline.on_or_before(day_numbers(own.get_column("session_date")))
     returns = np.full(len(timeline), nan)
     single = (own.get_column("sessions_spanned") == 1).to_numpy()

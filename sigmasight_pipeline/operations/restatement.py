@@ -17,7 +17,7 @@ import polars as pl
 from dagster import DagsterRunStatus, RunsFilter
 
 from sigmasight_pipeline.assets import graph
-from sigmasight_pipeline.operations import backfills, jobs
+from sigmasight_pipeline.operations import backfills, jobs, replayed_changes
 from sigmasight_pipeline.operations.launcher import Chunk, plan_range
 from sigmasight_pipeline.sessions import SessionCalendar
 from sigmasight_pipeline.settings import Settings
@@ -49,6 +49,8 @@ def dependents(table: str) -> list[str]:
 
     Never a source itself: asked again, it would take back what a person corrected.
     """
+    if table == replayed_changes.REPLAYED:
+        return sorted(replayed_changes.DEPENDENTS)
     readers = READ_BY.get(table, ())
     found = {*readers, *graph.downstream(readers or [table])}
     return sorted(name for name in found if name in jobs.asset_names("daily") and name != AUDIT)
@@ -91,6 +93,7 @@ def outstanding(database: Database, settings: Settings, calendar: SessionCalenda
         {"session_date": days, "reach": [calendar.offset(calendar.on_or_after(day), reach) for day in days]}
     )
     recorded = recorded.join(ends, on="session_date")
+    recorded = pl.concat([recorded, replayed_changes.replayed(database, recorded)])
     engines = {table: dependents(table) for table in recorded["table_name"].unique()}
     concerned = _concerned(recorded, changes.followers(database), database.read(tables.portfolios))
     books = _older(concerned, changes.computed(database, engines, min(days)))
@@ -185,7 +188,7 @@ class _Group:
 
 
 def _groups(rows: pl.DataFrame) -> list[_Group]:
-    of_market = pl.col("table_name").is_in(list(changes.DAY))
+    of_market = pl.col("table_name").is_in([*changes.DAY, replayed_changes.REPLAYED])
     groups = [_group(rows.filter(of_market))] if not rows.filter(of_market).is_empty() else []
     books = rows.filter(~of_market)
     firsts = books.group_by("portfolio_id").agg(pl.col("session_date").min().alias("first"))

@@ -44,3 +44,20 @@ def told(database: Database, sessions: Collection[date]) -> ToldScenarios:
 def stated(database: Database) -> pl.DataFrame:
     """All rows of ``stress_test_scenarios`` in order of their id."""
     return database.read(tables.stress_test_scenarios, order_by="scenario_id")
+
+
+def windows(database: Database) -> pl.DataFrame:
+    """(window_from, window_to) of every replay of any session, as it was done or could not be."""
+    return database.query(
+        "SELECT DISTINCT window_from, window_to FROM sigmasight.stress_scenario_diagnostics "
+        "WHERE window_from IS NOT NULL AND window_to IS NOT NULL ORDER BY 1, 2"
+    )
+
+
+def searched_symbols(database: Database) -> list[str]:
+    """The market's proxy, where an active scenario looks for the worst stretch of its whole history."""
+    found = database.query(
+        "SELECT DISTINCT d.proxy_symbol FROM sigmasight.factor_definitions d WHERE d.active AND d.factor = 'Market' "
+        "AND EXISTS (SELECT FROM sigmasight.stress_test_scenarios s WHERE s.active AND s.kind = 'worst')"
+    )
+    return found["proxy_symbol"].drop_nulls().to_list()

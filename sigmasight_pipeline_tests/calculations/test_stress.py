@@ -397,10 +397,3 @@ def test_nothing_after_a_session_moves_it(world: World) -> None:
     )
     for mine, theirs in zip(held.told(*ALL), other.told(*ALL), strict=True):
         assert mine.filter(~later).equals(theirs.filter(~later))
-
-
-def test_an_inactive_scenario_has_no_rows(world: World) -> None:
-    results, positions = world.holding(long(1, "AAA")).run(DOWN, {**UP, "active": False})
-    assert set(results["scenario_id"]) == set(positions["scenario_id"]) == {"market_down_10"}
-    nothing, of_nothing = world.holding(long(1, "AAA")).run({**UP, "active": False})
-    assert (nothing.height, of_nothing.height) == (0, 0)

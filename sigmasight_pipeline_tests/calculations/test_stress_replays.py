@@ -227,7 +227,7 @@ def test_what_is_read_is_the_windows_and_no_more(world: World) -> None:
     assert found == days(world)[-120:-99]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(0, 250), st.integers(1, 60))
 def test_a_window_anywhere_is_compounded_from_close_to_close(start: int, length: int) -> None:
     first, end = days(_SMALL)[start], days(_SMALL)[min(start + length, 299)]
@@ -237,3 +237,26 @@ def test_a_window_anywhere_is_compounded_from_close_to_close(start: int, length:
 
 
 _SMALL = market({"AAA": {"Market": 1.3}}).holding(long(1, "AAA"))
+
+
+def test_a_window_only_the_market_traded_in_is_one_shock_of_the_market() -> None:
+    first, end = days(_SMALL)[5], days(_SMALL)[25]
+    later = pl.col("session_date") > end
+    alone = changed(
+        _SMALL, returns=_SMALL.returns.filter(later | (pl.col("symbol") == "SPY")), yields=_SMALL.yields.filter(later)
+    )
+    _, positions, diagnostics, shocks = alone.told(replay("then", first, end))
+    assert shocks["factor"].to_list() == ["Market"]
+    assert diagnostics.select("status", "lam").row(0) == ("ok", 0.0)
+    move = compounded(alone, "SPY", first, end) * alone.beta("AAA", "Market")
+    assert positions.select("implied_return", "return_source").row(0) == (pytest.approx(move, abs=1e-12), "model")
+
+
+@pytest.mark.filterwarnings("error")
+def test_without_a_market_there_is_no_window() -> None:
+    nowhere = market({"AAA": {"Market": 1.0}}, without=["Market"]).holding(long(1, "AAA"))
+    results, _ = nowhere.run(worst("worst", 21), replay("then", days(nowhere)[5], days(nowhere)[25]))
+    assert set(results["status"]) == {"window_not_stored"}
+    frames = {"scenarios": frame(tables.stress_test_scenarios, [worst("worst", 21)]), "factors": nowhere.factors}
+    history = {"calendar": nowhere.calendar, "market_history": nowhere.returns.clear()}
+    assert window_days({**frames, **history}, []) == [], "a run of nothing but closures"

@@ -271,3 +271,10 @@ def test_a_young_stock_falls_as_it_does_with_its_full_history(seed: int) -> None
         assert young_high == pytest.approx(high, abs=0.45), moves
         assert young_mid == pytest.approx(mid, abs=0.45), moves
         assert young_high < 0, moves
+
+
+def test_an_inactive_scenario_has_no_rows(world: World) -> None:
+    results, positions = world.holding(long(1, "AAA")).run(DOWN, {**SPREAD, "active": False})
+    assert set(results["scenario_id"]) == set(positions["scenario_id"]) == {"down"}
+    nothing, of_nothing = world.holding(long(1, "AAA")).run({**SPREAD, "active": False})
+    assert (nothing.height, of_nothing.height) == (0, 0)

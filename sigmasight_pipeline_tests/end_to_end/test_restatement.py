@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from sigmasight_pipeline.assets import catalog
 from sigmasight_pipeline.assets.resources import MarketDataResource, PostgresResource, SettingsResource
 from sigmasight_pipeline.cli.installation import Installation
 from sigmasight_pipeline.cli.main import _command_tree
@@ -154,7 +155,7 @@ def test_a_price_changed_by_hand_moves_exactly_what_depends_on_it(opened: Instal
     moved = set()
     for name, frame in audit_left_out(after).items():
         untouched = pl.lit(value=True)
-        if name in chunk.assets or name in ("stress_position_results", "correlation_cluster_positions"):
+        if name in chunk.assets or catalog.WRITTEN_WITH.get(name) in chunk.assets:
             untouched = pl.col("session_date") < CHANGED
             if "portfolio_id" in frame.columns:
                 untouched |= pl.col("portfolio_id") != owner

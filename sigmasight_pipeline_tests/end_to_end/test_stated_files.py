@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from sigmasight_pipeline.cli.installation import Installation
+from sigmasight_pipeline.operations import scenarios
 from sigmasight_pipeline.operations.launcher import Chunk
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
@@ -75,7 +76,10 @@ def test_too_short_a_history_is_said_and_counted(opened: Installation) -> None:
     portfolios = rows(opened, tables.portfolio_factor_exposures, [FIRST]).filter(pl.col("positions_total") > 0)
     assert set(portfolios["status"]) <= {"low_coverage", "factor_without_data"}
     assert portfolios["exposure_dollar"].null_count() == portfolios.height
-    assert set(rows(opened, tables.stress_test_results, [FIRST])["status"]) <= {"factor_without_data", "low_coverage"}
+    stress = rows(opened, tables.stress_test_results, [FIRST])
+    # a portfolio without positions loses nothing in a shock that needs no moments
+    assert set(stress["status"]) <= {"factor_without_data", "low_coverage", "no_positions", "window_not_stored"}
+    assert stress.filter(pl.col("status") != "no_positions")["total_pnl"].drop_nulls().is_empty()
 
 
 def test_another_proxy_is_one_row_and_a_run(opened: Installation, folder: Path) -> None:
@@ -115,6 +119,61 @@ def test_a_scenario_more_is_a_few_lines(opened: Installation, folder: Path) -> N
     assert "own_oil_shock" not in set(rows(opened, tables.stress_test_results, [LAST])["scenario_id"])
     stored = rows(opened, tables.stress_test_scenarios).filter(pl.col("scenario_id") == "own_oil_shock")
     assert stored["active"].to_list() == [False], "kept, and not computed"
+
+
+OWN = """
+  - id: own_replay
+    name: November 2023
+    category: replay
+    severity: mild
+    replay: {from: 2023-11-01, to: 2023-12-01}
+  - id: own_contradiction
+    name: Growth gains while the market falls
+    category: combined
+    severity: severe
+    shocks: {Market: -0.20, Growth: 0.30, Momentum: -0.40}
+"""
+
+
+def test_scenarios_of_ones_own_say_what_is_applied_of_them(opened: Installation, folder: Path) -> None:
+    path, before = folder / "scenarios.yaml", (folder / "scenarios.yaml").read_text()
+    path.write_text(before.rstrip() + OWN)
+    again(opened)
+    session, documents = scenarios.described(opened.database)
+    assert session == LAST
+    told = {str(document["scenario_id"]): document for document in documents}
+    replayed, contradiction = told["own_replay"], told["own_contradiction"]
+    assert (replayed["kind"], replayed["status"], replayed["findings"]) == ("replay", "ok", [])
+    assert (replayed["window_from"], replayed["window_to"]) == (date(2023, 11, 1), date(2023, 12, 1))
+    positions = rows(opened, tables.stress_position_results, [LAST]).filter(scenario_id="own_replay")
+    assert set(positions["return_source"]) == {"own"}, "every symbol of the demo traded then"
+    proxy = rows(opened, tables.daily_returns).filter(
+        pl.col("symbol") == "SPY",
+        pl.col("session_date") > date(2023, 11, 1),
+        pl.col("session_date") <= date(2023, 12, 1),
+    )
+    shocks = rows(opened, tables.stress_scenario_shocks, [LAST])
+    stated = shocks.filter(scenario_id="own_replay", factor="Market").item(0, "stated")
+    assert stated == pytest.approx((1 + proxy["simple_return"]).product() - 1, abs=1e-14)
+    finding = "stated shocks not honoured, Growth is stated as 0.3 and applied as -"
+    assert str(contradiction["findings"]).startswith(f"['{finding}")
+    assert told["covid_crash_2020"]["findings"] == []
+    assert scenarios.marks(opened.database, [LAST]) == {(LAST, "own_contradiction"): "stated shocks not honoured"}
+    assert "own_contradiction: stated shocks not honoured" in verdict(opened)
+    path.write_text(path.read_text().rstrip() + "\n    accepted: It is a question, not a forecast.\n")
+    again(opened)
+    assert verdict(opened) == "passed"
+    assert scenarios.marks(opened.database, [LAST]), "accepted, and marked all the same"
+    path.write_text(before)
+
+
+def verdict(opened: Installation) -> str:
+    """What the newest check of stated shocks found."""
+    newest = (
+        "SELECT description FROM sigmasight.data_quality_results WHERE check_name = 'stated_shocks_honoured' "
+        "AND session_date = %s ORDER BY checked_at DESC LIMIT 1"
+    )
+    return str(opened.database.query(newest, [LAST]).item())
 
 
 def test_a_wrong_scenario_changes_nothing_and_names_its_line(opened: Installation, folder: Path) -> None:

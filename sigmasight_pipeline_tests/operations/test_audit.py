@@ -129,8 +129,8 @@ FAULTS: dict[str, tuple[list[str], list[tuple[str, str | None, str | None, int]]
         "backfill",
     ),
     "orphans of a scenario": (
-        ["INSERT INTO stress_test_scenarios SELECT 'old', name, description, category, severity, shocks, "
-         "volatility_shift, false FROM stress_test_scenarios LIMIT 1",
+        ["INSERT INTO stress_test_scenarios SELECT (jsonb_populate_record(s, "
+         "'{\"scenario_id\": \"old\", \"active\": false}')).* FROM stress_test_scenarios s LIMIT 1",
          f"INSERT INTO stress_test_results SELECT (jsonb_populate_record(r, '{{\"scenario_id\": \"old\"}}')).* "
          f"FROM stress_test_results r WHERE session_date = '{D5}' AND scenario_id = 'crash'",
          "DELETE FROM stress_test_scenarios WHERE scenario_id = 'old'"],

@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 from dagster._utils.schedules import schedule_execution_time_iterator
 
-from sigmasight_pipeline.assets import graph
+from sigmasight_pipeline.assets import catalog, graph
 from sigmasight_pipeline.assets.resources import PostgresResource, SettingsResource
 from sigmasight_pipeline.definitions import defs
 from sigmasight_pipeline.operations import freshness, schedules
@@ -186,8 +186,8 @@ def test_every_asset_of_results_has_the_check_and_no_run_of_assets_evaluates_it(
         for table in tables.metadata.sorted_tables
         if {"session_date", "run_id", "computed_at"} <= set(table.columns.keys())
     }
-    # these two are written by the asset of another table
-    assert set(freshness.NAMES) == results - {"stress_position_results", "correlation_cluster_positions"}
+    # those that are written by the asset of another table
+    assert set(freshness.NAMES) == results - set(catalog.WRITTEN_WITH)
     for job in ("market_data", "daily", "reference"):
         assert "fresh_results" not in {str(node) for node in defs.resolve_job_def(job).graph.node_dict}
     assert [str(node) for node in defs.resolve_job_def("freshness").graph.node_dict] == ["fresh_results"]

@@ -95,7 +95,7 @@ def database(migrated_url: str) -> Iterator[Database]:
     with opened.connect() as connection:
         for name in (
             "input_changes", "backfill_progress", "calculation_audit", "portfolio_snapshots", "position_values",
-            "daily_returns", "symbol_factor_betas", "daily_prices",
+            "daily_returns", "symbol_factor_betas", "daily_prices", "stress_scenario_diagnostics",
         ):  # fmt: skip
             connection.execute(f"DELETE FROM sigmasight.{name}")
     written = {"computed_at": COMPUTED}

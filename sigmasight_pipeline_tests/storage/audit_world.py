@@ -42,8 +42,10 @@ INSERT INTO sigmasight.instruments (symbol, kind, name, sector, active, first_se
 VALUES ('AAA', 'stock', 'Triple A', 'Technology', true, '2024-01-02'), ('SPY', 'etf', 'SPDR', NULL, true, '2024-01-02');
 INSERT INTO sigmasight.factor_definitions (factor, name, kind, proxy_symbol, display_order, active)
 VALUES ('Market', 'Market', 'style', 'SPY', 1, true);
-INSERT INTO sigmasight.stress_test_scenarios (scenario_id, name, category, severity, shocks, volatility_shift, active)
-VALUES ('crash', 'Crash', 'market', 'severe', '{}', 0, true), ('rally', 'Rally', 'market', 'mild', '{}', 0, true);
+INSERT INTO sigmasight.stress_test_scenarios
+    (scenario_id, name, category, severity, kind, shocks, confidence, volatility_shift, active)
+VALUES ('crash', 'Crash', 'market', 'severe', 'vector', '{}', 'noisy', 0, true),
+    ('rally', 'Rally', 'market', 'mild', 'vector', '{}', 'noisy', 0, true);
 INSERT INTO sigmasight.portfolios (portfolio_id, code, name, base_currency, benchmark_symbol, inception_date,
                                    initial_equity, equity_balance, equity_as_of, active) OVERRIDING SYSTEM VALUE
 SELECT n, code, code, 'USD', 'SPY', '2024-01-02', 1500, 1590, '2024-01-16', true

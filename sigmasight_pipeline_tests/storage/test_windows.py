@@ -320,3 +320,26 @@ def test_a_read_never_returns_rows_after_its_last_session(stored: Database) -> N
         assert found["session_date"].max() == DAYS[5], read.kind
         weekend = DAYS[4] + timedelta(days=1)
         assert (windows.read(stored, read, weekend, weekend)["session_date"] <= weekend).all()
+
+
+def test_a_choice_made_from_earlier_reads(database: Database) -> None:
+    """Rows of the values it names, however old, and never after the run's last session."""
+    store(database, tables.daily_prices, prices(GAPPY))
+    store_calendar(database)
+    by_day = windows.chosen(tables.daily_prices, "session_date", lambda frames, days: [*frames["days"]["day"], *days])
+    by_symbol = windows.chosen(tables.daily_prices, "symbol", lambda _frames, _days: ["B"], columns=["close"])
+    assert by_day.look_back_sessions == 0
+    assert by_day.choice is not None
+    values = by_day.choice({"days": pl.DataFrame({"day": [DAYS[1]]})}, [DAYS[4]])
+    found = windows.read(database, by_day, DAYS[4], DAYS[4], values=values)
+    assert found["session_date"].unique().sort().to_list() == [DAYS[1], DAYS[4]]
+    beyond = windows.read(database, by_day, DAYS[4], DAYS[4], values=[DAYS[5]])
+    assert beyond.is_empty(), "after the run's last session"
+    own = windows.read(database, by_symbol, DAYS[1], DAYS[1], values=["B"])
+    assert own.select("session_date", "symbol").rows() == [(DAYS[0], "B"), (DAYS[1], "B")]
+    assert own.columns == ["session_date", "symbol", "close"]
+    nothing = windows.read(database, by_symbol, DAYS[1], DAYS[1], values=[])
+    assert nothing.is_empty()
+    assert nothing.schema == own.schema
+    with pytest.raises(ValueError, match="has no column colour"):
+        windows.chosen(tables.daily_prices, "colour", lambda _frames, _days: [])
