@@ -222,6 +222,7 @@ class Settings(BaseSettings):
         "smtp_host",
         "smtp_user",
         "smtp_password",
+        "beta_cap",
         mode="before",
     )
     @classmethod

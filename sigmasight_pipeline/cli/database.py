@@ -147,7 +147,8 @@ def reset(
     waiting, judged = _inbox_files(inbox)
     if waiting:
         raise UserError(
-            f"{inbox} holds {waiting} file(s) that were not judged yet; move them away, or let the sensor take them first"
+            f"{inbox} holds {waiting} file(s) that were not judged yet; move them away, or let the sensor take them "
+            "first"
         )
     if EmbeddedServer(home).in_use():
         raise UserError(f"{home} is in use by another process (`sigmasight dev`, a backfill): end it first")

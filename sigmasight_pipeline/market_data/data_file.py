@@ -323,10 +323,11 @@ class DataFile:
         except (pl.exceptions.PolarsError, pa.ArrowException) as problem:
             raise MarketDataError(self._structural_fault(problem)) from problem
         except OSError as problem:
-            raise MarketDataError(f"{self.path} cannot be read: {problem.strerror or problem}") from problem
+            said = problem.strerror or _first_line(problem)
+            raise MarketDataError(f"{self.path} cannot be read: {said}") from problem
 
     def _structural_fault(self, problem: Exception) -> str:
-        said = str(problem).splitlines()[0]
+        said = _first_line(problem)
         if not self._is_csv:
             return f"{self.path} is not a readable Parquet file ({said}); write it again"
         width, line = 0, 1
@@ -335,6 +336,12 @@ class DataFile:
             if len(record) > width:
                 return f"{self.path}, line {line}: {len(record)} values; expected {width} as in the header"
         return f"{self.path}, line {line}: no end to what begins here ({said}); look for a quote that is never closed"
+
+
+def _first_line(problem: Exception) -> str:
+    """What a library says, as far as it is one short sentence without signs of other bytes."""
+    first = next(iter(str(problem).strip().splitlines()), type(problem).__name__)
+    return _short("".join(sign if sign.isprintable() else "?" for sign in first))
 
 
 def _short(value: object) -> str:
