@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 NO_INDEX := { echo "The locked packages could not be installed: see the lines above. Is the package index reachable? (PIP_INDEX_URL names another one.) Then run the same command again." >&2; exit 1; }
 
-.PHONY: help demo dev test test-slow test-long bench lint lock clean
+.PHONY: help demo dev test test-slow test-long bench lint audit-dependencies lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -47,6 +47,9 @@ lint: $(VENV)/.dev ## ruff and the type checker
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+audit-dependencies: $(VENV)/.runtime ## known vulnerabilities of the locked packages (asks pypi.org)
+	@PYTHON=$(BIN)/python deploy/audit_dependencies.sh
 
 lock: $(VENV)/.dev ## renew both lock files (needs uv)
 	@printf 'hatchling\neditables\n' > $(VENV)/build.in

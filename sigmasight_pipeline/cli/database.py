@@ -186,7 +186,8 @@ def reset(
     waiting, judged = _inbox_files(inbox)
     if waiting:
         raise UserError(
-            f"{inbox} holds {waiting} file(s) that were not judged yet; move them away, or let the sensor take them first"
+            f"{inbox} holds {waiting} file(s) that were not judged yet; move them away, or let the sensor take them "
+            "first"
         )
     if EmbeddedServer(home).in_use() or serving.where(home) is not None:
         users = ", ".join(EmbeddedServer(home).users()) or "another process (`sigmasight dev`)"

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -110,7 +110,8 @@ def connected(*, create: bool = False) -> Iterator[Installation]:
     home = settings.home_path
     try:
         # who runs PostgreSQL for root must pass through; logs and what runs leave are nobody else's to read
-        home.mkdir(mode=0o711, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            home.mkdir(mode=0o711, parents=True)
         (home / "dagster").mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise UserError(

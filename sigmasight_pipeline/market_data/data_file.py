@@ -252,6 +252,9 @@ class DataFile:
         else:
             scan = pl.scan_parquet(self.path, row_index_name=ROW, glob=False)
             scan = scan.rename(dict(zip(scan.collect_schema().names()[1:], positions, strict=True)))
+            # bytes that are no text are read as text there, and break what looks at them first
+            texts = [name for name, dtype in scan.collect_schema().items() if _plain(dtype) == pl.String]
+            scan = scan.with_columns(pl.col(name).cast(pl.String).cast(pl.Binary).cast(pl.String) for name in texts)
         return scan.select(ROW, *(pl.col(position).alias(name) for position, name in wanted.items()))
 
     def _cells(self, rows: Sequence[int]) -> pl.DataFrame:
@@ -320,21 +323,31 @@ class DataFile:
         """Turn what the libraries say of an unreadable file into one sentence with a line."""
         try:
             yield
-        except (pl.exceptions.PolarsError, pa.ArrowException) as problem:
+        except UnicodeDecodeError as problem:
+            raise MarketDataError(f"{self.path} is not UTF-8 text; write it again as UTF-8") from problem
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, pa.ArrowException) as problem:
             raise MarketDataError(self._structural_fault(problem)) from problem
         except OSError as problem:
-            raise MarketDataError(f"{self.path} cannot be read: {problem.strerror or problem}") from problem
+            said = problem.strerror or _first_line(problem)
+            raise MarketDataError(f"{self.path} cannot be read: {said}") from problem
 
-    def _structural_fault(self, problem: Exception) -> str:
-        said = str(problem).splitlines()[0]
+    def _structural_fault(self, problem: BaseException) -> str:
+        said = _first_line(problem)
         if not self._is_csv:
-            return f"{self.path} is not a readable Parquet file ({said}); write it again"
+            why = "it is damaged" if isinstance(problem, pl.exceptions.PanicException) else said
+            return f"{self.path} is not a readable Parquet file ({why}); write it again"
         width, line = 0, 1
         for line, record in self._records():
             width = width or len(record)
             if len(record) > width:
                 return f"{self.path}, line {line}: {len(record)} values; expected {width} as in the header"
         return f"{self.path}, line {line}: no end to what begins here ({said}); look for a quote that is never closed"
+
+
+def _first_line(problem: BaseException) -> str:
+    """What a library says, as far as it is one short sentence without signs of other bytes."""
+    first = next(iter(str(problem).strip().splitlines()), type(problem).__name__)
+    return _short("".join(sign if sign.isprintable() else "?" for sign in first))
 
 
 def _short(value: object) -> str:

@@ -137,8 +137,8 @@ def _record(path: Path) -> dict[str, Any] | None:
     )
     if not sound or min(record["uid"], record["gid"]) < 0:
         raise EmbeddedServerError(
-            f"{path} is damaged; restore it, or remove it where the database lies in {path.parent}/data: it is then made "
-            "anew."
+            f"{path} is damaged; restore it, or remove it where the database lies in {path.parent}/data: it is then "
+            "made anew."
         )
     return dict(record)
 

@@ -108,8 +108,8 @@ class DatabaseNotUtf8Error(StorageError):
     def of(cls, url: str, encoding: str) -> Self:
         """For a database whose `server_encoding` is `encoding`."""
         return cls(
-            f"{_database(url)} on {_place(url)} is encoded in {encoding}, and text of users needs UTF8; name another one, "
-            "made with: CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0."
+            f"{_database(url)} on {_place(url)} is encoded in {encoding}, and text of users needs UTF8; name another "
+            "one, made with: CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0."
         )
 
 

@@ -61,7 +61,7 @@ def test_what_is_no_csv_file_is_named(cli: CommandLine) -> None:
     cases = {
         "folder": "folder is a folder; name an ordinary file",
         "none.csv": "none.csv cannot be read (No such file or directory); check the path",
-        "large.csv": "the file has 11,534,336 bytes, 10,485,760 are allowed",
+        "large.csv": "large.csv has 11,534,336 bytes, 10,485,760 are allowed; make it smaller",
         "binary.csv": "the text is not UTF-8 (the byte 0x80 does not belong there)",
     }
     (cli.folder / "folder").mkdir()

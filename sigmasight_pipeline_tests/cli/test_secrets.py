@@ -22,9 +22,13 @@ PROGRAMS = {
 }
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize(
-    ("name", "value"), [("SIGMASIGHT_COVERAGE_ERROR", "80"), ("SIGMASIGHT_ALERT_MAIL_TO", "risk@example.com")]
+    ("program", "name", "value"),
+    [
+        ("command line", "SIGMASIGHT_COVERAGE_ERROR", "80"),
+        # a rule between settings: an error of the library about it holds all of them
+        ("code location", "SIGMASIGHT_ALERT_MAIL_TO", "risk@example.com"),
+    ],
 )
 def test_a_wrong_setting_tells_no_secret(tmp_path: Path, program: str, name: str, value: str) -> None:
     command = PROGRAMS[program]

@@ -14,7 +14,10 @@ from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
+import dagster
 import pytest
+import yaml
+from dagster_shared.telemetry import TELEMETRY_STR
 
 from sigmasight_pipeline.definitions import defs
 from sigmasight_pipeline.operations.instance import dagster_storage_url
@@ -22,6 +25,7 @@ from sigmasight_pipeline.settings import Settings
 from sigmasight_pipeline_tests.deploy.files import (
     COMPOSE,
     COMPOSE_FILE,
+    DAGSTER_YAML,
     DEPLOY,
     DOCKERFILE,
     EXAMPLES,
@@ -43,7 +47,9 @@ def test_every_yaml_file_is_yaml() -> None:
     files = [path for path in texts() if path.suffix in (".yaml", ".yml")]
     assert len(files) >= 5
     for path in files:
-        assert isinstance(read(path), dict), path
+        documents = [*yaml.safe_load_all(path.read_text(encoding="utf-8"))]
+        assert documents, path
+        assert all(isinstance(document, dict) for document in documents), path
 
 
 def test_every_setting_named_exists(needed: set[str]) -> None:
@@ -122,6 +128,33 @@ def test_the_image_is_locked_and_nobody_is_root_in_it() -> None:
         assert int(version[1]) >= 11
 
 
+def test_dagster_finds_every_folder_it_would_make_beside_its_configuration() -> None:
+    """The root is read-only: it makes no folder, and of those that are there it writes to none with telemetry off."""
+    package = Path(dagster.__file__).parent
+    sources = [*package.rglob("*.py"), *(package.parent / "dagster_shared" / "telemetry").glob("*.py")]
+    asked: set[str] = set()
+    for source in sources:
+        asked |= set(
+            re.findall(r'get_or_create_dir_from_dagster_home\("([^"]+)"\)', source.read_text(encoding="utf-8"))
+        )
+    home = image_environment()["DAGSTER_HOME"]
+    made = {
+        word for name, rest in instructions() if name == "RUN" for word in rest.split() if word.startswith(f"{home}/")
+    }
+    assert asked >= {"logs", ".nux"}
+    assert {f"{home}/{name}" for name in (*asked, TELEMETRY_STR)} <= made
+    assert DAGSTER_YAML["telemetry"] == DAGSTER_YAML["nux"] == {"enabled": False}
+
+
+def test_nothing_the_image_runs_belongs_to_its_user() -> None:
+    owned = [rest for name, rest in instructions() if name == "COPY" and "--chown" in rest]
+    assert owned == []
+    (setup,) = [rest for name, rest in instructions() if name == "RUN" and "useradd" in rest]
+    given = [word for piece in setup.split("&&") if "-o sigmasight" in piece for word in piece.split() if "/" in word]
+    assert given
+    assert all(folder.startswith(image_environment()["SIGMASIGHT_HOME"]) for folder in given)
+
+
 def test_what_is_copied_exists_and_reaches_the_builder() -> None:
     ignore = [line for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines() if line[:1] not in "#"]
     assert ignore[0] == "*"
@@ -195,6 +228,28 @@ def test_every_volume_is_declared_and_every_mounted_file_exists() -> None:
             else:
                 used.add(source)
     assert used == COMPOSE["volumes"].keys()
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_has_no_right_it_does_not_need(service: str) -> None:
+    given = SERVICES[service]
+    assert given["cap_drop"] == ["ALL"]
+    assert given["security_opt"] == ["no-new-privileges:true"]
+    assert given["pids_limit"]
+    assert re.fullmatch(r"\$\{\w+:-\d+g\}", given["mem_limit"])
+    if service in PIPELINE_SERVICES:
+        assert given["read_only"] is True
+        assert any(mount.startswith("/tmp:size=") for mount in given["tmpfs"])  # noqa: S108 - a folder of its own
+        assert "cap_add" not in given
+
+
+def test_the_database_is_reached_by_who_asks_it_and_by_nobody_else() -> None:
+    assert COMPOSE["networks"]["database"] == {"internal": True}
+    assert SERVICES["postgres"]["networks"] == ["database"]
+    for name in PIPELINE_SERVICES:
+        assert "database" in SERVICES[name]["networks"]
+    open_to_others = {name for name, service in SERVICES.items() if "default" in service["networks"]}
+    assert open_to_others == {"code", "webserver"}, "who fetches prices and sends alerts, and who is asked by browsers"
 
 
 def test_ports_are_open_to_this_machine_only() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster
+import pytest
 import yaml
 from dagster._core.instance.config import dagster_instance_config
 
@@ -126,9 +127,10 @@ def test_pods_of_kubernetes_are_the_images_user_and_share_one_volume() -> None:
     assert {context["runAsUser"] for context in contexts} == {user}
     claim = read(DEPLOY / "kubernetes" / "state-volume.yaml")["metadata"]["name"]
     for place in (code, run):
-        (volume,), (mount,) = place["volumes"], place["volumeMounts"]
+        (volume,) = [volume for volume in place["volumes"] if "persistentVolumeClaim" in volume]
+        (mount,) = [mount for mount in place["volumeMounts"] if mount["name"] == volume["name"]]
         assert volume["persistentVolumeClaim"]["claimName"] == claim
-        assert (mount["name"], mount["mountPath"]) == (volume["name"], image_environment()["SIGMASIGHT_HOME"])
+        assert mount["mountPath"] == image_environment()["SIGMASIGHT_HOME"]
 
 
 def test_the_same_migration_and_probes_that_fit() -> None:
@@ -139,3 +141,98 @@ def test_the_same_migration_and_probes_that_fit() -> None:
     (code,) = VALUES["dagster-user-deployments"]["deployments"]
     assert complaint(shlex.join(["dagster", "api", "grpc", *code["dagsterApiGrpcArgs"]])) is None
     assert f"--version {dagster.__version__} " in VALUES_FILE.read_text(), "chart and locked dagster go together"
+
+
+def pods() -> dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]:
+    """Of every pod: the context of the pod, that of its container, and where volumes and resources stand."""
+    (code,) = VALUES["dagster-user-deployments"]["deployments"]
+    run = VALUES["runLauncher"]["config"]["k8sRunLauncher"]
+    migration = MIGRATE_JOB["spec"]["template"]["spec"]
+    (container,) = migration["containers"]
+    placed = {
+        "webserver": VALUES["dagsterWebserver"],
+        "daemon": VALUES["dagsterDaemon"],
+        "code": code,
+    }
+    found = {name: (place["podSecurityContext"], place["securityContext"], place) for name, place in placed.items()}
+    found["run"] = (run["runK8sConfig"]["podSpecConfig"]["securityContext"], run["securityContext"], run)
+    found["migrate"] = (
+        migration["securityContext"],
+        container["securityContext"],
+        {**container, "volumes": migration["volumes"]},
+    )
+    return found
+
+
+@pytest.mark.parametrize("name", pods())
+def test_a_pod_has_no_right_it_does_not_need(name: str) -> None:
+    pod, container, place = pods()[name]
+    assert pod["runAsNonRoot"] is True
+    assert pod["runAsUser"] > 0
+    assert pod["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container == {
+        "allowPrivilegeEscalation": False,
+        "privileged": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    # what is left to write to
+    volumes = {volume["name"]: volume for volume in place["volumes"]}
+    mounted = {mount["mountPath"]: volumes[mount["name"]] for mount in place["volumeMounts"]}
+    assert "sizeLimit" in mounted["/tmp"]["emptyDir"]  # noqa: S108 - a folder of the pod's own
+    for kind in ("cpu", "memory", "ephemeral-storage"):
+        assert place["resources"]["limits"][kind], kind
+    assert place["resources"]["requests"].keys() == {"cpu", "memory"}
+
+
+def policies() -> list[dict[str, Any]]:
+    text = (DEPLOY / "kubernetes" / "network-policy.yaml").read_text(encoding="utf-8")
+    return [*yaml.safe_load_all(text)]
+
+
+def test_nobody_speaks_with_anybody_but_for_what_is_named() -> None:
+    found = {policy["metadata"]["name"]: policy["spec"] for policy in policies()}
+    assert all(
+        (policy["apiVersion"], policy["kind"]) == ("networking.k8s.io/v1", "NetworkPolicy") for policy in policies()
+    )
+    assert found.pop("sigmasight-nobody") == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    inward = {name: spec for name, spec in found.items() if "ingress" in spec}
+    assert inward.keys() == {"sigmasight-code"}, "nothing but the server of definitions is asked by other pods"
+    (code,) = VALUES["dagster-user-deployments"]["deployments"]
+    for name in ("sigmasight-code", "sigmasight-asking"):
+        ports = [
+            port for rule in (*found[name].get("ingress", ()), *found[name].get("egress", ())) for port in rule["ports"]
+        ]
+        assert {"protocol": "TCP", "port": code["port"]} in ports
+    names = found["sigmasight-names-and-database"]["egress"]
+    assert {port["port"] for rule in names for port in rule["ports"]} == {53, VALUES["postgresql"]["service"]["port"]}
+    for name, spec in found.items():
+        assert set(spec["policyTypes"]) == {kind.capitalize() for kind in ("ingress", "egress") if kind in spec}, name
+        for rule in (*spec.get("ingress", ()), *spec.get("egress", ())):
+            assert rule["ports"], f"{name} opens every port"
+        if spec["podSelector"] == {}:
+            assert all("to" in rule for rule in spec["egress"]), f"{name} lets everybody speak with the world"
+
+
+def test_policies_select_pods_that_exist() -> None:
+    """The chart's labels, and those Dagster's launcher gives the pods of runs."""
+    known = {"dagster-webserver", "dagster-daemon", "user-deployments", "run_worker"}
+    known.add(MIGRATE_JOB["spec"]["template"]["metadata"]["labels"]["component"])
+    text = yaml.safe_dump([policy["spec"] for policy in policies()])
+    labelled = set(re.findall(r"component: (\S+)", text))
+    listed = {
+        value
+        for policy in policies()
+        for selector in _selectors(policy["spec"])
+        for expression in selector.get("matchExpressions", ())
+        for value in expression["values"]
+    }
+    assert labelled | listed <= known
+    assert {"user-deployments", "run_worker", "dagster-daemon", "dagster-webserver"} <= labelled | listed
+
+
+def _selectors(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found = [spec["podSelector"]]
+    for rule in (*spec.get("ingress", ()), *spec.get("egress", ())):
+        found += [peer["podSelector"] for peer in (*rule.get("from", ()), *rule.get("to", ())) if "podSelector" in peer]
+    return found

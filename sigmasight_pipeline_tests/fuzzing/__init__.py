@@ -1,0 +1,1 @@
+"""Inputs nobody thought of: mutated files and settings, by seed."""
