@@ -14,13 +14,13 @@ from sqlalchemy import Table
 
 from sigmasight_pipeline.assets import progress
 from sigmasight_pipeline.assets.resources import PostgresResource, SettingsResource, _database
+from sigmasight_pipeline.assets.row_hash import content_hash
 from sigmasight_pipeline.assets.session_asset import SessionAsset, session_asset
 from sigmasight_pipeline.assets.session_run import (
     REPORT_TAG,
     ReferenceNotReadyError,
     UnknownPortfolioError,
     UnpricedSessionsError,
-    content_hash,
 )
 from sigmasight_pipeline.checks.rules import Rule, findings
 from sigmasight_pipeline.checks.schema import InvalidFrameError
