@@ -7,7 +7,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 NO_INDEX := { echo "The locked packages could not be installed: see the lines above. Is the package index reachable? (PIP_INDEX_URL names another one.) Then run the same command again." >&2; exit 1; }
 
+<<<<<<< HEAD
 .PHONY: help demo dev test test-slow test-long bench lint audit-dependencies lock clean
+=======
+.PHONY: help demo dev test test-slow test-long test-faults bench lint lock clean
+>>>>>>> chain
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -39,6 +43,9 @@ test-slow: $(VENV)/.dev ## the tests that take minutes
 
 test-long: $(VENV)/.dev ## ten years as one backfill through the daemon, killed twice on the way
 	@SIGMASIGHT_FIRST_SESSION=2014-01-02 $(BIN)/python -m pytest -m long -s sigmasight_pipeline_tests/end_to_end/test_long_backfill.py
+
+test-faults: $(VENV)/.dev ## every command killed at every commit, before and after it, and run again (an hour)
+	@$(BIN)/python -m pytest -m slow -s sigmasight_pipeline_tests/faults
 
 bench: $(VENV)/.dev ## seconds per stage, rows per second, ratios against named peers
 	@$(BIN)/python -m sigmasight_pipeline_tests.benchmarks

@@ -16,7 +16,7 @@ import polars as pl
 from sigmasight_pipeline import sessions
 from sigmasight_pipeline.assets import catalog, progress
 from sigmasight_pipeline.assets.resources import MarketDataResource, PostgresResource, SettingsResource
-from sigmasight_pipeline.assets.session_run import content_hash
+from sigmasight_pipeline.assets.row_hash import content_hash
 from sigmasight_pipeline.checks import reference as rules
 from sigmasight_pipeline.checks.rules import Judged, Rule
 from sigmasight_pipeline.checks.schema import validate

@@ -15,7 +15,8 @@ from sqlalchemy import Table
 
 from sigmasight_pipeline.assets import catalog
 from sigmasight_pipeline.assets.resources import PostgresResource, SettingsResource
-from sigmasight_pipeline.assets.session_run import PortfolioConfig, RowHash, SessionRun
+from sigmasight_pipeline.assets.row_hash import RowHash
+from sigmasight_pipeline.assets.session_run import PortfolioConfig, SessionRun
 from sigmasight_pipeline.checks.rules import Rule, Verdict
 from sigmasight_pipeline.settings import Settings
 from sigmasight_pipeline.storage.database import Database

@@ -7,10 +7,8 @@ formula, any SQL, any rule.
 from __future__ import annotations
 
 import copy
-import hashlib
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 import dagster as dg
@@ -20,8 +18,13 @@ from dagster._core.storage.tags import BACKFILL_ID_TAG
 from pydantic import Field
 from sqlalchemy import Table
 
+<<<<<<< HEAD
 from sigmasight_pipeline.assets import partition_events, partition_metadata, progress
 from sigmasight_pipeline.assets.unpriced import TRIGGER_TAG, NotPricedYetError, UnpricedSessionsError
+=======
+from sigmasight_pipeline.assets import partition_metadata, progress
+from sigmasight_pipeline.assets.row_hash import RowHash
+>>>>>>> chain
 from sigmasight_pipeline.checks.rules import Judged, Rule, Verdict
 from sigmasight_pipeline.checks.schema import validate
 from sigmasight_pipeline.settings import Settings
@@ -401,32 +404,3 @@ class SessionRun:
         if differences.is_empty():
             return counts
         return {**counts, "largest_nav_difference": float(differences[int(differences.abs().arg_max() or 0)])}
-
-
-@dataclass(frozen=True)
-class RowHash:
-    """What rows hash to without their provenance, whatever their order; hashes of parts add up to that of the whole."""
-
-    rows: int = 0
-    total: int = 0
-
-    @classmethod
-    def of(cls, frame: pl.DataFrame) -> RowHash:
-        """The hash of a frame."""
-        identity = frame.drop([c for c in (*tables.PROVENANCE, "fetched_at") if c in frame.columns])
-        if identity.is_empty():
-            return cls()
-        return cls(identity.height, int(identity.hash_rows(seed=0).cast(pl.UInt128).sum()))
-
-    def __add__(self, other: RowHash) -> RowHash:
-        return RowHash(self.rows + other.rows, self.total + other.total)
-
-    @property
-    def digest(self) -> str:
-        """A short text: equal content, equal data version."""
-        return hashlib.sha256(f"{self.rows}:{self.total}".encode()).hexdigest()[:16] if self.rows else "empty"
-
-
-def content_hash(frame: pl.DataFrame) -> str:
-    """The digest of a frame's rows."""
-    return RowHash.of(frame).digest

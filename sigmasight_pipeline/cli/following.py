@@ -6,7 +6,7 @@ What belongs here: saying what is owed and having it run. What does not: finding
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 
 from sigmasight_pipeline import sessions
@@ -17,14 +17,24 @@ from sigmasight_pipeline.operations.launcher import Chunk
 
 
 def follow_changes(
-    installation: Installation, run: Callable[[list[Chunk]], object], *, trigger: str, before: date | None = None
+    installation: Installation,
+    run: Callable[[list[Chunk]], object],
+    *,
+    trigger: str,
+    before: date | None = None,
+    portfolios: Sequence[str] = (),
 ) -> None:
     """Have `run` compute anew what is older than the inputs it was made from, until nothing is; say what it is.
 
     With `before`, only where that begins before this session: a range that starts there needs what comes before it.
+    With `portfolios` (codes), only what concerns them.
     """
     database, settings, tried = installation.database, installation.settings, set[int]()
-    while (stale := restatement.out_of_date(database, settings, sessions.calendar(), trigger=trigger)) is not None:
+
+    def look() -> restatement.OutOfDate | None:
+        return restatement.out_of_date(database, settings, sessions.calendar(), trigger=trigger, portfolios=portfolios)
+
+    while (stale := look()) is not None:
         if before is not None and stale.first >= before:
             return
         if stale.changes <= tried:

@@ -120,7 +120,8 @@ def run_history(
         _run(installation, more, last=None, trigger=trigger, resume=False)
 
     daily = next((chunk.first for chunk in chunks if chunk.job == "daily"), None)
-    follow_changes(installation, run_on, trigger=trigger, before=daily)
+    # nobody else's are followed before it: what is wrong with another book must not keep this one from being computed
+    follow_changes(installation, run_on, trigger=trigger, before=daily, portfolios=portfolios)
     _run(installation, chunks, last=last, trigger=trigger, resume=resume)
     follow_changes(installation, run_on, trigger=trigger)
 

@@ -17,6 +17,7 @@ from sigmasight_pipeline.storage import audit as figures
 from sigmasight_pipeline.storage import audit_faults as faults
 from sigmasight_pipeline.storage import audit_integrity as integrity
 from sigmasight_pipeline.storage.audit import Connection, Row, Scope
+from sigmasight_pipeline.storage.identities import MEANINGS
 
 CODES: dict[str, str] = {
     "snapshot_missing": "ERROR",
@@ -46,10 +47,7 @@ CODES: dict[str, str] = {
 """Every finding there is, and how severe it is."""
 
 IDENTITIES = {
-    "net_asset_value": "net asset value is not the previous one plus P&L plus flows",
-    "cash": "net asset value is not cash plus market value",
-    "market_value": "market value is not the sum of the positions'",
-    "daily_pnl": "the day's P&L is not the sum of the positions'",
+    **MEANINGS,
     "telescoping": "positions' P&L since entry did not move by the day's P&L",
 }
 """The identities, and what it means that one is broken."""

@@ -9,6 +9,7 @@ than it, so that any run, of whoever, settles it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -236,10 +237,22 @@ class OutOfDate:
 
 
 def out_of_date(
-    database: Database, settings: Settings, calendar: SessionCalendar, *, trigger: str = TRIGGER
+    database: Database,
+    settings: Settings,
+    calendar: SessionCalendar,
+    *,
+    trigger: str = TRIGGER,
+    portfolios: Sequence[str] = (),
 ) -> OutOfDate | None:
-    """What outstanding changes ask for; None where nothing is outstanding, or no computed session depends on it."""
+    """What outstanding changes ask for; None where nothing is outstanding, or no computed session depends on it.
+
+    With `portfolios` (codes), what they and what is computed by symbol ask for.
+    """
     found = outstanding(database, settings, calendar)
+    if portfolios:
+        known = database.read(tables.portfolios, columns=["portfolio_id", "code"])
+        ids = known.filter(pl.col("code").is_in(list(portfolios)))["portfolio_id"].to_list()
+        found = Outstanding(found.rows.filter(pl.col("portfolio_id").is_in([*ids, EVERYBODY])))
     chunks = plan(database, settings, calendar, found, trigger=trigger) if found else []
     if not chunks:
         return None

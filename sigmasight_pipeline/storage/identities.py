@@ -13,11 +13,12 @@ from decimal import Decimal
 from sigmasight_pipeline.storage.copying import Connection
 
 MEANINGS = {
+    "net_asset_value": "net asset value is not the previous one plus P&L plus flows",
     "cash": "net asset value is not cash plus market value",
     "market_value": "market value is not the sum of the positions'",
     "daily_pnl": "the day's P&L is not the sum of the positions'",
-    "chain": "net asset value is not the previous one plus P&L plus flows",
 }
+"""The identities, and what it means that one is broken."""
 
 _BROKEN = """
 WITH written AS (
@@ -40,7 +41,7 @@ WITH written AS (
   SELECT session_date, code, 'cash' AS identity, net_asset_value - cash_balance - market_value AS residual FROM checked
   UNION ALL SELECT session_date, code, 'market_value', market_value - held_value FROM checked
   UNION ALL SELECT session_date, code, 'daily_pnl', daily_pnl - held_pnl FROM checked
-  UNION ALL SELECT session_date, code, 'chain', net_asset_value
+  UNION ALL SELECT session_date, code, 'net_asset_value', net_asset_value
     - CASE WHEN is_first THEN initial_equity ELSE previous_nav END - daily_pnl - net_cash_flow FROM checked
 )
 SELECT code, session_date, identity, residual, count(*) OVER () FROM residuals WHERE residual <> 0

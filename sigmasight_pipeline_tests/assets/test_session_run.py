@@ -15,12 +15,17 @@ from sqlalchemy import Table
 
 from sigmasight_pipeline.assets import progress
 from sigmasight_pipeline.assets.resources import PostgresResource, SettingsResource, _database
+from sigmasight_pipeline.assets.row_hash import content_hash
 from sigmasight_pipeline.assets.session_asset import SessionAsset, session_asset
 from sigmasight_pipeline.assets.session_run import (
     REPORT_TAG,
     ReferenceNotReadyError,
     UnknownPortfolioError,
+<<<<<<< HEAD
     content_hash,
+=======
+    UnpricedSessionsError,
+>>>>>>> chain
 )
 from sigmasight_pipeline.assets.unpriced import TRIGGER_TAG, NotPricedYetError, UnpricedSessionsError
 from sigmasight_pipeline.checks.rules import Rule, findings

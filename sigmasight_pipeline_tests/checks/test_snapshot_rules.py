@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
@@ -17,6 +18,7 @@ from sigmasight_pipeline.checks.rules import Rule
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.frames import polars_schema
+from sigmasight_pipeline.storage.identities import BrokenIdentityError, verify_snapshots
 from sigmasight_pipeline.storage.partitions import merge_rows, replace_sessions
 from sigmasight_pipeline_tests.calculations.table_rows import frame, portfolio, sessions_frame
 from sigmasight_pipeline_tests.checks.cases import Finding, changed, found, judged
@@ -178,6 +180,57 @@ def test_no_rule_speaks_of_a_portfolio_its_run_did_not_compute() -> None:
     mine = replace(judged(OPEN, snapshots()), portfolio_ids=[SECOND])
     assert {owner for _, owner, _ in found(everything, mine)} == {SECOND}
     assert {owner for _, owner, _ in found(everything, judged(OPEN, snapshots()))} == {FIRST, SECOND}
+
+
+def add_values(database: Database, **fault: Any) -> None:
+    """Position values the faultless chain adds up from; `fault` changes those of D3 of the first portfolio."""
+    made = [
+        rows(
+            tables.position_values,
+            [day],
+            1,
+            values={
+                "portfolio_id": owner,
+                "position_id": owner,
+                "market_value": Decimal(400),
+                "daily_pnl": Decimal("10.01"),
+            },
+        )
+        for owner, days in ((FIRST, OPEN), (SECOND, OPEN[1:]))
+        for day in days
+    ]
+    values = changed(pl.concat(made), {"session_date": D3, "portfolio_id": FIRST}, **fault)
+    replace_sessions(database, {tables.position_values: values}, CALENDAR)
+
+
+EVERY_ROW = [(day, owner) for owner, days in ((FIRST, OPEN), (SECOND, OPEN[1:])) for day in days]
+
+
+@pytest.mark.parametrize(
+    ("fault", "of_values", "told"),
+    [
+        ({}, {}, None),
+        ({"cash_balance": "0.00"}, {}, "net asset value is not cash plus market value, by 999635.03"),
+        ({}, {"market_value": "401"}, "market value is not the sum of the positions', by -1.00"),
+        ({}, {"daily_pnl": "10.02"}, "the day's P&L is not the sum of the positions', by -0.01"),
+        ({"net_cash_flow": "4.00"}, {}, "net asset value is not the previous one plus P&L plus flows, by 1.00"),
+    ],
+)
+def test_what_does_not_add_up_is_never_committed(
+    database: Database, fault: dict[str, str], of_values: dict[str, str], told: str | None
+) -> None:
+    add_values(database, **(of_values or {"market_value": "400"}))
+    spoilt = changed(snapshots(), {"session_date": D3, "portfolio_id": FIRST}, **fault) if fault else snapshots()
+    replace_sessions(database, {tables.portfolio_snapshots: snapshots().clear()}, CALENDAR)
+    raises = nullcontext() if told is None else pytest.raises(BrokenIdentityError, match=f"book-1 at {D3} .*{told}")
+    with raises:
+        replace_sessions(
+            database,
+            {tables.portfolio_snapshots: spoilt},
+            OPEN,
+            before_commit=lambda connection: verify_snapshots(connection, EVERY_ROW),
+        )
+    assert database.count(tables.portfolio_snapshots) == (len(EVERY_ROW) if told is None else 0)
 
 
 @pytest.mark.parametrize(

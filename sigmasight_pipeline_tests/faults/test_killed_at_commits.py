@@ -143,6 +143,7 @@ def test_a_command_killed_at_some_commits_ends_as_if_undisturbed(name: str, empt
 def _every_point(command: Killed) -> None:
     failures = []
     for point in range(1, command.commits + 1):
+        print(f"{' '.join(command.scenario.arguments)}: commit {point} of {command.commits}", flush=True)  # noqa: T201
         for moment in (BEFORE, AFTER):
             try:
                 command.at(point, moment)

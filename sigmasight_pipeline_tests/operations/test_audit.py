@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from datetime import date
 from typing import Any
 
+import polars as pl
 import pytest
 
 from sigmasight_pipeline.assets.session_run import UnknownPortfolioError
 from sigmasight_pipeline.operations.audit import Audit, audit
 from sigmasight_pipeline.operations.audit_findings import CODES
+from sigmasight_pipeline.operations.launcher import Chunk
+from sigmasight_pipeline.operations.restatement import OutOfDate, Outstanding
 from sigmasight_pipeline.settings import Settings
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
@@ -258,8 +261,23 @@ def test_a_planted_fault_is_found_and_nothing_else(database: Database, name: str
     assert found[0].severity == CODES[found[0].code]
 
 
+def test_results_older_than_their_inputs_are_found(database: Database) -> None:
+    rows = pl.DataFrame({"table_name": "daily_prices", "session_date": D4, "portfolio_id": [1, 2], "change_id": 7})
+    chunk = Chunk("daily", date.fromisoformat(D5), date.fromisoformat(LAST), 7)
+    stale = OutOfDate(Outstanding(rows), "1 change(s) of inputs, the newest: daily_prices", (chunk,))
+    (finding,) = page(database, stale=stale).findings
+    assert (finding.code, finding.severity, finding.command, finding.count) == (
+        OUT_OF_DATE, "ERROR", "sigmasight gaps --fill", 1
+    )  # fmt: skip
+    assert (str(finding.first), str(finding.last)) == (D5, LAST)
+    assert finding.what == "what depends on 1 change(s) of inputs, the newest: daily_prices was not computed anew"
+
+
+OUT_OF_DATE = "results_out_of_date"
+
+
 def test_every_code_is_planted() -> None:
-    assert {code for _, expected, _ in FAULTS.values() for code, *_ in expected} == set(CODES)
+    assert {code for _, expected, _ in FAULTS.values() for code, *_ in expected} | {OUT_OF_DATE} == set(CODES)
 
 
 EXPLAINED: dict[str, list[str]] = {

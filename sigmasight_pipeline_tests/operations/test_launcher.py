@@ -16,7 +16,15 @@ from sigmasight_pipeline import definitions, sessions
 from sigmasight_pipeline.assets import catalog, graph, progress
 from sigmasight_pipeline.assets.market_data import FIRST_FAILING_SESSION
 from sigmasight_pipeline.operations import jobs
-from sigmasight_pipeline.operations.launcher import PROCESS_TAG, Chunk, Launcher, Outcome, RangeFailedError, plan_range
+from sigmasight_pipeline.operations.launcher import (
+    PROCESS_TAG,
+    Chunk,
+    Launcher,
+    Outcome,
+    RangeFailedError,
+    before_failing,
+    plan_range,
+)
 from sigmasight_pipeline.storage import tables
 
 CALENDAR = sessions.calendar()
@@ -109,6 +117,15 @@ CUT = [
 def test_a_range_is_cut_into_runs(first: date, last: date, size: int, expected: list[tuple[str, str, int]]) -> None:
     made = chunks(first, last, size)
     assert [(str(chunk.first), str(chunk.last), chunk.session_count) for chunk in made] == expected
+
+
+def test_every_run_of_a_range_but_the_last_says_that_another_follows() -> None:
+    made = chunks(date(2024, 1, 12), date(2024, 1, 23), 2)
+    tags = [chunk.tags.get("sigmasight/followed_by") for chunk in made]
+    assert tags == ["2024-01-17", "2024-01-19", "2024-01-23", None]
+    shorter = before_failing(made[0], date(2024, 1, 16))
+    assert shorter is not None
+    assert "sigmasight/followed_by" not in shorter.tags, "nothing follows where prices stopped it"
 
 
 @given(st.dates(date(2020, 1, 1), date(2025, 12, 31)), st.integers(0, 900), st.integers(1, 252))

@@ -81,6 +81,24 @@ def test_portfolios_restrict_what_is_replaced(database: Database) -> None:
     assert stored(database, tables.daily_returns).filter(pl.col("session_date") == DAYS[0]).height == 1
 
 
+def test_beyond_its_sessions_a_write_replaces_the_rows_of_the_portfolios_named(database: Database) -> None:
+    table = tables.portfolio_exposures
+    before = rows(table, DAYS, 3)
+    replace_sessions(database, {table: before}, DAYS)
+    owners = before["portfolio_id"].unique().sort().to_list()
+    fresh = rows(table, DAYS[1:4], 3, seed=2)
+    own = pl.col("session_date") == DAYS[1]
+    beyond = [(DAYS[2], owners[0]), (DAYS[3], owners[0]), (DAYS[3], owners[2])]
+    named = pl.struct("session_date", "portfolio_id").is_in(
+        [{"session_date": day, "portfolio_id": owner} for day, owner in beyond]
+    )
+    replace_sessions(database, {table: fresh.filter(own | named)}, [DAYS[1]], beyond=beyond)
+    expected = pl.concat([before.filter(~(own | named)), fresh.filter(own | named)])
+    assert_frame_equal(stored(database, table), expected.sort("session_date", "portfolio_id"), check_exact=True)
+    with pytest.raises(RefusedWriteError, match="which this write does not cover"):
+        replace_sessions(database, {table: fresh}, [DAYS[1]], beyond=[(DAYS[2], owners[0])])
+
+
 def test_several_tables_and_the_callback_are_one_transaction(database: Database) -> None:
     old = {VALUES: rows(VALUES, DAYS, 2), tables.portfolio_snapshots: rows(tables.portfolio_snapshots, DAYS, 2)}
     replace_sessions(database, old, DAYS)

@@ -114,7 +114,7 @@ input_changes = Table(
     "input_changes",
     metadata,
     Column("change_id", BigInteger, Identity(), primary_key=True, comment="Identifier given by the database"),
-    code("table_name", "Input table that changed"),
+    code("table_name", "Input table that changed; portfolio_snapshots: later ones do not follow from those changed"),
     day("session_date", "First session whose results depend on it"),
     key("portfolio_id", "Portfolio it concerns; NULL: all of them", nullable=True),
     code("symbol", "Symbol it concerns; NULL: several, or none", nullable=True),
