@@ -7,11 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 NO_INDEX := { echo "The locked packages could not be installed: see the lines above. Is the package index reachable? (PIP_INDEX_URL names another one.) Then run the same command again." >&2; exit 1; }
 
-<<<<<<< HEAD
-.PHONY: help demo dev test test-slow test-long bench lint audit-dependencies lock clean
-=======
-.PHONY: help demo dev test test-slow test-long test-faults bench lint lock clean
->>>>>>> chain
+.PHONY: help demo dev test test-slow test-long test-faults bench lint audit-dependencies lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20

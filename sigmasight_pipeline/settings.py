@@ -244,11 +244,8 @@ class Settings(BaseSettings):
         "smtp_host",
         "smtp_user",
         "smtp_password",
-<<<<<<< HEAD
         "retention_sessions",
-=======
         "beta_cap",
->>>>>>> inputs
         mode="before",
     )
     @classmethod

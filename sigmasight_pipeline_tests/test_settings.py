@@ -77,6 +77,7 @@ DEFAULTS: dict[str, object] = {
     "min_position_value": 10_000,
     "min_portfolio_weight": 0.01,
     "filter_mode": "both",
+    "simulation_window": 252,
     "accuracy_window": 90,
     "accuracy_min_pairs": 20,
     "coverage_error": 0.80,

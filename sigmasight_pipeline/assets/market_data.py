@@ -109,7 +109,7 @@ _REFERENCE = [
     check_specs=[
         *(rule.spec(tables.daily_prices.name) for rule in rules.DAILY_PRICES),
         rules.SPLITS_CONTINUOUS.spec(tables.corporate_actions.name),
-        *(rule.spec(tables.option_prices.name) for rule in rules.OPTION_PRICES),
+        *(rule.spec(tables.option_prices.name) for rule in rules.OPTION_CLOSES),
     ],
     backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=catalog.MAX_SESSIONS_PER_RUN),
     pool=SOURCE_POOL,
@@ -136,7 +136,7 @@ def market_prices(
             [rules.SPLITS_CONTINUOUS], received.actions, received.inputs
         ),
         tables.option_prices.name: run.for_table(tables.option_prices).judge(
-            rules.OPTION_PRICES, received.quotes, received.inputs
+            rules.OPTION_CLOSES, received.quotes, received.inputs
         ),
     }
     if isinstance(first_failing, date):

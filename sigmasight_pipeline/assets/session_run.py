@@ -18,13 +18,9 @@ from dagster._core.storage.tags import BACKFILL_ID_TAG
 from pydantic import Field
 from sqlalchemy import Table
 
-<<<<<<< HEAD
 from sigmasight_pipeline.assets import partition_events, partition_metadata, progress
-from sigmasight_pipeline.assets.unpriced import TRIGGER_TAG, NotPricedYetError, UnpricedSessionsError
-=======
-from sigmasight_pipeline.assets import partition_metadata, progress
 from sigmasight_pipeline.assets.row_hash import RowHash
->>>>>>> chain
+from sigmasight_pipeline.assets.unpriced import TRIGGER_TAG, NotPricedYetError, UnpricedSessionsError
 from sigmasight_pipeline.checks.rules import Judged, Rule, Verdict
 from sigmasight_pipeline.checks.schema import validate
 from sigmasight_pipeline.settings import Settings

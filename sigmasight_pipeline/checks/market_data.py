@@ -187,24 +187,6 @@ SPLITS_CONTINUOUS = Rule(
     lambda judged: _discontinuities(judged, forgotten=True),
 )
 
-OPTIONS_CONTINUOUS = Rule(
-    "option_value_near_model_through_splits",
-    "WARN",
-    "Through a split an option is worth what its last volatility gives (setting split_tolerance).",
-    lambda judged: _discontinuities(judged, forgotten=False),
-)
-
-QUARANTINED_CLOSES = Rule(
-    "no_close_in_quarantine",
-    "WARN",
-    "No close of an option is outside its no-arbitrage bounds, or at a volatility nothing bears out: such a one is "
-    "neither used nor carried (see rejected_prices).",
-    lambda judged: findings(
-        judged.inputs["rejections"].filter(_OF_OPTIONS, pl.col("status") == "quarantined"),
-        pl.col("detail"),
-    ),
-)
-
 LOWEST_QUOTED_VOLATILITY, HIGHEST_QUOTED_VOLATILITY = 0.01, 10.0
 """A vendor's annual volatility outside is a percentage taken for a decimal, or no volatility."""
 
@@ -230,7 +212,25 @@ QUOTED_VOLATILITIES = Rule(
     ),
 )
 
-OPTION_PRICES: Sequence[Rule] = (QUARANTINED_CLOSES, OPTIONS_CONTINUOUS, QUOTES_IN_ORDER, QUOTED_VOLATILITIES)
+OPTIONS_CONTINUOUS = Rule(
+    "option_value_near_model_through_splits",
+    "WARN",
+    "Through a split an option is worth what its last volatility gives (setting split_tolerance).",
+    lambda judged: _discontinuities(judged, forgotten=False),
+)
+
+QUARANTINED_CLOSES = Rule(
+    "no_close_in_quarantine",
+    "WARN",
+    "No close of an option is outside its no-arbitrage bounds, or at a volatility nothing bears out: such a one is "
+    "neither used nor carried (see rejected_prices).",
+    lambda judged: findings(
+        judged.inputs["rejections"].filter(_OF_OPTIONS, pl.col("status") == "quarantined"),
+        pl.col("detail"),
+    ),
+)
+
+OPTION_CLOSES: Sequence[Rule] = (QUARANTINED_CLOSES, OPTIONS_CONTINUOUS, QUOTES_IN_ORDER, QUOTED_VOLATILITIES)
 
 YIELDS_COMPLETE = Rule(
     "ten_year_yield_present",

@@ -29,6 +29,8 @@ SELECT p.portfolio_id, p.code, p.name, p.inception_date, s.session_date, s.net_a
        m.status AS market_status, r.exposure_dollar * 0.0001 AS basis_point, r.status AS rate_status,
        f.factor AS largest_factor, f.beta AS largest_beta, g.implied,
        k.volatility, k.factor_var_95, k.status AS metrics_status, k.factor_var_status,
+       h.var_95 AS simulated_var, h.expected_shortfall_975 AS simulated_shortfall, h.status AS simulated_status,
+       h.worst_pnl::text AS simulated_worst, h.worst_session, t.symbol AS largest_contributor, t.share AS contribution,
        c.overall_correlation, c.status AS correlation_status,
        w.scenario_id AS worst_scenario, w.total_pnl::text AS worst_pnl, w.impact_pct AS worst_impact,
        a.market::text AS market_pnl, a.rest::text AS rest_pnl
@@ -51,6 +53,13 @@ LEFT JOIN LATERAL (SELECT count(*) FILTER (WHERE vol_source = 'implied') AS impl
                    WHERE (x.session_date, x.portfolio_id) = (s.session_date, p.portfolio_id)) g ON true
 LEFT JOIN sigmasight.portfolio_risk_metrics k
   ON (k.session_date, k.portfolio_id, k.window_sessions) = (s.session_date, p.portfolio_id, 63)
+LEFT JOIN sigmasight.portfolio_simulated_risk h
+  ON (h.session_date, h.portfolio_id) = (s.session_date, p.portfolio_id)
+LEFT JOIN LATERAL (SELECT coalesce(o.underlying_symbol, o.symbol) AS symbol, sum(x.share_of_es_975) AS share
+                   FROM sigmasight.position_risk_contributions x JOIN sigmasight.positions o USING (position_id)
+                   WHERE (x.session_date, x.portfolio_id) = (s.session_date, p.portfolio_id)
+                     AND x.share_of_es_975 IS NOT NULL
+                   GROUP BY 1 ORDER BY share DESC, 1 LIMIT 1) t ON true
 LEFT JOIN sigmasight.correlation_calculations c
   ON (c.session_date, c.portfolio_id) = (s.session_date, p.portfolio_id)
 LEFT JOIN LATERAL (SELECT x.scenario_id, x.total_pnl, x.impact_pct FROM sigmasight.stress_test_results x
@@ -134,7 +143,7 @@ def _table(row: dict[str, object], worst: str, mark: str, seconds: float | None)
     _add_exposures(table, row)
     if seconds is not None:
         table.add_row("seconds taken", f"{seconds:.1f}", "", "")
-    table.caption = f"{_worst_scenario(row, mark)}worst data-quality finding: {worst}"
+    table.caption = f"{_simulated(row)}{_worst_scenario(row, mark)}worst data-quality finding: {worst}"
     table.caption_justify = "left"
     return table
 
@@ -173,7 +182,23 @@ def _add_exposures(table: Table, row: dict[str, object]) -> None:
         "factor VaR 95 %",
         _number(row["factor_var_95"], ".2%", row["factor_var_status"]),
     )
+    table.add_row(
+        "simulated VaR 95 %",
+        _number(row["simulated_var"], ".2%", row["simulated_status"]),
+        "simulated ES 97.5 %",
+        _number(row["simulated_shortfall"], ".2%", row["simulated_status"]),
+    )
     table.add_row("P&L day, market", _money(row["market_pnl"]), "P&L day, specific", _money(row["rest_pnl"]))
+
+
+def _simulated(row: dict[str, object]) -> str:
+    """What today's positions would have lost on the worst of the sessions, and who makes up most of the shortfall."""
+    if row["worst_session"] is None:
+        return ""
+    lost = f"today's positions on the worst past session: {_money(row['simulated_worst'])} ({row['worst_session']})"
+    if row["largest_contributor"] is None:
+        return f"{lost}\n"
+    return f"{lost}; {_number(row['contribution'], '.0%')} of the shortfall is {row['largest_contributor']}\n"
 
 
 def _worst_scenario(row: dict[str, object], mark: str) -> str:

@@ -201,7 +201,6 @@ RULES: dict[str, Sequence[Rule]] = {
     "factor_definitions": reference_rules.FACTOR_DEFINITIONS,
     "stress_test_scenarios": reference_rules.STRESS_TEST_SCENARIOS,
     "instruments": reference_rules.INSTRUMENTS,
-    "option_prices": market_data_rules.OPTION_PRICES,
     "portfolios": [reference_rules.EQUITY_POSITIVE],
     "positions": reference_rules.POSITION_RULES,
     "daily_prices": market_data_rules.DAILY_PRICES,

@@ -21,11 +21,6 @@ from sigmasight_pipeline.assets.session_run import (
     REPORT_TAG,
     ReferenceNotReadyError,
     UnknownPortfolioError,
-<<<<<<< HEAD
-    content_hash,
-=======
-    UnpricedSessionsError,
->>>>>>> chain
 )
 from sigmasight_pipeline.assets.unpriced import TRIGGER_TAG, NotPricedYetError, UnpricedSessionsError
 from sigmasight_pipeline.checks.rules import Rule, findings

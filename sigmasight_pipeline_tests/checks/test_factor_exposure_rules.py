@@ -205,7 +205,9 @@ def test_sessions_before_inception_need_no_rows() -> None:
 def test_no_rule_objects_to_what_the_engines_compute(book: Book) -> None:
     frames = frames_of(book)
     made = computed(frames, book.open_sessions)
-    inputs = {**frames, "position_factor_exposures": made["positions"]}
+    # betas that were not winsorised: what moves them is not what is tested here
+    betas = frames["symbol_factor_betas"].with_columns(beta_raw="beta")
+    inputs = {**frames, "position_factor_exposures": made["positions"], "symbol_factor_betas": betas}
     for name, sequence in (
         ("positions", rules.POSITION_FACTOR_EXPOSURES),
         ("portfolios", [rules.PORTFOLIO_FACTOR_ROWS, rules.FACTOR_EXPOSURES_TIE]),

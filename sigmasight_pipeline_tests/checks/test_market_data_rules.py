@@ -271,7 +271,15 @@ def test_quotes_of_options(rule: Rule, fault: dict[str, Any], expected: list[Fin
 def test_every_rule_has_a_case() -> None:
     tabled = [case[0] for case in (*BY_INPUTS, *BY_ROWS)]
     tested = cases.names_of(
-        rules, [*tabled, *NOTICED.values(), rules.YIELDS_COMPLETE, rules.RETURNS_COMPLETE, *rules.OPTION_PRICES]
+        rules,
+        [
+            *tabled,
+            *NOTICED.values(),
+            rules.YIELDS_COMPLETE,
+            rules.RETURNS_COMPLETE,
+            rules.QUOTES_IN_ORDER,
+            rules.QUOTED_VOLATILITIES,
+        ],
     )
     assert tested == cases.rules_of(rules)
 

@@ -142,6 +142,13 @@ def test_the_checks_warn_and_say_since_when(database: Database) -> None:
         materialized(instance, "scenario_accuracy", *DAYS)
         found = evaluate(database, instance)
     assert set(found) == set(freshness.NAMES)
+    kept = database.query(
+        "SELECT asset, passed, severity, description FROM sigmasight.data_quality_results WHERE check_name = 'fresh'"
+    )
+    assert {row["asset"]: (row["passed"], row["description"]) for row in kept.iter_rows(named=True)} == {
+        name: (verdict.passed, verdict.description) for name, verdict in found.items()
+    }, "a check of the clock is a row as any other"
+    assert set(kept["severity"]) == {"WARN"}
     snapshots = found["portfolio_snapshots"]
     assert not snapshots.passed
     assert snapshots.severity is dg.AssetCheckSeverity.WARN

@@ -15,8 +15,9 @@ from sigmasight_pipeline.assets import operations as audit
 from sigmasight_pipeline.assets.resources import MarketDataResource, PostgresResource, SettingsResource
 from sigmasight_pipeline.cli.installation import Installation
 from sigmasight_pipeline.cli.main import _command_tree
+from sigmasight_pipeline.definitions import defs
 from sigmasight_pipeline.market_data.factory import open_source
-from sigmasight_pipeline.operations import backfills, gaps, jobs
+from sigmasight_pipeline.operations import backfills, freshness, gaps, jobs
 from sigmasight_pipeline.operations.gaps import Gap
 from sigmasight_pipeline.operations.launcher import Chunk, Outcome
 from sigmasight_pipeline.operations.sensors.gaps import gaps as sensor
@@ -62,7 +63,9 @@ CHAIN = [
     "pnl_attribution",
     "portfolio_factor_exposures",
     "portfolio_risk_metrics",
+    "portfolio_simulated_risk",
     "portfolio_snapshots",
+    "position_risk_contributions",
     "scenario_accuracy",
     "stress_test_results",
 ]
@@ -85,6 +88,18 @@ def whole(opened: Installation) -> Iterator[Installation]:
         connection.execute("TRUNCATE sigmasight.backfill_progress RESTART IDENTITY")
     yield opened
     assert found(opened) == [], "a test puts back what it takes away"
+
+
+def test_every_check_of_a_run_is_a_row(whole: Installation) -> None:
+    """Of reference assets too; those that only the clock asks for become rows when it does (``test_freshness``)."""
+    checks = defs.resolve_asset_graph().asset_check_keys
+    by_runs = {(key.asset_key.to_user_string(), key.name) for key in checks if key.name != freshness.CHECK}
+    by_runs.remove((jobs.NO_GAP_GIVEN_UP.asset_key.to_user_string(), jobs.NO_GAP_GIVEN_UP.name))
+    kept = whole.database.query(
+        "SELECT DISTINCT asset, check_name FROM sigmasight.data_quality_results WHERE check_name <> %s",
+        (jobs.NO_GAP_GIVEN_UP.name,),
+    )
+    assert set(kept.rows()) == by_runs
 
 
 def planned(opened: Installation, gap: Gap) -> list[tuple[str, date | None, date | None, list[str], tuple[str, ...]]]:
@@ -371,6 +386,10 @@ def test_the_check_is_no_part_of_a_run_and_can_be_evaluated_by_hand(whole: Insta
         result = no_gap_given_up(postgres=resource, settings=SettingsResource(), market_data=MarketDataResource())
         assert isinstance(result, dg.AssetCheckResult)
         assert not result.passed
+        kept = whole.database.query(
+            "SELECT passed, description FROM sigmasight.data_quality_results WHERE check_name = 'no_gap_given_up'"
+        )
+        assert kept.rows() == [(False, result.description)]
     result = no_gap_given_up(postgres=resource, settings=SettingsResource(), market_data=MarketDataResource())
     assert isinstance(result, dg.AssetCheckResult)
     assert result.passed
