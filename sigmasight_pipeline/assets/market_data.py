@@ -16,6 +16,7 @@ import polars as pl
 
 from sigmasight_pipeline import sessions as session_calendar
 from sigmasight_pipeline.assets import catalog
+from sigmasight_pipeline.assets.option_quotes import screened_quotes
 from sigmasight_pipeline.assets.resources import MarketDataResource, PostgresResource, SettingsResource
 from sigmasight_pipeline.assets.session_asset import SessionAsset, session_asset
 from sigmasight_pipeline.assets.session_run import PortfolioConfig, SessionRun
@@ -25,7 +26,8 @@ from sigmasight_pipeline.checks.rules import Verdict
 from sigmasight_pipeline.checks.schema import validate
 from sigmasight_pipeline.market_data.actions import on_sessions as actions_on_sessions
 from sigmasight_pipeline.market_data.coverage import coverage
-from sigmasight_pipeline.market_data.instruments import needed_symbols, option_listings, priced_symbols
+from sigmasight_pipeline.market_data.instruments import needed_symbols, priced_symbols
+from sigmasight_pipeline.market_data.option_screening import ScreenedQuotes
 from sigmasight_pipeline.market_data.screening import Screened, screen
 from sigmasight_pipeline.market_data.source import MarketDataSource
 from sigmasight_pipeline.market_data.treasury import carried_yields
@@ -57,6 +59,7 @@ class _Received:
     actions: pl.DataFrame
     quotes: pl.DataFrame
     screened: Screened
+    options: ScreenedQuotes
     inputs: dict[str, pl.DataFrame]
 
 
@@ -106,6 +109,7 @@ _REFERENCE = [
     check_specs=[
         *(rule.spec(tables.daily_prices.name) for rule in rules.DAILY_PRICES),
         rules.SPLITS_CONTINUOUS.spec(tables.corporate_actions.name),
+        *(rule.spec(tables.option_prices.name) for rule in rules.OPTION_CLOSES),
     ],
     backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=catalog.MAX_SESSIONS_PER_RUN),
     pool=SOURCE_POOL,
@@ -129,6 +133,9 @@ def market_prices(
         tables.daily_prices.name: run.judge(rules.DAILY_PRICES, received.prices, received.inputs),
         tables.corporate_actions.name: run.for_table(tables.corporate_actions).judge(
             [rules.SPLITS_CONTINUOUS], received.actions, received.inputs
+        ),
+        tables.option_prices.name: run.for_table(tables.option_prices).judge(
+            rules.OPTION_CLOSES, received.quotes, received.inputs
         ),
     }
     if isinstance(first_failing, date):
@@ -205,14 +212,16 @@ def _receive(run: SessionRun, source: MarketDataSource, *, only_missing: bool) -
     prices = pl.concat([stored.join(fetched, on=["session_date", "symbol"], how="anti"), fetched]).sort(
         "session_date", "symbol"
     )
-    contracts = option_listings(positions, pl.concat([history, actions]))
-    quotes = (
-        source.option_bars(contracts, run.first, run.last)
-        .filter(pl.col("session_date").is_in(run.sessions))
-        .with_columns(source=pl.lit(source.name))
-        .select(list(polars_schema(tables.option_prices)))
-        .sort("session_date", "symbol")
+    options = screened_quotes(
+        run,
+        source,
+        positions=positions,
+        instruments=instruments,
+        prices=pl.concat([screened.accepted.filter(pl.col("session_date") < run.first), prices]),
+        actions=pl.concat([history, actions]),
+        rejections=rejections,
     )
+    quotes = options.accepted.filter(pl.col("session_date") >= run.first)
     ever_priced = {*prices["symbol"], *before["symbol"]}
     needed = needed_symbols(
         sessions=pl.Series(run.sessions, dtype=pl.Date),
@@ -229,9 +238,9 @@ def _receive(run: SessionRun, source: MarketDataSource, *, only_missing: bool) -
             pl.col("active") & pl.col("proxy_symbol").is_not_null() & ~pl.col("proxy_symbol").is_in(list(ever_priced))
         ),
         "notices": screened.warnings.with_columns(detail=pl.format("{}: {}", "symbol", "detail")),
-        "rejections": screened.rejected.filter(
-            pl.col("rejection_id").is_null() | pl.col("session_date").is_in(run.requested)
-        ).with_columns(
+        "rejections": pl.concat([screened.rejected, options.rejected])
+        .filter(pl.col("rejection_id").is_null() | pl.col("session_date").is_in(run.requested))
+        .with_columns(
             detail=pl.format("{}: {}", pl.col("symbol").fill_null("?"), "reason"),
             session_date=pl.col("session_date").fill_null(run.last),
         ),
@@ -242,35 +251,44 @@ def _receive(run: SessionRun, source: MarketDataSource, *, only_missing: bool) -
             [run.read(look_back(tables.option_prices, sessions=rules.REPEATED_SESSIONS)), quotes]
         ).unique(["session_date", "symbol"], keep="last"),
         "actions": actions,
+        "instruments": instruments,
     }
-    return _Received(prices, actions, quotes, screened, inputs)
+    return _Received(prices, actions, quotes, screened, options, inputs)
 
 
 def _write(run: SessionRun, received: _Received, days: list[date]) -> None:
     """Store the sessions `days`: prices, quotes, actions, and what was refused or replaced, in one transaction."""
     if not days:
         return
-    screened = received.screened
+    screened, options = received.screened, received.options
     actions = validate(tables.corporate_actions, received.actions.filter(pl.col("ex_date").is_in(days)))
     revisions = screened.revisions.filter(pl.col("session_date") <= days[-1])
-    refused = screened.rejected.filter(pl.col("session_date").is_null() | (pl.col("session_date") <= days[-1]))
-    # a quarantined row of an earlier session that was confirmed is released into its own session
-    released = screened.accepted.filter(pl.col("session_date") < run.first)
-    earlier = released["session_date"].unique().sort().to_list()
-    kept = run.database.read(tables.daily_prices, where="session_date = ANY(%s)", params=(earlier,)).join(
-        released, on=["session_date", "symbol"], how="anti"
+    refused = pl.concat([screened.rejected, options.rejected]).filter(
+        pl.col("session_date").is_null() | (pl.col("session_date") <= days[-1])
     )
-
-    on_days = pl.col("session_date").is_in(days)
-    quotes = received.quotes.filter(on_days)
-    if earlier:
-        quotes = pl.concat(
-            [run.database.read(tables.option_prices, where="session_date = ANY(%s)", params=(earlier,)), quotes]
-        )
+    # a quarantined row of an earlier session that was confirmed is released into its own session
+    before, on_days = pl.col("session_date") < run.first, pl.col("session_date").is_in(days)
+    released = {
+        tables.daily_prices: screened.accepted.filter(before),
+        tables.option_prices: options.accepted.filter(before),
+    }
+    earlier = sorted({day for rows in released.values() for day in rows["session_date"]})
+    received_on = {tables.daily_prices: received.prices, tables.option_prices: received.quotes}
     run.write_all(
         [
-            (tables.daily_prices, pl.concat([kept, released, received.prices.filter(on_days)])),
-            (tables.option_prices, quotes),
+            (
+                table,
+                pl.concat(
+                    [
+                        run.database.read(table, where="session_date = ANY(%s)", params=(earlier,)).join(
+                            rows, on=["session_date", "symbol"], how="anti"
+                        ),
+                        rows,
+                        received_on[table].filter(on_days),
+                    ]
+                ),
+            )
+            for table, rows in released.items()
         ],
         sessions=[*earlier, *days],
         before_commit=keep_beside_prices(days, actions=actions, revisions=revisions, rejected=refused),

@@ -25,7 +25,7 @@ from sigmasight_pipeline.calculations.black_scholes import (
     Mask,
     flattened,
 )
-from sigmasight_pipeline.calculations.early_exercise import Premiums, Puts, premiums, two_sided
+from sigmasight_pipeline.calculations.early_exercise import Premiums, Puts, premium_changes, premiums, two_sided
 
 BLOCK = 512
 """Options computed at a time, so that the working arrays stay in the processor's cache."""
@@ -60,7 +60,7 @@ def price(
             part = slice(start, start + BLOCK)
             early = _Early.of(contracts.part(part), volatilities[part], value[part])
             if early is not None:
-                value[part][early.rows] = early.price
+                value[part][early.rows], _ = early.worth(value[part][early.rows], premiums(early.puts))
     return value.reshape(shape)
 
 
@@ -75,9 +75,25 @@ def greeks(
 ) -> Greeks:
     """Greeks of American options per underlying unit, in the broadcast shape of the arguments; units as mibian's.
 
-    The derivatives of ``price``. At its exercise value an option has delta 1 (call) or -1 (put) and no other Greek.
-    Theta follows from the others by the Black-Scholes equation, which holds wherever the option is kept. Expired (zero
-    time): all 0. NaN where ``price`` is NaN.
+    Those of `price_and_greeks`.
+    """
+    return price_and_greeks(is_call, spot, strike, time, rate, volatility, dividend_yield)[1]
+
+
+def price_and_greeks(
+    is_call: ArrayLike,
+    spot: ArrayLike,
+    strike: ArrayLike,
+    time: ArrayLike,
+    rate: ArrayLike,
+    volatility: ArrayLike,
+    dividend_yield: ArrayLike = 0.0,
+) -> tuple[Floats, Greeks]:
+    """``price`` and its derivatives, in the broadcast shape of the arguments; units as mibian's.
+
+    At its exercise value an option has delta 1 (call) or -1 (put) and no other Greek. Theta follows from the others by
+    the Black-Scholes equation, which holds wherever the option is kept. Expired (zero time): all Greeks 0. NaN where
+    ``price`` is NaN.
     """
     is_call, (spots, strikes, years, rates, volatilities, yields), shape = flattened(
         is_call, spot, strike, time, rate, volatility, dividend_yield
@@ -90,7 +106,7 @@ def greeks(
         for start in range(0, spots.size, BLOCK):
             part = slice(start, start + BLOCK)
             _differentiate(contracts.part(part), volatilities[part], value[part], result[:, part])
-    return Greeks(*(row.reshape(shape) for row in result))
+    return value.reshape(shape), Greeks(*(row.reshape(shape) for row in result))
 
 
 def exercise_value(is_call: ArrayLike, spot: ArrayLike, strike: ArrayLike) -> Floats:
@@ -118,51 +134,51 @@ class _Early(NamedTuple):
     """The same as puts of strike 1: a call is a put with spot and strike, rate and dividend yield exchanged."""
     scale: Floats
     """What one such put stands for: the strike, of a call the spot."""
-    premium: Premiums
-    price: Floats
-    exercised: Mask
-    """In the money and worth the exercise value, nothing more."""
 
     @classmethod
     def of(cls, contracts: Contracts, volatility: Floats, european: Floats) -> _Early | None:
         """Of the options at `volatility`, whose European value is `european`; None where there is none."""
-        earns = np.where(contracts.is_call, contracts.dividend_yield, contracts.rate)
-        costs = np.where(contracts.is_call, contracts.rate, contracts.dividend_yield)
         rows = exercise_may_pay(contracts) & np.isfinite(european) & (contracts.time > 0.0)
         if not rows.any():
             return None
         chosen = contracts.part(rows)
-        is_call, spot, strike, time, _, _ = chosen
+        is_call, spot, strike, time, rate, dividend_yield = chosen
         scale = np.where(is_call, spot, strike)
-        puts = Puts(np.where(is_call, strike, spot) / scale, time, earns[rows], costs[rows], volatility[rows])
-        premium = premiums(puts)
-        exercise = exercise_value(is_call, spot, strike)
-        value = np.where(premium.exercised, exercise, european[rows] + scale * premium.value)
-        exercised = (value <= exercise) & (exercise > 0.0)
-        return cls(rows, chosen, puts, scale, premium, np.maximum(value, exercise), exercised)
+        earns, costs = np.where(is_call, dividend_yield, rate), np.where(is_call, rate, dividend_yield)
+        return cls(
+            rows, chosen, Puts(np.where(is_call, strike, spot) / scale, time, earns, costs, volatility[rows]), scale
+        )
+
+    def worth(self, european: Floats, premium: Premiums) -> tuple[Floats, Mask]:
+        """What they are worth with the `premium`, and which are in the money and worth that and nothing more."""
+        exercise = exercise_value(self.contracts.is_call, self.contracts.spot, self.contracts.strike)
+        value = np.where(premium.exercised, exercise, european + self.scale * premium.value)
+        return np.maximum(value, exercise), (value <= exercise) & (exercise > 0.0)
 
 
-def _differentiate(contracts: Contracts, volatility: Floats, european: Floats, result: Floats) -> None:
-    """Add the premium's Greeks to the European ones in the rows of `result`, (5, options)."""
-    early = _Early.of(contracts, volatility, european)
+def _differentiate(contracts: Contracts, volatility: Floats, value: Floats, result: Floats) -> None:
+    """Make American ones of the European values in `value` (options,) and Greeks in `result` (5, options)."""
+    early = _Early.of(contracts, volatility, value)
     if early is None:
         return
-    rows, (is_call, spot, strike, _, rate, dividend_yield), puts, scale, base, worth, exercised = early
-    moneyness = puts.moneyness
-    delta = result[0, rows] + np.where(is_call, base.value - moneyness * base.slope, base.slope)
-    gamma = result[1, rows] + np.where(is_call, moneyness * moneyness / spot, 1.0 / strike) * base.curvature
-    gamma = np.maximum(gamma, 0.0)
-    bumped = premiums(puts._replace(volatility=puts.volatility + VOLATILITY_STEP))
-    vega = result[3, rows] + scale * (bumped.value - base.value) / VOLATILITY_STEP / POINTS
+    rows, (is_call, spot, strike, _, rate, dividend_yield), puts, scale = early
     # where there are two boundaries the step leads away from the rates at which there is one
     step = np.where(two_sided(puts), -RATE_STEP, RATE_STEP)
     financed = puts._replace(
         rate=np.where(is_call, puts.rate, puts.rate + step),
         dividend_yield=np.where(is_call, puts.dividend_yield + step, puts.dividend_yield),
     )
-    rho = result[4, rows] + scale * (premiums(financed).value - base.value) / step / POINTS
+    bumped = puts._replace(volatility=puts.volatility + VOLATILITY_STEP)
+    base, (by_volatility, by_rate) = premium_changes(puts, (bumped, financed))
+    value[rows], exercised = early.worth(value[rows], base)
+    moneyness = puts.moneyness
+    delta = result[0, rows] + np.where(is_call, base.value - moneyness * base.slope, base.slope)
+    gamma = result[1, rows] + np.where(is_call, moneyness * moneyness / spot, 1.0 / strike) * base.curvature
+    gamma = np.maximum(gamma, 0.0)
+    vega = result[3, rows] + scale * by_volatility / VOLATILITY_STEP / POINTS
+    rho = result[4, rows] + scale * by_rate / step / POINTS
     variance = volatility[rows] ** 2 * spot * spot
-    decay = rate * worth - (rate - dividend_yield) * spot * delta - 0.5 * variance * gamma
+    decay = rate * value[rows] - (rate - dividend_yield) * spot * delta - 0.5 * variance * gamma
     kept = np.stack([delta, gamma, decay / DAYS_PER_YEAR, np.maximum(vega, 0.0), rho])
     kept[:, exercised] = 0.0
     kept[0, exercised] = np.where(is_call, 1.0, -1.0)[exercised]

@@ -17,6 +17,7 @@ depends on its own inputs alone, to the bit: sums are written out, as NumPy's de
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +36,9 @@ PREMIUM_POINTS = 10
 
 ITERATIONS = 3
 """Fixed-point steps from the first guess."""
+
+STEPS_NEARBY = 2
+"""Fixed-point steps from the boundary in a market close by."""
 
 TREE_STEPS = 301
 """Steps of the tree where there are two boundaries; odd, as Leisen and Reimer's tree wants."""
@@ -114,17 +118,28 @@ def premiums(puts: Puts) -> Premiums:
     volatilities from 5 to 150 %, and within 1e-4 on 95 % of that. Exactly 0 where exercise before expiry is worth
     nothing: rate not positive and dividend yield not below it. Source: Andersen, Lake and Offengenden (2016).
     """
-    puts = puts._replace(volatility=np.maximum(puts.volatility, LOWEST_VOLATILITY))
+    return premium_changes(puts, ())[0]
+
+
+def premium_changes(puts: Puts, others: Sequence[Puts]) -> tuple[Premiums, list[Floats]]:
+    """The premium of each put, as `premiums` gives it, and how much more it is of each of `others`.
+
+    The `others` are the same puts in another market, close by: their boundary is found from that of `puts` in a few
+    steps, which are taken for `puts` too, so that what is left of the error cancels.
+    """
+    puts, *others = (put._replace(volatility=np.maximum(put.volatility, LOWEST_VOLATILITY)) for put in (puts, *others))
     # stock that costs money to hold is worth delivering early even where the strike earns nothing
     costs_to_hold = puts.dividend_yield < -NO_RATE
     earns = (puts.rate > NO_RATE) | ((puts.rate >= -NO_RATE) & costs_to_hold)
     count = len(puts.time)
     result = Premiums(np.zeros(count), np.zeros(count), np.zeros(count), np.zeros(count, dtype=np.bool_))
+    changes = [np.zeros(count) for _ in others]
     for chosen, method in ((earns, _by_boundary), (two_sided(puts), _by_tree)):
         if chosen.any():
-            for whole, part in zip(result, method(puts.at(chosen)), strict=True):
+            found, moved = method(puts.at(chosen), [other.at(chosen) for other in others])
+            for whole, part in zip((*result, *changes), (*found, *moved), strict=True):
                 whole[chosen] = part
-    return result
+    return result, changes
 
 
 def two_sided(puts: Puts) -> Mask:
@@ -133,11 +148,20 @@ def two_sided(puts: Puts) -> Mask:
     return two
 
 
-def _by_boundary(puts: Puts) -> Premiums:
-    """Kim's integral of what is earned while exercised: the interest on the strike less the dividends of the stock."""
-    puts = puts._replace(rate=np.maximum(puts.rate, NO_RATE))
-    moneyness, time, rate, dividend_yield, volatility = puts
+def _by_boundary(puts: Puts, others: Sequence[Puts]) -> tuple[Premiums, list[Floats]]:
+    """`premium_changes` where there is one boundary."""
+    puts, *others = (put._replace(rate=np.maximum(put.rate, NO_RATE)) for put in (puts, *others))
     boundary, ceiling = _boundary(puts)
+    found = _integrated(puts, boundary, ceiling)
+    if not others:
+        return found, []
+    start, *ends = (_value(put, *_boundary(put, start=boundary)) for put in (puts, *others))
+    return found, [end - start for end in ends]
+
+
+def _integrated(puts: Puts, boundary: Floats, ceiling: Floats) -> Premiums:
+    """Kim's integral of what is earned while exercised: the interest on the strike less the dividends of the stock."""
+    moneyness, time, rate, dividend_yield, volatility = puts
     squares = np.log(boundary / ceiling) ** 2
     log_moneyness, drift = np.log(moneyness / ceiling), rate - dividend_yield
     value, slope, curvature = (np.zeros(len(time)) for _ in range(3))
@@ -159,8 +183,28 @@ def _by_boundary(puts: Puts) -> Premiums:
     return Premiums(np.maximum(value, 0.0), slope, curvature / moneyness, moneyness <= boundary[-1])
 
 
-def _boundary(puts: Puts) -> tuple[Floats, Floats]:
-    """The boundary at each node's time to expiry (nodes, options), and right before expiry: X; in strikes."""
+def _value(puts: Puts, boundary: Floats, ceiling: Floats) -> Floats:
+    """The integral alone, without its derivatives, and without the floor at 0."""
+    moneyness, time, rate, dividend_yield, volatility = puts
+    squares = np.log(boundary / ceiling) ** 2
+    log_moneyness, drift = np.log(moneyness / ceiling), rate - dividend_yield
+    value = np.zeros(len(time))
+    longest = volatility * np.sqrt(time)
+    for root, weight, shares in zip(_PREMIUM.root, _PREMIUM.weight, _PREMIUM.shares, strict=True):
+        until = time * root**2
+        deviation = longest * root
+        far = (log_moneyness + _distance(squares, shares)[0] + drift * until) / deviation - 0.5 * deviation
+        earned = rate * np.exp(-rate * until) * ndtr(-far)
+        paid = dividend_yield * np.exp(-dividend_yield * until) * ndtr(-far - deviation)
+        value += time * weight * (earned - moneyness * paid)
+    return value
+
+
+def _boundary(puts: Puts, *, start: Floats | None = None) -> tuple[Floats, Floats]:
+    """The boundary at each node's time to expiry (nodes, options), and right before expiry: X; in strikes.
+
+    In `STEPS_NEARBY` steps from `start`, a boundary close by, where that is given.
+    """
     _, longest, rate, dividend_yield, volatility = puts
     pays_more = dividend_yield > rate
     ceiling = np.where(pays_more, rate / np.where(pays_more, dividend_yield, 1.0), 1.0)
@@ -168,27 +212,42 @@ def _boundary(puts: Puts) -> tuple[Floats, Floats]:
     time = longest * _ROOTS[1:, None] ** 2
     drift = (rate - dividend_yield) * time
     deviation = volatility * np.sqrt(time)
-    interest, carry = np.exp(-rate * time), np.exp(-dividend_yield * time)
-    boundary = _first_guess(drift, deviation, ceiling, floor)
+    interest, carry = np.exp(-rate * time), SQRT_2_PI * np.exp(-dividend_yield * time)
+    boundary = _first_guess(drift, deviation, ceiling, floor) if start is None else np.clip(start, floor, ceiling)
     log_ceiling = np.log(ceiling)
-    for _ in range(ITERATIONS):
+    flows = _flows(time, rate, dividend_yield, deviation)
+    for _ in range(ITERATIONS if start is None else STEPS_NEARBY):
         relative = np.log(boundary / ceiling)
         squares = relative * relative
         far = (relative + log_ceiling + drift) / deviation - 0.5 * deviation
         near = far + deviation
-        top = interest * np.exp(-0.5 * far * far) / deviation
-        bottom = carry * (np.exp(-0.5 * near * near) / deviation + SQRT_2_PI * ndtr(near))
-        for root, weight, shares in zip(_SOLVING.root, _SOLVING.weight, _SOLVING.shares, strict=True):
-            until, spread = time * root**2, deviation * root
-            far = (relative + _distance(squares, shares) + drift * root**2) / spread - 0.5 * spread
+        density = np.exp(-0.5 * far * far) / deviation
+        top = interest * density
+        bottom = carry * (np.exp(-0.5 * near * near) / SQRT_2_PI / deviation + ndtr(near))
+        for point, (root, shares) in enumerate(zip(_SOLVING.root, _SOLVING.shares, strict=True)):
+            earned, paid, spread, per_spread = flows[point]
+            far = (relative + _distance(squares, shares) + drift * root**2) * per_spread - 0.5 * spread
             near = far + spread
-            flow = weight * time
-            top += flow * rate * np.exp(-0.5 * far * far - rate * until) / spread
-            density = np.exp(-0.5 * near * near) / spread + SQRT_2_PI * ndtr(near)
-            bottom += flow * dividend_yield * np.exp(-dividend_yield * until) * density
+            far *= far
+            far *= -0.5
+            top += earned * np.exp(far) * per_spread
+            bottom += paid * (np.exp(-0.5 * near * near) * per_spread / SQRT_2_PI + ndtr(near))
         solved = top / bottom
         boundary = np.clip(np.where(np.isfinite(solved), solved, boundary), floor, ceiling)
     return boundary, ceiling
+
+
+def _flows(
+    time: Floats, rate: Floats, dividend_yield: Floats, deviation: Floats
+) -> list[tuple[Floats, Floats, Floats, Floats]]:
+    """By point: what strike and stock earn there, discounted, and the deviation until then and one over it."""
+    found: list[tuple[Floats, Floats, Floats, Floats]] = []
+    for root, weight in zip(_SOLVING.root, _SOLVING.weight, strict=True):
+        until, spread = time * root**2, deviation * root
+        earned = weight * time * rate * np.exp(-rate * until)
+        paid = SQRT_2_PI * weight * time * dividend_yield * np.exp(-dividend_yield * until)
+        found.append((earned, paid, spread, 1.0 / spread))
+    return found
 
 
 def _distance(squares: Floats, shares: list[Floats]) -> Floats:
@@ -219,7 +278,13 @@ def _first_guess(drift: Floats, deviation: Floats, ceiling: Floats, floor: Float
     return np.clip(1.0 / (start + (end - start) * reached), floor, ceiling)
 
 
-def _by_tree(puts: Puts) -> Premiums:
+def _by_tree(puts: Puts, others: Sequence[Puts]) -> tuple[Premiums, list[Floats]]:
+    """`premium_changes` where there are two boundaries."""
+    found = _tree(puts)
+    return found, [_tree(other).value - found.value for other in others]
+
+
+def _tree(puts: Puts) -> Premiums:
     """The premium by a binomial tree: its value with exercise at every node less its value without.
 
     Slope and curvature are those of the parabola through the three nodes after two steps. Source: Leisen and Reimer,

@@ -19,7 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from sigmasight_pipeline.calculations.black_scholes import DAYS_PER_YEAR
-from sigmasight_pipeline.calculations.implied_volatility import ImpliedVolatilityStatus
+from sigmasight_pipeline.calculations.implied_volatility import ImpliedVolatility, ImpliedVolatilityStatus
 from sigmasight_pipeline.calculations.option_inputs import (
     TENOR_DAYS,
     OptionInputError,
@@ -157,7 +157,8 @@ def model_options(
     strike, spot = _floats(days["strike_price"]), _floats(days["underlying_price"])
     american, dividend_yield = days["is_american"].to_numpy(), _floats(days["dividend_yield"])
     terms = OptionTerms(is_call, strike, american, dividend_yield)
-    implied, status = _implied(terms, _floats(days["close"]), spot, time, rate)
+    inverted = implied_by_price(terms, _floats(days["close"]), spot, time, rate)
+    implied, status = sensible(terms, inverted, spot, time, rate)
     expired = days_left == 0
     status = np.where(expired, ImpliedVolatilityStatus.EXPIRED, status)
     reported = expired | days["close"].is_not_null().to_numpy()
@@ -198,17 +199,17 @@ def model_options(
     )
 
 
-def _implied(
-    terms: OptionTerms, close: Floats, spot: Floats, time: Floats, rate: Floats
-) -> tuple[Floats, NDArray[np.int8]]:
-    """The volatility each close implies and its status; none where a tick is worth too much of it."""
-    implied, status = implied_by_price(terms, close, spot, time, rate)
+def sensible(
+    terms: OptionTerms, inverted: ImpliedVolatility, spot: Floats, time: Floats, rate: Floats
+) -> ImpliedVolatility:
+    """`inverted` without the volatilities of closes of which a tick is worth too much; every array (options,)."""
+    implied, status = inverted.volatility.copy(), inverted.status.copy()
     found = np.flatnonzero(status == ImpliedVolatilityStatus.OK)
     vega = option_greeks(terms.at(found), spot[found], time[found], rate[found], implied[found]).vega
     insensitive = found[~(vega * LARGEST_TICK_VALUE >= TICK)]
     implied[insensitive] = np.nan
     status[insensitive] = ImpliedVolatilityStatus.INSENSITIVE
-    return implied, status
+    return ImpliedVolatility(implied, status)
 
 
 def _floats(series: pl.Series) -> Floats:
@@ -245,6 +246,26 @@ def _positions(dates: pl.Series, line: IntArray) -> IntArray:
     days = day_numbers(dates)
     position = np.minimum(np.searchsorted(line, days), len(line) - 1)
     return np.where(line[position] == days, position, _NONE).astype(np.int64)
+
+
+def historical_volatilities(
+    symbols: pl.Series,
+    session_dates: pl.Series,
+    log_returns: pl.DataFrame,
+    sessions: Sequence[date],
+    *,
+    window: int,
+    minimum: int,
+) -> Floats:
+    """Historical volatility of each symbol at its session, annual decimal, as `model_options` takes it, or NaN.
+
+    `sessions`: the open sessions in order; `log_returns` as for `model_options`.
+    """
+    line = day_numbers(pl.Series(sessions, dtype=pl.Date))
+    if symbols.is_empty() or not len(line):
+        return np.full(len(symbols), np.nan)
+    session = _positions(session_dates, line)
+    return _historical_volatility(symbols, session, log_returns, line, window=window, minimum=minimum)
 
 
 def _historical_volatility(

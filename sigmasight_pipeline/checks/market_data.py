@@ -13,6 +13,7 @@ import polars as pl
 from sigmasight_pipeline.checks.rules import Judged, Rule, findings, nothing
 from sigmasight_pipeline.market_data.continuity import split_breaks
 from sigmasight_pipeline.market_data.coverage import repeated_closes
+from sigmasight_pipeline.market_data.option_screening import REASONS as OPTION_REASONS
 from sigmasight_pipeline.market_data.screening import Notice
 
 REPEATED_SESSIONS = 5
@@ -84,6 +85,8 @@ def _noticed(*notices: Notice) -> object:
     return judge
 
 
+_OF_OPTIONS = pl.col("reason").is_in(OPTION_REASONS).fill_null(value=False)
+
 LARGE_MOVES = Rule(
     "large_moves",
     "WARN",
@@ -97,7 +100,7 @@ REJECTED = Rule(
     "No received price was refused, quarantined, sent twice or partly unusable (see rejected_prices).",
     lambda judged: pl.concat(
         [
-            findings(judged.inputs["rejections"], pl.col("detail")),
+            findings(judged.inputs["rejections"].filter(~_OF_OPTIONS), pl.col("detail")),
             findings(
                 judged.inputs["notices"].filter(
                     pl.col("notice").is_in([Notice.DUPLICATE_SESSION.value, Notice.UNUSABLE_OPEN_HIGH_LOW.value])
@@ -156,22 +159,45 @@ DAILY_PRICES: Sequence[Rule] = (
 )
 
 
-def _discontinuities(judged: Judged) -> pl.DataFrame:
+def _discontinuities(judged: Judged, *, forgotten: bool) -> pl.DataFrame:
     breaks = split_breaks(
         prices=judged.inputs["with_history"],
         option_prices=judged.inputs["option_history"],
         actions=judged.inputs["actions"],
+        instruments=judged.inputs.get("instruments"),
         tolerance=judged.limits["split_tolerance"],
     )
-    return findings(breaks.filter(pl.col("session_date").is_in(list(judged.sessions))), pl.col("detail"))
+    told = breaks.filter(pl.col("session_date").is_in(list(judged.sessions)), pl.col("forgotten") == forgotten)
+    return findings(told, pl.col("detail"))
 
 
 SPLITS_CONTINUOUS = Rule(
     "value_continuous_through_splits",
     "ERROR",
-    "Quantity times price is continuous through every split (setting split_tolerance), of shares and of options.",
-    _discontinuities,
+    "Quantity times price is continuous through every split (setting split_tolerance), of shares and of options. Of an "
+    "option only a change by about the split's ratio counts, a forgotten adjustment.",
+    lambda judged: _discontinuities(judged, forgotten=True),
 )
+
+OPTIONS_CONTINUOUS = Rule(
+    "option_value_near_model_through_splits",
+    "WARN",
+    "Through a split an option is worth what its last volatility gives (setting split_tolerance).",
+    lambda judged: _discontinuities(judged, forgotten=False),
+)
+
+QUARANTINED_CLOSES = Rule(
+    "no_close_in_quarantine",
+    "WARN",
+    "No close of an option is outside its no-arbitrage bounds, or at a volatility nothing bears out: such a one is "
+    "neither used nor carried (see rejected_prices).",
+    lambda judged: findings(
+        judged.inputs["rejections"].filter(_OF_OPTIONS, pl.col("status") == "quarantined"),
+        pl.col("detail"),
+    ),
+)
+
+OPTION_CLOSES: Sequence[Rule] = (QUARANTINED_CLOSES, OPTIONS_CONTINUOUS)
 
 YIELDS_COMPLETE = Rule(
     "ten_year_yield_present",

@@ -5,7 +5,9 @@ pipeline's own option engine (``calculations``), which must be able to find back
 
 Volatility is the underlying's true one, moved by the volatility index (short terms more than long ones), higher for
 low strikes (for high ones on the volatility index), with a little noise of the contract's own. Conventions are those
-of the pipeline: calendar days / 365, rate ln(1 + Treasury yield of the nearest tenor), no dividend yield.
+of the pipeline: calendar days / 365, rate ln(1 + Treasury yield of the nearest tenor). Premiums are European and know
+no dividends, which moves the volatilities found back by a point or two; but nobody sells an option on a stock or fund
+below what exercising it brings.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from sigmasight_pipeline.calculations.exercise_styles import EUROPEAN_ROOTS
 from sigmasight_pipeline.demo import random_streams
 from sigmasight_pipeline.demo.factors_path import TENOR_YEARS
 from sigmasight_pipeline.demo.random_streams import Floats
@@ -130,6 +133,9 @@ class OptionSurface:
         value = black_scholes(
             spot, float(contract.strike), years, self._rate(positions, years), volatility, contract.kind
         )
+        if contract.root not in EUROPEAN_ROOTS:
+            sign = 1.0 if contract.kind == "C" else -1.0
+            value = np.maximum(value, sign * (spot - float(contract.strike)))
         cents = np.maximum(np.rint(value * CENTS), 1.0)
         no_close = random_streams.coin_flips(raw[:, 0], _NO_CLOSE)
         no_row = no_close & random_streams.coin_flips(raw[:, 1], 0.5)

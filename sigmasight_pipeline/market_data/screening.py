@@ -39,10 +39,13 @@ class Reason(StrEnum):
     OUTSIDE_LOW_HIGH = "outside_low_high"
     DUPLICATE_SESSION = "duplicate_session"
     EXTREME_MOVE = "extreme_move"
+    OUTSIDE_ARBITRAGE_BOUNDS = "outside_arbitrage_bounds"
+    EXTREME_VOLATILITY = "extreme_volatility"
 
 
 REASONS = tuple(Reason)
-"""The closed list; a row has the first that applies, in this order (a source's own finding after the dates)."""
+"""The closed list; a row has the first that applies, in this order (a source's own finding after the dates). The last
+two are of option closes (``market_data.option_screening``)."""
 
 
 class Notice(StrEnum):

@@ -202,6 +202,7 @@ RULES: dict[str, Sequence[Rule]] = {
     "positions": reference_rules.POSITION_RULES,
     "daily_prices": market_data_rules.DAILY_PRICES,
     "corporate_actions": [market_data_rules.SPLITS_CONTINUOUS],
+    "option_prices": market_data_rules.OPTION_CLOSES,
     "treasury_yields": [market_data_rules.YIELDS_COMPLETE],
     "portfolio_snapshots": valuation_rules.SNAPSHOTS,
     "calculation_audit": operations_rules.CALCULATION_AUDIT,

@@ -1,7 +1,8 @@
 """Option pricing, Greeks and implied volatility against loops over the libraries one would otherwise call.
 
 What belongs here: timings of ``black_scholes`` and ``implied_volatility`` on 10,000 options, of Greeks on 1,000,000
-too. What does not: correctness, beyond making sure that both sides found the same values.
+too, of American price and Greeks on 100,000. What does not: correctness, beyond making sure that both sides found the
+same values.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from typing import NamedTuple
 
 import mibian
 import numpy as np
+import QuantLib
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
-from sigmasight_pipeline.calculations import black_scholes
+from sigmasight_pipeline.calculations import american_options, black_scholes
 from sigmasight_pipeline.calculations.implied_volatility import implied_volatility
 from sigmasight_pipeline_tests.benchmarks.measurement import Measurement, fastest
 
@@ -31,7 +33,14 @@ BRENTQ_BUDGET = 1 / 20
 no dependency."""
 
 MIBIAN_BUDGET = 1 / 3_000
+DIVIDEND_YIELD = 0.02
 GREEKS_BUDGET = 1 / 5_000
+AMERICAN_BUDGET = 1 / 100
+
+AMERICAN_OPTIONS = 100_000
+QUANTLIB_OPTIONS = 60
+FINITE_DIFFERENCES = 100
+"""Steps in time and price of QuantLib's engine: its defaults."""
 
 Floats = NDArray[np.float64]
 Option = tuple[bool, float, float, float, float]
@@ -74,12 +83,35 @@ def run() -> list[Measurement]:
     def inverted() -> Floats:
         return options.inverted(prices)
 
+    american = _options(AMERICAN_OPTIONS)
+
+    def american_figures() -> Floats:
+        """Price and Greeks; every underlying pays dividends, so that early exercise may pay for each of them."""
+        value, greeks = american_options.price_and_greeks(
+            american.is_call,
+            american.spot,
+            american.strike,
+            american.time,
+            american.rate,
+            american.volatility,
+            DIVIDEND_YIELD,
+        )
+        return np.stack([value, *greeks])
+
     stage, with_brentq, with_mibian = "implied volatility", _brentq(options, prices), _mibian(options, prices)
     return [
         _compared("option price", options.price, "mibian.BS loop", _mibian_prices(options)),
         *(
             _compared("Greeks", some.greeks, "mibian.BS loop", _mibian_greeks(some), GREEKS_BUDGET)
             for some in (options, _options(MANY_OPTIONS))
+        ),
+        _compared(
+            "American price and Greeks",
+            american_figures,
+            "QuantLib finite-difference loop",
+            _quantlib(american),
+            AMERICAN_BUDGET,
+            tolerance=(1.5, 0.02),
         ),
         _compared(stage, inverted, "scipy.optimize.brentq loop", with_brentq, BRENTQ_BUDGET),
         _compared(stage, inverted, "mibian.BS loop", with_mibian, MIBIAN_BUDGET),
@@ -92,14 +124,52 @@ def _compared(
     peer: str,
     theirs: Callable[[], Sequence[float] | Sequence[Sequence[float]]],
     budget: float | None = None,
+    tolerance: tuple[float, float] = (1e-6, 0.0),
 ) -> Measurement:
     """Alternating, so that a busy machine slows both. Raises AssertionError where the results differ."""
     found, computed = theirs(), np.asarray(ours()).T
-    np.testing.assert_allclose(found, computed[: len(found)], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found, computed[: len(found)], rtol=tolerance[1], atol=tolerance[0])
     rounds = [(fastest(ours, 3), fastest(theirs, 1)) for _ in range(5)]
     seconds, peer_seconds = (min(taken) for taken in zip(*rounds, strict=True))
     count = len(computed)
     return Measurement(stage, seconds, count, seconds / count / (peer_seconds / len(found)), peer, budget)
+
+
+def _quantlib(options: Options) -> Callable[[], list[tuple[float, ...]]]:
+    """Price and Greeks one by one: delta, gamma and theta of the grid, vega and rho by pricing once more each."""
+    today = QuantLib.Date(2, 1, 2024)
+    QuantLib.Settings.instance().evaluationDate = today
+    quotes = [QuantLib.SimpleQuote(1.0) for _ in range(4)]
+    spot, rate, dividend, volatility = (QuantLib.QuoteHandle(quote) for quote in quotes)
+    days = QuantLib.Actual365Fixed()
+    process = QuantLib.BlackScholesMertonProcess(
+        spot,
+        QuantLib.YieldTermStructureHandle(QuantLib.FlatForward(today, dividend, days)),
+        QuantLib.YieldTermStructureHandle(QuantLib.FlatForward(today, rate, days)),
+        QuantLib.BlackVolTermStructureHandle(
+            QuantLib.BlackConstantVol(today, QuantLib.NullCalendar(), volatility, days)
+        ),
+    )
+    engine = QuantLib.FdBlackScholesVanillaEngine(process, FINITE_DIFFERENCES, FINITE_DIFFERENCES)
+    given = list(zip(options.first(QUANTLIB_OPTIONS), options.volatility[:QUANTLIB_OPTIONS].tolist(), strict=True))
+
+    def one(
+        is_call: bool, level: float, strike: float, years: float, interest: float, sigma: float
+    ) -> tuple[float, ...]:
+        for quote, value in zip(quotes, (level, interest, DIVIDEND_YIELD, sigma), strict=True):
+            quote.setValue(value)
+        payoff = QuantLib.PlainVanillaPayoff(QuantLib.Option.Call if is_call else QuantLib.Option.Put, strike)
+        option = QuantLib.VanillaOption(payoff, QuantLib.AmericanExercise(today, today + round(years * 365)))
+        option.setPricingEngine(engine)
+        value, delta, gamma, theta = option.NPV(), option.delta(), option.gamma(), option.theta() / 365
+        quotes[3].setValue(sigma + 1e-3)
+        vega = (option.NPV() - value) / 0.1
+        quotes[3].setValue(sigma)
+        quotes[1].setValue(interest + 1e-4)
+        rho = (option.NPV() - value) / 0.01
+        return value, delta, gamma, theta, vega, rho
+
+    return lambda: [one(*option, sigma) for option, sigma in given]
 
 
 def _options(count: int) -> Options:

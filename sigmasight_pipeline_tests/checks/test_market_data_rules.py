@@ -52,8 +52,8 @@ def notices(*rows: tuple[date, Notice]) -> Frames:
     return {"notices": pl.DataFrame(told, schema=WARNINGS, orient="row"), "rejections": refused}
 
 
-def refused(*rows: tuple[date, str]) -> Frames:
-    made = frame(tables.rejected_prices, [{"session_date": day} for day, _ in rows])
+def refused(*rows: tuple[date, str], **fields: str) -> Frames:
+    made = frame(tables.rejected_prices, [{"session_date": day, **fields} for day, _ in rows])
     told = pl.Series("detail", [text for _, text in rows], dtype=pl.String)
     return notices() | {"rejections": made.with_columns(told)}
 
@@ -129,9 +129,25 @@ BY_INPUTS: list[Case] = [
     (
         rules.SPLITS_CONTINUOUS,
         through_split(50, 5),
-        [(D2, None, f"{CALL}: value changed by 100.0 % through the split of {D2}, allowed are 5.6 %")],
+        [(D2, None, f"{CALL}: value changed by 112.1 % through the split of {D2}, allowed are 5.6 %")],
     ),
     (rules.SPLITS_CONTINUOUS, through_split(100, ex=BEFORE), []),
+    # an option that moves otherwise is the market's, and only told
+    (rules.SPLITS_CONTINUOUS, through_split(50, 1.5), []),
+    (
+        rules.OPTIONS_CONTINUOUS,
+        through_split(50, 1.5),
+        [(D2, None, f"{CALL}: value changed by -36.4 % through the split of {D2}, allowed are 5.6 %")],
+    ),
+    (rules.OPTIONS_CONTINUOUS, through_split(50, 2.36), []),
+    (rules.QUARANTINED_CLOSES, refused((D3, "AAA: negative_volume")), []),
+    (
+        rules.QUARANTINED_CLOSES,
+        refused((D3, f"{CALL}: extreme_volatility"), reason="extreme_volatility", status="quarantined"),
+        [(D3, None, f"{CALL}: extreme_volatility")],
+    ),
+    (rules.QUARANTINED_CLOSES, refused((D3, CALL), reason="extreme_volatility", status="confirmed"), []),
+    (rules.REJECTED, refused((D3, CALL), reason="extreme_volatility", status="quarantined"), []),
 ]
 
 

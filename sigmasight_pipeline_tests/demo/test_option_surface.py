@@ -156,3 +156,15 @@ def test_options_on_unknown_symbols_have_quotes(market: SimulatedMarket) -> None
 def test_options_on_a_delisted_symbol_end_with_it(market: SimulatedMarket) -> None:
     quotes = market.option_bars(["SPLK250117C00150000"], INCEPTION, LAST)
     assert quotes["session_date"].max() <= date(2024, 3, 15)  # type: ignore[operator]  # a date
+
+
+def test_no_option_on_a_stock_is_quoted_below_its_exercise_value(
+    market: SimulatedMarket, calendar: SessionCalendar
+) -> None:
+    """A put so deep in the money that the European value, the discounted strike less the price, is less."""
+    symbol = "AAPL250815P00250000"
+    quotes = market.option_bars([symbol], date(2023, 3, 1), date(2023, 4, 3)).drop_nulls("close")
+    spots = market.daily_bars(["AAPL"], date(2023, 3, 1), date(2023, 4, 3)).select("session_date", spot="close")
+    gains = quotes.join(spots, on="session_date").with_columns(gain=250 - pl.col("spot"))
+    assert gains.filter(pl.col("close") < pl.col("gain")).is_empty()
+    assert not gains.filter(pl.col("close") == pl.col("gain")).is_empty()
