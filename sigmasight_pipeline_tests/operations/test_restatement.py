@@ -64,7 +64,13 @@ def migrated_url(server: EmbeddedServer) -> Iterator[str]:
                 {"factor": "Market", "name": "Market", "kind": "style", "proxy_symbol": "SPY", "display_order": 1,
                  "active": True}
             ]),
-            (tables.instruments, [{"symbol": "CCC", "kind": "stock", "active": True, "replaced_by": "DDD"}]),
+            (
+                tables.instruments,
+                [
+                    {"symbol": "AAA", "kind": "stock", "active": True, "replaced_by": None},
+                    {"symbol": "CCC", "kind": "stock", "active": True, "replaced_by": "DDD"},
+                ],
+            ),
         ):  # fmt: skip
             _insert(connection, table, frame(table, written))
         connection.execute("UPDATE sigmasight.positions SET portfolio_id = 2 WHERE symbol = 'CCC'")
