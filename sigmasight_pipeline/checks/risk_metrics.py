@@ -18,6 +18,10 @@ LARGEST_RATIO = 3.0
 """Factor value at risk is of today's positions, the parametric one of past returns: beyond this many times either way,
 the book has changed a lot, or one of them is wrong."""
 
+LARGEST_LEVERAGE_CHANGE = 2.0
+"""Returns of sessions on which the book was this many times less, or more, invested than today say nothing of today's:
+a book that was bought last week has a calm past."""
+
 ROUNDING = 1e-12
 """Two means of the same returns may differ by this much."""
 
@@ -64,10 +68,28 @@ TAILS_ORDERED = Rule(
 )
 
 
+def _like_today(judged: Judged) -> pl.DataFrame:
+    """(session_date, portfolio_id, window_sessions) of windows in which the book was always invested about as today."""
+    leverage = pl.col("leverage")
+    snapshots = judged.inputs["portfolio_snapshots"].sort("portfolio_id", "session_date")
+    compared = [
+        snapshots.select(
+            *_KEYS,
+            window_sessions=pl.lit(window, dtype=pl.Int32),
+            least=leverage.rolling_min(window).over("portfolio_id") / leverage,
+            most=leverage.rolling_max(window).over("portfolio_id") / leverage,
+        )
+        for window in WINDOWS
+    ]
+    like_today = (pl.col("least") >= 1 / LARGEST_LEVERAGE_CHANGE) & (pl.col("most") <= LARGEST_LEVERAGE_CHANGE)
+    return pl.concat(compared).filter(like_today).select(*_KEYS, "window_sessions")
+
+
 def _factor_var(judged: Judged) -> pl.DataFrame:
     ratio = pl.col("factor_var_95") / pl.col("var_95")
     longest = (
         judged.frame.filter((pl.col("var_95") > 0) & (pl.col("factor_var_95") > 0))
+        .join(_like_today(judged), on=[*_KEYS, "window_sessions"], how="semi")
         .sort("window_sessions")
         .group_by(_KEYS)
         .last()
@@ -88,7 +110,8 @@ def _factor_var(judged: Judged) -> pl.DataFrame:
 FACTOR_VAR = Rule(
     "factor_var_sane",
     "WARN",
-    f"Value at risk from the factor model is within {LARGEST_RATIO:g} times that of the longest window, either way.",
+    f"Value at risk from the factor model is within {LARGEST_RATIO:g} times that of the longest window, either way, in which "
+    "the book was invested about as it is.",
     _factor_var,
 )
 

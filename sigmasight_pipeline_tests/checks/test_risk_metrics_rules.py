@@ -15,9 +15,20 @@ from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline_tests.calculations.table_rows import frame, portfolio, sessions_frame
 from sigmasight_pipeline_tests.checks import cases
 from sigmasight_pipeline_tests.checks.cases import changed, found, judged
+from sigmasight_pipeline_tests.storage.sample_rows import weekdays
 
 D1, D2 = DAYS = [date(2024, 1, day) for day in (2, 3)]
+BEFORE = weekdays(252, date(2023, 1, 2))
+SNAPSHOTS = frame(
+    tables.portfolio_snapshots,
+    [
+        {"session_date": day, "portfolio_id": owner, "leverage": 0.9 + 0.2 * (day.day % 2)}
+        for day in [*BEFORE, *DAYS]
+        for owner in (1, 2)
+    ],
+)
 INPUTS = {
+    "portfolio_snapshots": SNAPSHOTS,
     "calendar": sessions_frame(DAYS),
     "portfolios": frame(tables.portfolios, [portfolio(1, D1), portfolio(2, D2), portfolio(3, D1, active=False)]),
 }
@@ -78,6 +89,36 @@ def test_factor_var_is_compared_with_the_longest_window_there_is() -> None:
     assert found(rules.FACTOR_VAR, judged(DAYS, short, INPUTS)) == []
     next_longest = changed(changed(METRICS, AT, var_95=None), {**AT, "window_sessions": 90}, var_95=0.001)
     assert found(rules.FACTOR_VAR, judged(DAYS, next_longest, INPUTS)) == [(D2, 2, MANY.format("20.0", 90))]
+
+
+@pytest.mark.parametrize(
+    ("changed_at", "leverage", "compared_with"),
+    [
+        (-22, 0.0, 21),  # bought 21 sessions ago
+        (-21, 0.0, None),
+        (-63, 0.0, 21),
+        (-64, 0.0, 63),
+        (-91, 5.0, 90),  # once far more invested than today
+        (-91, None, 90),  # no net asset value to be invested
+        (-22, 0.6, 252),
+    ],
+)
+def test_returns_of_another_book_are_no_yardstick(
+    changed_at: int, leverage: float | None, compared_with: int | None
+) -> None:
+    """A book that was in cash until last week has a calm past; only windows in which it was invested are compared."""
+    days = [*BEFORE, *DAYS]
+    until = days[changed_at]
+    snapshots = SNAPSHOTS.with_columns(
+        leverage=pl.when(pl.col("session_date") <= until).then(pl.lit(leverage)).otherwise("leverage")
+    )
+    wrong = METRICS.with_columns(
+        factor_var_95=pl.when(pl.col("session_date") == D2, pl.col("portfolio_id") == 2)
+        .then(0.1)
+        .otherwise("factor_var_95")
+    )
+    told = found(rules.FACTOR_VAR, judged(DAYS, wrong, INPUTS | {"portfolio_snapshots": snapshots}))
+    assert told == ([] if compared_with is None else [(D2, 2, MANY.format("5.0", compared_with))])
 
 
 def test_windows_that_are_missing_are_named() -> None:
