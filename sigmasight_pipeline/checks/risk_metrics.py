@@ -110,8 +110,8 @@ def _factor_var(judged: Judged) -> pl.DataFrame:
 FACTOR_VAR = Rule(
     "factor_var_sane",
     "WARN",
-    f"Value at risk from the factor model is within {LARGEST_RATIO:g} times that of the longest window, either way, in which "
-    "the book was invested about as it is.",
+    f"Value at risk from the factor model is within {LARGEST_RATIO:g} times, either way, that of the longest window "
+    "in which the book was invested about as it is.",
     _factor_var,
 )
 
