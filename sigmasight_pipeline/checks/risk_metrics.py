@@ -93,12 +93,14 @@ def _windows(judged: Judged) -> pl.DataFrame:
 def _like_today(judged: Judged) -> pl.DataFrame:
     """(session_date, portfolio_id, window_sessions) of windows in which the book was about what it is today."""
     entered = judged.inputs["positions"].select("position_id", "entry_date")
-    exposure = pl.col("exposure").abs()
+    exposure = pl.col("exposure").abs().cast(pl.Float64)
     windows = _windows(judged)
     new = (
         windows.join(judged.inputs["position_values"].join(entered, on="position_id"), on=_KEYS)
         .group_by(*_KEYS, "window_sessions")
-        .agg(new=exposure.filter(pl.col("entry_date") >= pl.col("start")).sum() / exposure.sum())
+        .agg(new=exposure.filter(pl.col("entry_date") >= pl.col("start")).sum(), gross=exposure.sum())
+        .filter(pl.col("gross") > 0)
+        .with_columns(pl.col("new") / pl.col("gross"))
     )
     like_today = (
         (pl.col("least") >= 1 / LARGEST_LEVERAGE_CHANGE)

@@ -149,6 +149,13 @@ def test_returns_before_a_large_part_was_entered_are_no_yardstick(
     assert told == ([] if compared_with is None else [(D2, 2, MANY.format("5.0", compared_with))])
 
 
+def test_a_book_of_worthless_positions_is_compared_with_nothing() -> None:
+    """Options on their last day: exposures of 0, and no division by them."""
+    wrong = changed(METRICS, {"session_date": D2, "portfolio_id": 2}, factor_var_95=0.1)
+    worthless = VALUES.with_columns(exposure=pl.lit(0).cast(VALUES.schema["exposure"]))
+    assert found(rules.FACTOR_VAR, judged(DAYS, wrong, INPUTS | {"position_values": worthless})) == []
+
+
 def test_windows_that_are_missing_are_named() -> None:
     gone = METRICS.filter((pl.col("portfolio_id") != 2) | ~pl.col("window_sessions").is_in([63, 252]))
     assert found(rules.METRIC_ROWS, judged(DAYS, METRICS, INPUTS)) == []
