@@ -64,6 +64,7 @@ EXCEPTIONS = {("market_data/factory.py", "demo"), ("cli/main.py", "__version__")
 WITHOUT_DAGSTER = (
     "fixed_history",
     "settings",
+    "fixed_history",
     "setting_rules",
     "user_files",
     "symbols",
