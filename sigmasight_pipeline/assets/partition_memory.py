@@ -21,7 +21,7 @@ def remember(definition: dg.TimeWindowPartitionsDefinition) -> None:
     in_window = cache(definition.has_any_partitions_in_window)
     before, bounded = cache(definition.get_prev_partition_window), definition.get_prev_partition_window
 
-    def previous(start_dt: datetime, respect_bounds: bool = True) -> dg.TimeWindow | None:  # noqa: FBT001, FBT002  # Dagster's
+    def previous(start_dt: datetime, respect_bounds: bool = True) -> dg.TimeWindow | None:  # Dagster's
         # within bounds it depends on the time: a session becomes a partition when its day ends
         return bounded(start_dt, respect_bounds) if respect_bounds else before(start_dt, respect_bounds=False)
 
