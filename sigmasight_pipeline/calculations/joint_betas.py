@@ -146,4 +146,4 @@ class _Sums(NamedTuple):
         products, gram = self.xy[columns], self.xx[columns[:, None], columns]
         ones = np.ones((len(columns), 1))
         fitted = cross_products(ones, beta.T * (2.0 * products - cross_products(gram, beta.T)))[0]
-        return np.sqrt(np.maximum(self.yy - fitted, 0.0) / freedom)
+        return np.asarray(np.sqrt(np.maximum(self.yy - fitted, 0.0) / freedom), dtype=np.float64)
