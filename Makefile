@@ -25,7 +25,7 @@ $(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
 	@$(PIP) --require-hashes -r requirements-dev.lock || $(NO_INDEX)
 	@touch $@
 
-demo: $(VENV)/.runtime ## the three demo portfolios, all history, from nothing to a summary
+demo: $(VENV)/.runtime ## the four demo portfolios, all history, from nothing to a summary
 	@$(BIN)/sigmasight demo
 
 dev: $(VENV)/.runtime ## the Dagster UI and daemon on the same database

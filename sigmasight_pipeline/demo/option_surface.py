@@ -1,4 +1,4 @@
-"""Option quotes of the simulated market: a volatility surface of its own, priced by Black-Scholes.
+"""Option quotes of the simulated market: a volatility surface of its own, priced by Black-Scholes, without dividends.
 
 What belongs here: which contracts are listed when, the surface, and the quote of a session. What does not: the
 pipeline's own option engine (``calculations``), which must be able to find back what is put in here.
