@@ -24,7 +24,7 @@ PAGES = {name: (ROOT / name).read_text("utf-8") for name in ("README.md", "CHANG
 README = PAGES["README.md"]
 
 SETTING = re.compile(r"SIGMASIGHT_([A-Z_]+[A-Z])")
-COMMAND = re.compile(r"sigmasight ([a-z][a-z-]+(?: [a-z][a-z-]+)?)")
+COMMAND = re.compile(r"(?:^|`|bin/)sigmasight ([a-z][a-z-]+(?: [a-z][a-z-]+)?)", flags=re.MULTILINE)
 TESTS_OWN = {"test_pictures"}
 
 
@@ -64,7 +64,7 @@ def commands_of(name: str) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_named_exists(page: str) -> None:
-    named = COMMAND.findall("\n".join(re.findall(r"`[^`]+`|^sigmasight .*$", PAGES[page], flags=re.MULTILINE)))
+    named = COMMAND.findall(PAGES[page])
     assert named
     for words in named:
         first, *rest = words.split()
