@@ -10,7 +10,7 @@ NO_INDEX := { echo "The locked packages could not be installed: see the lines ab
 .PHONY: help demo dev test test-slow test-long test-faults bench lint audit-dependencies lock clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 28
 
 $(VENV)/.runtime: requirements.lock pyproject.toml deploy/check_python.sh
 	@deploy/check_python.sh $(PYTHON)
