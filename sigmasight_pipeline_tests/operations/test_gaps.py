@@ -86,6 +86,7 @@ def whole(opened: Installation) -> Iterator[Installation]:
     """The same, without ranges that were asked for before."""
     with opened.database.connect() as connection:
         connection.execute("TRUNCATE sigmasight.backfill_progress RESTART IDENTITY")
+        connection.execute("DELETE FROM sigmasight.input_changes")
     yield opened
     assert found(opened) == [], "a test puts back what it takes away"
 
