@@ -334,10 +334,3 @@ def running(instance: dg.DagsterInstance) -> str | None:
     ]
     open_runs = instance.get_runs(RunsFilter(statuses=statuses), limit=1)
     return f"run {open_runs[0].run_id[:8]} of {open_runs[0].job_name}" if open_runs else None
-
-
-def computing(instance: dg.DagsterInstance) -> str | None:
-    """A run that has started and not ended, in words; one that waits in the queue computes nothing yet."""
-    statuses = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
-    open_runs = instance.get_runs(RunsFilter(statuses=statuses), limit=1)
-    return f"run {open_runs[0].run_id[:8]} of {open_runs[0].job_name}" if open_runs else None
