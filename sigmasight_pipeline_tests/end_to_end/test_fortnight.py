@@ -118,13 +118,14 @@ def daemon_killed(operator: Operator) -> None:
         session = operator.prices(8)
         operator.evening(session)
         operator.run_of(session)
-        operator.kill("code-server")
+        operator.kill("dagster api grpc")
+        operator.reload()
         operator.settled(session)
     with timed("Tuesday: the daemon is killed while a run is under way"):
         session = operator.prices(9)
         operator.evening(session)
         operator.run_of(session)
-        operator.kill("daemon", "run")
+        operator.kill("dagster._daemon")
         waited(lambda: not processes(operator.ui.folder) or None, "the end of what served", PATIENCE)
 
 

@@ -117,22 +117,23 @@ def test_a_run_waits_for_an_import_and_one_that_applies_it_for_runs(
         told.append,
     )
     computing_run = made_launcher(instance, lambda _context: None, told.append)
-    with ThreadPoolExecutor() as threads:
-        with BookLock(database_url, "import of my.csv") as command:
-            assert command.take() == []
-            both = [threads.submit(computing_run.run, CHUNK), threads.submit(applying.run, Chunk("reference"))]
-            until(lambda: len(told) == len(both))
-            assert not any(one.done() for one in both)
-        assert all(one.result(PATIENCE_SECONDS).succeeded for one in both)
-        assert all(sentence.startswith("Waiting for import of my.csv, which ") for sentence in told)
-        told.clear()
+    later = calendar().offset(LAST, 1)
+    with ThreadPoolExecutor(1) as thread:  # Dagster configures logging in each run: one at a time in a process
+        for launched, chunk in ((computing_run, CHUNK), (applying, Chunk("reference"))):
+            with BookLock(database_url, "import of my.csv") as command:
+                assert command.take() == []
+                waiting = thread.submit(launched.run, chunk)
+                until(lambda: bool(told))
+                assert not waiting.done()
+            assert waiting.result(PATIENCE_SECONDS).succeeded
+            assert told.pop().startswith("Waiting for import of my.csv, which ")
         with SessionLocks(database_url, "another-run") as another:
-            assert another.take([calendar().offset(LAST, 1)]) == []
-            applied = threads.submit(applying.run, Chunk("reference"))
+            assert another.take([later]) == []
+            waiting = thread.submit(applying.run, Chunk("reference"))
             until(lambda: bool(told))
             assert told == ["Waiting for run another-, which reads or changes the books."]
-            assert not applied.done()
-        assert applied.result(PATIENCE_SECONDS).succeeded
+            assert not waiting.done()
+        assert waiting.result(PATIENCE_SECONDS).succeeded
 
 
 def test_runs_of_other_sessions_do_not_wait(instance: dg.DagsterInstance, database_url: str) -> None:
