@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as clock
@@ -138,6 +139,18 @@ class Operator:
         """ "Reload definitions"."""
         answer = self.ui.ask(RELOAD, name=REPOSITORY["repositoryLocationName"])["reloadRepositoryLocation"]
         assert answer["__typename"] == "WorkspaceLocationEntry", answer
+
+    def reload_until_answered(self) -> None:
+        """ "Reload definitions", again until the code server that was killed has a successor that answers."""
+
+        def answers() -> str | None:
+            try:
+                self.reload()
+                return self.look_for_gaps()
+            except (urllib.error.HTTPError, AssertionError):  # the UI's way of saying that nobody answers it
+                return None
+
+        waited(answers, "a new code server", PATIENCE)
 
     def terminate(self, run: str) -> None:
         """ "Terminate"."""

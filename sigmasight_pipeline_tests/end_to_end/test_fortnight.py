@@ -119,7 +119,7 @@ def daemon_killed(operator: Operator) -> None:
         operator.evening(session)
         operator.run_of(session)
         operator.kill("dagster api grpc")
-        operator.reload()
+        operator.reload_until_answered()
         operator.settled(session)
     with timed("Tuesday: the daemon is killed while a run is under way"):
         session = operator.prices(9)
