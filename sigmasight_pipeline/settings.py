@@ -18,6 +18,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from sigmasight_pipeline import setting_rules, user_files
+from sigmasight_pipeline.fixed_history import recorded_last_session
 
 SHORTEST_PART = 4
 """A wrong value this long that stands in a secret is not shown."""
@@ -350,44 +351,6 @@ def _told(name: str, value: str) -> str:
 
 SECRETS = tuple(name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation))
 """The settings whose value nobody may read."""
-
-
-RECORDED_END = "last_session"
-"""Name of the file in the state folder with the last session of a fixed history (see `record_last_session`)."""
-
-
-class RecordedEndError(ValueError):
-    """The state folder says something that is no date of its last session."""
-
-    def __init__(self, path: Path, text: str) -> None:
-        super().__init__(
-            f"{path} should hold the last session as YYYY-MM-DD and holds {text[:20]!r}: write the date, "
-            "or remove the file and run `sigmasight demo` again"
-        )
-
-
-def recorded_last_session(home: Path) -> date | None:
-    """The last session recorded in the state folder `home`; None where none is. RecordedEndError where it is no date.
-
-    In a file, not in the database: partitions are made when a code location loads, before it knows of any database.
-    """
-    path = home / RECORDED_END
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace").strip()
-    except FileNotFoundError:
-        return None
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise RecordedEndError(path, text) from None
-
-
-def record_last_session(home: Path, last: date) -> None:
-    """Record `last` as the end of the fixed history kept in the state folder `home`, all or nothing."""
-    path = home / RECORDED_END
-    new = path.with_name(f"{RECORDED_END}.{os.getpid()}")
-    new.write_text(f"{last.isoformat()}\n", encoding="utf-8")
-    new.replace(path)
 
 
 @lru_cache(maxsize=1)

@@ -12,16 +12,13 @@ import pytest
 from pydantic import ValidationError
 
 from sigmasight_pipeline import setting_rules
-from sigmasight_pipeline.settings import (
+from sigmasight_pipeline.fixed_history import (
     RECORDED_END,
-    SECRETS,
-    InvalidSettingsError,
     RecordedEndError,
-    Settings,
-    get_settings,
     record_last_session,
     recorded_last_session,
 )
+from sigmasight_pipeline.settings import SECRETS, InvalidSettingsError, Settings, get_settings
 
 URL = "postgresql://someone:secret@db.example/books"
 

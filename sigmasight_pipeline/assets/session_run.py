@@ -77,9 +77,7 @@ class UnknownPortfolioError(ValueError):
 class PortfolioConfig(dg.Config):
     """Run configuration of assets that work by portfolio."""
 
-    portfolios: list[str] = Field(
-        default_factory=list, description="Codes of the portfolios to run for; empty: all of them."
-    )
+    portfolios: list[str] = Field([], description="Codes of the portfolios to run for; empty: all of them.")
 
 
 class SessionRun:

@@ -29,8 +29,8 @@ from sigmasight_pipeline.cli.installation import (
     this_command,
 )
 from sigmasight_pipeline.cli.tidy import tidy
+from sigmasight_pipeline.fixed_history import RECORDED_END
 from sigmasight_pipeline.operations.inbox_folder import PLACES
-from sigmasight_pipeline.settings import RECORDED_END
 from sigmasight_pipeline.storage import schema
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
 from sigmasight_pipeline.storage.errors import DatabaseMissingError, redact

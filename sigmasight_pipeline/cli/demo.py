@@ -17,7 +17,8 @@ from sigmasight_pipeline.cli import summary
 from sigmasight_pipeline.cli.console import UserError, err, note
 from sigmasight_pipeline.cli.installation import Installation, connected, load_settings
 from sigmasight_pipeline.cli.options import parse_day
-from sigmasight_pipeline.settings import Settings, get_settings, record_last_session, recorded_last_session
+from sigmasight_pipeline.fixed_history import record_last_session, recorded_last_session
+from sigmasight_pipeline.settings import Settings, get_settings
 from sigmasight_pipeline.storage.upkeep import newest_snapshots
 
 FIRST_SESSION = date(2024, 1, 2)

@@ -18,7 +18,8 @@ from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
 from sigmasight_pipeline.cli.console import UserError, WithoutUnspoken, note, timed
-from sigmasight_pipeline.settings import InvalidSettingsError, RecordedEndError, Settings, get_settings
+from sigmasight_pipeline.fixed_history import RecordedEndError
+from sigmasight_pipeline.settings import InvalidSettingsError, Settings, get_settings
 from sigmasight_pipeline.storage import event_retention, schema
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.embedded import EmbeddedServer

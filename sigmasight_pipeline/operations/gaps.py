@@ -13,19 +13,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from functools import cache
 
-import dagster as dg
 import polars as pl
 
 from sigmasight_pipeline import sessions
 from sigmasight_pipeline.assets import graph
 from sigmasight_pipeline.assets import operations as audit
 from sigmasight_pipeline.market_data.source import MarketDataSource
-from sigmasight_pipeline.operations import backfills, history, jobs, look_back
+from sigmasight_pipeline.operations import backfills, dependence, history, look_back
 from sigmasight_pipeline.operations.launcher import Chunk, plan_range
 from sigmasight_pipeline.sessions import SessionCalendar
 from sigmasight_pipeline.settings import Settings
@@ -44,9 +42,6 @@ RANGES_REMEMBERED = 1000
 AUDIT = tables.calculation_audit.name
 SNAPSHOTS = tables.portfolio_snapshots.name
 PRICES = tables.daily_prices.name
-
-CARRIED = frozenset({PRICES, tables.option_prices.name, tables.corporate_actions.name})
-"""A price stands for every later session until the next one, so whatever reads one may change at any later session."""
 
 _LOOK_BACK = (PRICES, tables.daily_returns.name, tables.treasury_yields.name)
 """What a look-back is made of; who lacks one of a session may lack any."""
@@ -123,7 +118,7 @@ def find(database: Database, settings: Settings, source: MarketDataSource) -> li
     expected = _expected(database, settings, portfolios, days)
     missing = _missing(database, expected, days[0], days[-1])
     codes = {audit.ALL_PORTFOLIOS: "", **dict(zip(portfolios["portfolio_id"], portfolios["code"], strict=True))}
-    named = {codes[key]: spans for key, spans in grouped(missing, expected, chained(), line).items()}
+    named = {codes[key]: spans for key, spans in grouped(missing, expected, dependence.chained(), line).items()}
     window = line.filter(line <= newest).tail(settings.regression_window).to_list()
     behind = _look_back(database, settings, source, earliest)
     # what is estimated from a look-back that is not there is computed anew with it
@@ -155,7 +150,7 @@ def _estimated_short(database: Database, settings: Settings, calendar: pl.DataFr
     short = audit.short_windows(database, settings, calendar, factors, days[0], days[-1])["session_date"]
     if short.is_empty():
         return []
-    readers = tuple(sorted(_edges()[tables.daily_returns.name]))
+    readers = tuple(sorted(dependence.readers(tables.daily_returns.name)))
     return [Gap((), short[0], short[-1], len(short), readers)]
 
 
@@ -258,57 +253,6 @@ def _short_windows(database: Database, window: Sequence[date]) -> list[Gap]:
     ]
 
 
-@cache
-def _edges() -> dict[str, dict[str, float]]:
-    """Of every asset, how many sessions later each of those that read it may still depend on a session's rows."""
-    names = jobs.asset_names("daily")
-    found: dict[str, dict[str, float]] = {name: {} for name in names}
-    for spec in (spec for assets in graph.ASSETS for spec in assets.specs):
-        child = spec.key.to_user_string()
-        for dep in spec.deps:
-            parent, mapping = dep.asset_key.to_user_string(), dep.partition_mapping
-            if parent not in found or child not in found:
-                continue
-            if parent == child or parent in CARRIED:
-                found[parent][child] = math.inf
-            else:
-                back = mapping.start_offset if isinstance(mapping, dg.TimeWindowPartitionMapping) else 0
-                found[parent][child] = -back
-    return found
-
-
-def read_back(name: str) -> float:
-    """How many sessions later an asset may still read a session of the table `name` (inf: any; 0: no later one)."""
-    return max(_edges().get(name, {}).values(), default=0.0)
-
-
-def reach(engines: Iterable[str]) -> dict[str, float]:
-    """`engines` and every asset that depends on them, with the sessions after theirs it may change at (inf: all)."""
-    found: dict[str, float] = dict.fromkeys(_whole_steps(engines), 0.0)
-    waiting = list(found)
-    while waiting:
-        parent = waiting.pop()
-        for child, later in _edges()[parent].items():
-            if found.get(child, -1.0) < found[parent] + later:
-                found[child] = found[parent] + later
-                waiting.append(child)
-    return found
-
-
-def _whole_steps(names: Iterable[str]) -> set[str]:
-    """`names` and the assets written by the same steps, which run together or not at all."""
-    wanted = set(names)
-    steps = [{spec.key.to_user_string() for spec in assets.specs} for assets in graph.ASSETS]
-    return wanted.union(*(step for step in steps if step & wanted))
-
-
-@cache
-def chained() -> frozenset[str]:
-    """Engines by portfolio that snapshots are made from, and they themselves."""
-    by_portfolio = {str(table.name) for table in audit.PORTFOLIO_TABLES}
-    return frozenset(name for name in by_portfolio if name == SNAPSHOTS or SNAPSHOTS in graph.downstream([name]))
-
-
 def plan(
     database: Database, settings: Settings, source: MarketDataSource, calendar: SessionCalendar, gap: Gap
 ) -> list[Chunk]:
@@ -348,7 +292,7 @@ def plan(
             trigger=TRIGGER,
             look_back=not behind,
         )
-    changed = reach(gap.engines)
+    changed = dependence.reach(gap.engines)
     furthest = max(changed.values())
     end = newest if math.isinf(furthest) else min(calendar.offset(gap.last, int(furthest)), newest)
     if end <= gap.last:

@@ -14,7 +14,7 @@ from datetime import date, timedelta
 
 import polars as pl
 
-from sigmasight_pipeline.assets.market_data import YIELD_REACH_DAYS
+from sigmasight_pipeline.assets.treasury_yields import YIELD_REACH_DAYS
 from sigmasight_pipeline.market_data.instruments import priced_symbols
 from sigmasight_pipeline.market_data.source import MarketDataSource
 from sigmasight_pipeline.market_data.treasury import carried_yields

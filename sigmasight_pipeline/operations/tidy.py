@@ -19,7 +19,7 @@ import dagster as dg
 from sqlalchemy import Table
 
 from sigmasight_pipeline.assets import graph
-from sigmasight_pipeline.operations import gaps
+from sigmasight_pipeline.operations import dependence
 from sigmasight_pipeline.settings import Settings
 from sigmasight_pipeline.storage import event_retention, retention, tables
 from sigmasight_pipeline.storage.database import SESSION, Database
@@ -38,14 +38,14 @@ def purged_tables() -> dict[Table, int]:
         for table in tables.metadata.sorted_tables
         if SESSION in table.primary_key.columns
         and (set(tables.PROVENANCE) <= set(table.columns.keys()) or table is tables.data_quality_results)
-        and table.name not in gaps.chained()
+        and table.name not in dependence.chained()
         and table.name not in market
     }
 
 
 def _read_back(name: str) -> int:
     """How many sessions later an asset may still read a session of the table `name`; 0 for what no asset reads."""
-    furthest = gaps.read_back(name)
+    furthest = dependence.read_back(name)
     if math.isinf(furthest):
         raise ValueError(f"{name} is read however old it is, so no session of it can be removed")
     return int(furthest)
