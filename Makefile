@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 NO_INDEX := { echo "The locked packages could not be installed: see the lines above. Is the package index reachable? (PIP_INDEX_URL names another one.) Then run the same command again." >&2; exit 1; }
 
-.PHONY: help demo dev test test-slow test-long test-faults bench lint audit-dependencies lock clean
+.PHONY: help demo dev test test-slow test-long test-faults test-fortnight bench lint audit-dependencies lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 28
@@ -42,6 +42,9 @@ test-long: $(VENV)/.dev ## ten years as one backfill through the daemon, killed 
 
 test-faults: $(VENV)/.dev ## every command killed at every commit, before and after it, and run again (an hour)
 	@$(BIN)/python -m pytest -m slow -s sigmasight_pipeline_tests/faults
+
+test-fortnight: $(VENV)/.dev ## ten evenings through the real daemon, with late prices, corrections and kills (about 10 minutes)
+	@$(BIN)/python -m pytest -m slow -s sigmasight_pipeline_tests/end_to_end/test_fortnight.py
 
 bench: $(VENV)/.dev ## seconds per stage, rows per second, ratios against named peers
 	@$(BIN)/python -m sigmasight_pipeline_tests.benchmarks

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -18,11 +19,11 @@ from sigmasight_pipeline.cli.console import OptionError, UserError, err, note, w
 from sigmasight_pipeline.cli.installation import Installation, connected
 from sigmasight_pipeline.cli.options import parse_day
 from sigmasight_pipeline.cli.running import (
+    books_in_hand,
     market_source,
     missing_of,
     refresh_reference,
     run_history,
-    wait_for_others,
 )
 from sigmasight_pipeline.importing.csv_text import MAXIMUM_BYTES
 from sigmasight_pipeline.importing.portfolios import slug
@@ -98,9 +99,10 @@ def import_flows(file: FileArgument, replace: Replace = False, no_run: NoRun = F
 def _import(file: Path, accept: Callable[[Importer, bytes], Accepted], no_run: bool) -> None:
     started = time.monotonic()
     content = _read(file)
-    with connected(create=True) as installation:
+    with ExitStack() as stack:
+        installation = stack.enter_context(connected(create=True))
         if not no_run:
-            wait_for_others(installation)
+            stack.enter_context(books_in_hand(installation, f"import of {file.name}"))
         importer = Importer(installation.database, installation.settings, market_source(installation))
         accepted = accept(importer, content)
         for problem in accepted.remarks:
@@ -145,7 +147,6 @@ def _run_or_tell(installation: Installation, accepted: Accepted, no_run: bool) -
         err.print(f"Recorded. To apply it and compute its history:\n  sigmasight backfill{start}{options}")
         return
     first = accepted.first_session
-    wait_for_others(installation)
     if first is None:
         refresh_reference(installation, "import")
         note("No figure depends on what was changed; nothing was computed.")

@@ -161,7 +161,7 @@ def _users(server: EmbeddedServer) -> list[str]:
     listening = serving.where(server.home)
     if listening is not None and not any("sigmasight dev" in user for user in found):
         found.append(f"the Dagster UI at {listening}")
-    return found or [f"run {run_id}" for run_id in computing(server.url(DATABASE))]
+    return found or computing(server.url(DATABASE))
 
 
 def reset(

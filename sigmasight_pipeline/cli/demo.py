@@ -41,30 +41,37 @@ def demo(
     with connected(create=True) as opened:
         installation = _fixed_history(opened, last)
         # partitions are made when assets load, and end where the history does: only now is that known
-        from sigmasight_pipeline.cli.running import market_source, missing_of, refresh_reference, run_history
+        from sigmasight_pipeline.cli.running import (
+            books_in_hand,
+            market_source,
+            missing_of,
+            refresh_reference,
+            run_history,
+        )
         from sigmasight_pipeline.demo import portfolios as shipped
         from sigmasight_pipeline.operations import books
 
         database = installation.database
         source = market_source(installation)
-        accepted = books.accept_demo(books.Importer(database, installation.settings, source), source)
-        if accepted:
-            note(f"Importing {', '.join(accepted)} ...")
-            refresh_reference(installation, "demo")
-        codes = [book.code for book in shipped.books()]
-        owed = missing_of(installation, codes, last)
-        if owed is None:
-            note(f"Every session through {last} is there; nothing to compute.")
-        else:
-            run_history(
-                installation,
-                first=owed.first,
-                last=last,
-                portfolios=[],
-                trigger="demo",
-                refresh=not accepted,
-                prices_from=installation.settings.first_session,
-            )
+        with books_in_hand(installation, "demo"):
+            accepted = books.accept_demo(books.Importer(database, installation.settings, source), source)
+            if accepted:
+                note(f"Importing {', '.join(accepted)} ...")
+                refresh_reference(installation, "demo")
+            codes = [book.code for book in shipped.books()]
+            owed = missing_of(installation, codes, last)
+            if owed is None:
+                note(f"Every session through {last} is there; nothing to compute.")
+            else:
+                run_history(
+                    installation,
+                    first=owed.first,
+                    last=last,
+                    portfolios=[],
+                    trigger="demo",
+                    refresh=not accepted,
+                    prices_from=installation.settings.first_session,
+                )
         summary.print_portfolios(database, time.monotonic() - started)
     err.print(
         "Prices are simulated (source = 'simulated'). Next:\n"

@@ -7,7 +7,8 @@ not: cutting ranges and running them (``operations``).
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from typing import Annotated
 
@@ -21,9 +22,10 @@ from sigmasight_pipeline.cli.installation import Installation, connected
 from sigmasight_pipeline.cli.options import parse_day
 from sigmasight_pipeline.market_data.factory import open_source
 from sigmasight_pipeline.market_data.source import MarketDataSource
-from sigmasight_pipeline.operations import backfills, history, owed, restatement, runs
+from sigmasight_pipeline.operations import backfills, history, owed, runs
 from sigmasight_pipeline.operations.launcher import Chunk, this_process
 from sigmasight_pipeline.storage import imports
+from sigmasight_pipeline.storage.run_locks import BookLock
 
 
 def backfill(
@@ -158,27 +160,32 @@ WAITING_SECONDS = 1.0
 """How often a command looks whether what it waits for has ended."""
 
 
-def wait_for_others(installation: Installation) -> None:
-    """Wait until nothing else computes sessions, saying what is waited for.
+@contextmanager
+def books_in_hand(installation: Installation, what: str) -> Iterator[None]:
+    """Have the books alone inside the block, in which `what` is done; waits until they are free, saying for whom.
 
-    A run that is under way has read positions already; applied now, others would fail its checks.
+    A run that is under way has read positions already; applied now, others would fail its checks. One that begins
+    meanwhile waits until what the file changes is computed.
     """
     launcher, database, told = installation.launcher, installation.database, ""
-    while busy := _others(installation):
-        what, _, _ = busy.partition(" (")
-        if what != told:
-            note(f"Waiting for {busy} to end before the file is applied; Ctrl-C stops the waiting.")
-            told = what
-        with err.status(f"Waiting for {busy} ..."):
-            time.sleep(WAITING_SECONDS)
-        runs.fail_dead(launcher.instance)
-        backfills.fail_abandoned(database, datetime.now(UTC))
+    with BookLock(installation.database_url, what) as lock:
+        while busy := _others(installation, lock):
+            about, _, _ = busy.partition(" (")
+            if about != told:
+                note(f"Waiting for {busy} to end before positions are changed; Ctrl-C stops the waiting.")
+                told = about
+            with err.status(f"Waiting for {busy} ..."):
+                time.sleep(WAITING_SECONDS)
+            runs.fail_dead(launcher.instance)
+            backfills.fail_abandoned(database, datetime.now(UTC))
+        with lock.in_hand():
+            yield
 
 
-def _others(installation: Installation) -> str | None:
-    """What computes sessions right now, in words: a command's range, or a run of the daemon."""
+def _others(installation: Installation, lock: BookLock) -> str | None:
+    """What has the books right now, in words: a command's range, between its runs too, or a run; None: we have them."""
     driven = [one for one in backfills.open_requests(installation.database) if one.driver is not None]
-    return str(driven[0]) if driven else restatement.computing(installation.launcher.instance)
+    return str(driven[0]) if driven else ", ".join(lock.take()) or None
 
 
 def missing_of(installation: Installation, portfolios: Sequence[str], through: date | None) -> owed.Owed | None:

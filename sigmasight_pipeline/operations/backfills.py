@@ -10,7 +10,7 @@ its own and is their driver. Whatever is killed on the way, the row and Dagster'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any
@@ -211,17 +211,20 @@ def due(instance: dg.DagsterInstance, database: Database, now: datetime) -> Due:
     chosen = min(waiting, key=lambda b: (PRIORITY.get(b.requested_by, _USUAL_PRIORITY), b.backfill_id))
     rows.begin(database, chosen.backfill_id, None, now) if chosen.status == "pending" else None
     chunk = chosen.remaining[0]
-    return Due(
-        dg.RunRequest(
-            run_key=f"{chosen.backfill_id}:{chosen.tags[CHUNK_TAG]}",
-            job_name=chunk.job,
-            tags={**chunk.tags, **chosen.tags, **because(chosen.reason)},
-            run_config=chunk.run_config(graph.filtered_steps(chunk.assets or jobs.asset_names(chunk.job))),
-            asset_selection=chunk.asset_selection,
-            # else Dagster adds every check of these assets, also those the job leaves to the clock
-            asset_check_keys=graph.check_keys(chunk.assets) if chunk.assets else None,
-        ),
-        tuple(remarks),
+    key, tags = f"{chosen.backfill_id}:{chosen.tags[CHUNK_TAG]}", {**chosen.tags, **because(chosen.reason)}
+    return Due(run_request(chunk, key, tags), tuple(remarks))
+
+
+def run_request(chunk: Chunk, key: str, tags: Mapping[str, str]) -> dg.RunRequest:
+    """What makes the daemon run `chunk`, once for each `key`; `tags` come on top of the chunk's own."""
+    return dg.RunRequest(
+        run_key=key,
+        job_name=chunk.job,
+        tags={**chunk.tags, **tags},
+        run_config=chunk.run_config(graph.filtered_steps(chunk.assets or jobs.asset_names(chunk.job))),
+        asset_selection=chunk.asset_selection,
+        # else Dagster adds every check of these assets, also those the job leaves to the clock
+        asset_check_keys=graph.check_keys(chunk.assets) if chunk.assets else None,
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from sigmasight_pipeline.market_data.source import MarketDataSource
-from sigmasight_pipeline.operations import backfills, history, jobs
+from sigmasight_pipeline.operations import backfills, history, jobs, restatement
 from sigmasight_pipeline.operations.launcher import Chunk, plan_range
 from sigmasight_pipeline.sessions import SessionCalendar, newest_complete_session
 from sigmasight_pipeline.settings import Settings
@@ -62,6 +62,16 @@ def look(
     return Missed(chunks, f"{until}, missed since the newest snapshot{f'; {waiting}' if waiting else ''}")
 
 
+def owed_before(database: Database, settings: Settings, calendar: SessionCalendar) -> restatement.OutOfDate | None:
+    """What is older than its inputs and has to be computed anew before any new session is; None where nothing is.
+
+    The value of a session starts from that of the session before: on top of one that is older than its close, say, it
+    would not add up. What is left alone (``restatement.left_alone``) keeps no session waiting for ever.
+    """
+    stale = restatement.out_of_date(database, settings, calendar)
+    return None if stale is None or restatement.left_alone(database, settings, stale) else stale
+
+
 TICK_DELAY = timedelta(hours=1)
 """After the end of a session's UTC day the schedule's own tick goes first."""
 
@@ -69,10 +79,14 @@ TICK_DELAY = timedelta(hours=1)
 def request(
     database: Database, settings: Settings, source: MarketDataSource, calendar: SessionCalendar, now: datetime
 ) -> str:
-    """Ask for what the schedule left waiting and has prices by now, once for each state of the source."""
+    """Ask for what the schedule left waiting and has prices by now, once for each state of the source.
+
+    Changed inputs of computed sessions come first."""
     found = look(database, settings, source, calendar, now - TICK_DELAY)
     if not found.chunks:
         return found.sentence
+    if owed := owed_before(database, settings, calendar):
+        return f"{found.sentence}; asked for when this is followed: {owed.what}"
     span = f"{found.chunks[0].first}:{found.chunks[-1].last}"
     number = backfills.request(
         database,

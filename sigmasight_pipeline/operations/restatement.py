@@ -282,18 +282,11 @@ def ask(
     waiting = busy or next((str(request) for request in backfills.open_requests(database)), None)
     if waiting:
         return Answer(f"{found.what}; looked at again when this has ended: {waiting}")
+    if why := left_alone(database, settings, found):
+        return Answer(f"{found.what}; {why}")
     first, last = found.first, found.last
-    prefix = f"{TRIGGER}:{found.outstanding.newest_change}:{first}:"
-    again = f"`sigmasight repair --from {first} --to {last}` (it does not ask the source again)"
-    if stopped := _terminated(database, found.outstanding.newest_change):
-        return Answer(
-            f"{found.what}; {backfills.CANCELED} (backfill {stopped.backfill_id}): "
-            f"left until another input changes, or {again}"
-        )
+    prefix = _key(found)
     earlier = backfills.attempts(database, prefix)
-    if len(earlier) >= settings.gap_attempts:
-        said = earlier[-1].error or "it ended, and the results are still older than the change"
-        return Answer(f"{found.what}; given up after {len(earlier)} attempts: {said}. Put that right, then {again}")
     backfill_id = backfills.request(
         database,
         key=f"{prefix}{last}:{len(earlier) + 1}",
@@ -303,6 +296,23 @@ def ask(
         now=now,
     )
     return Answer(f"{found.what}; asked for {first} to {last} (backfill {backfill_id})", backfill_id=backfill_id)
+
+
+def left_alone(database: Database, settings: Settings, found: OutOfDate) -> str | None:
+    """Why nobody follows `found` by himself any more: a person terminated it, or it failed too often; else None."""
+    again = f"`sigmasight repair --from {found.first} --to {found.last}` (it does not ask the source again)"
+    if stopped := _terminated(database, found.outstanding.newest_change):
+        return f"{backfills.CANCELED} (backfill {stopped.backfill_id}): left until another input changes, or {again}"
+    earlier = backfills.attempts(database, _key(found))
+    if len(earlier) < settings.gap_attempts or earlier[-1].status in backfills.OPEN:
+        return None
+    said = earlier[-1].error or "it ended, and the results are still older than the change"
+    return f"given up after {len(earlier)} attempts: {said}. Put that right, then {again}"
+
+
+def _key(found: OutOfDate) -> str:
+    """How the keys of ranges begin that were asked for to follow `found`."""
+    return f"{TRIGGER}:{found.outstanding.newest_change}:{found.first}:"
 
 
 def _terminated(database: Database, newest_change: int) -> backfills.Backfill | None:
@@ -322,12 +332,5 @@ def running(instance: dg.DagsterInstance) -> str | None:
         DagsterRunStatus.STARTED,
         DagsterRunStatus.CANCELING,
     ]
-    open_runs = instance.get_runs(RunsFilter(statuses=statuses), limit=1)
-    return f"run {open_runs[0].run_id[:8]} of {open_runs[0].job_name}" if open_runs else None
-
-
-def computing(instance: dg.DagsterInstance) -> str | None:
-    """A run that has started and not ended, in words; one that waits in the queue computes nothing yet."""
-    statuses = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
     open_runs = instance.get_runs(RunsFilter(statuses=statuses), limit=1)
     return f"run {open_runs[0].run_id[:8]} of {open_runs[0].job_name}" if open_runs else None

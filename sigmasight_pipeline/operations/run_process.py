@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 
@@ -30,6 +30,7 @@ from sigmasight_pipeline.operations.launcher import (
     process_tag,
 )
 from sigmasight_pipeline.sessions import calendar
+from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.run_locks import SessionLocks
 
 DATABASE_VARIABLE = "SIGMASIGHT_DATABASE_URL"
@@ -43,6 +44,9 @@ LOOK_SECONDS = 5.0
 
 SILENCE_SECONDS = 300.0
 """A run that had nothing to say for so long says that it lives."""
+
+APPLYING = frozenset({tables.portfolios.name, tables.positions.name})
+"""Steps that apply imports: what other runs have read of the books must not change under them."""
 
 HEARTBEAT = "The run is still at work."
 
@@ -70,21 +74,26 @@ def introduce(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
 def own_sessions(context: IPlanContext) -> Iterator[Iterator[dg.DagsterEvent]]:
     """Keep the run's sessions to itself inside the block; gives the events of waiting until it has them.
 
-    Runs without sessions, and of processes without a database of results, wait for nobody.
+    A run that applies imports keeps the books to itself instead. Any other run without sessions, and one of a process
+    without a database of results, waits for nobody.
     """
     days, url = sessions_of(context.dagster_run.tags), os.environ.get(DATABASE_VARIABLE)
-    if not days or not url:
+    applies = not APPLYING.isdisjoint(context.execution_plan.step_keys_to_execute)
+    if not url or not (days or applies):
         yield iter(())
         return
     with SessionLocks(url, context.run_id) as locks:
-        yield _waiting(context, locks, days)
+        if applies:
+            yield _waiting(context, locks.take_books, "reads or changes the books")
+        else:
+            yield _waiting(context, lambda: locks.take(days), "computes sessions of this range or changes the books")
 
 
-def _waiting(context: IPlanContext, locks: SessionLocks, days: Sequence[date]) -> Iterator[dg.DagsterEvent]:
+def _waiting(context: IPlanContext, take: Callable[[], list[str]], what: str) -> Iterator[dg.DagsterEvent]:
     told: list[str] | None = None
-    while others := locks.take(days):
+    while others := take():
         if others != told:
-            sentence = f"Waiting for run {', '.join(others)}, which computes sessions of this range."
+            sentence = f"Waiting for {', '.join(others)}, which {what}."
             progress.tell(sentence)
             yield dg.DagsterEvent.engine_event(context, sentence, EngineEventData())
             told = others

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from datetime import date
 from pathlib import Path
 
 import polars as pl
@@ -16,6 +17,7 @@ from polars.testing import assert_frame_equal
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
+from sigmasight_pipeline.storage.run_locks import SessionLocks
 from sigmasight_pipeline_tests.cli.commands import PATIENCE, CommandLine, on_server, write_prices
 
 HEADER = "ticker,quantity,entry_price,entry_date\n"
@@ -154,3 +156,29 @@ def test_an_import_waits_for_a_backfill_under_way(cli: CommandLine) -> None:
     assert cli.rows("SELECT count(*) = 2 * count(DISTINCT session_date) FROM sigmasight.portfolio_snapshots") == [
         (True,)
     ]
+
+
+def test_an_import_has_the_books_alone_from_its_first_look_to_its_last_session(cli: CommandLine) -> None:
+    """It waits for a run that has read positions; one that begins meanwhile waits for it."""
+    url = cli.variables["SIGMASIGHT_DATABASE_URL"]
+    cli("backfill", "--from", "2024-02-01", "--to", "2024-02-01")
+    day = date(2024, 3, 1)
+    with SessionLocks(url, "of-a-daemon") as under_way, SessionLocks(url, "begun-later") as later:
+        assert under_way.take([day]) == []
+        process = cli.start(*IMPORT)
+        assert process.stderr is not None
+        said = next(line for line in process.stderr if "Waiting" in line)
+        assert "Waiting for run of-a-dae to end" in said
+        assert cli.rows("SELECT 1 FROM sigmasight.portfolio_imports") == [], "it was judged before it had to wait"
+        under_way.__exit__()
+        waited(lambda: bool(cli.rows("SELECT 1 FROM sigmasight.portfolio_imports")), process)
+        refused: list[list[str]] = []
+        while process.poll() is None:
+            if found := later.take([day]):
+                refused.append(found)
+            else:
+                break
+        _, told = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, told
+    assert ["import of harbor.csv"] in refused
+    assert cli.rows("SELECT count(*) > 0 FROM sigmasight.portfolio_snapshots") == [(True,)]

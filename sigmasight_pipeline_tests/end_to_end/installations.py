@@ -7,7 +7,7 @@ not: assertions, but that two states are the same.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -44,14 +44,33 @@ def installation(server: EmbeddedServer, home: Path, **settings: str) -> Iterato
     """An installation on two fresh databases of `server`, dropped afterwards; `settings` are SIGMASIGHT_ variables."""
     name = f"test_{uuid4().hex[:12]}"
     names = [name, f"{name}_dagster"]
-    before = dict(os.environ)
     with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
         for database in names:
             connection.execute(f'CREATE DATABASE "{database}"')
+    urls = {"SIGMASIGHT_DATABASE_URL": server.url(names[0]), "DAGSTER_DATABASE_URL": server.url(names[1])}
+    try:
+        with _opened(home, settings, urls) as opened:
+            yield opened
+    finally:
+        with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+            for database in names:
+                drop_database(connection, database)
+
+
+@contextmanager
+def embedded_installation(home: Path, **settings: str) -> Iterator[Installation]:
+    """An installation on the embedded server of its own `home`, as a user has it; `settings` as above."""
+    with _opened(home, settings, {}) as opened:
+        yield opened
+
+
+@contextmanager
+def _opened(home: Path, settings: Mapping[str, str], urls: Mapping[str, str]) -> Iterator[Installation]:
+    """The installation in `home`, as every process started inside the block finds it too."""
+    before = dict(os.environ)
     os.environ |= {
         "SIGMASIGHT_HOME": str(home),
-        "SIGMASIGHT_DATABASE_URL": server.url(names[0]),
-        "DAGSTER_DATABASE_URL": server.url(names[1]),
+        **urls,
         **{f"SIGMASIGHT_{key.upper()}": value for key, value in settings.items()},
     }
     _forget()
@@ -63,9 +82,6 @@ def installation(server: EmbeddedServer, home: Path, **settings: str) -> Iterato
         os.environ.clear()
         os.environ |= before
         _forget()
-        with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
-            for database in names:
-                drop_database(connection, database)
 
 
 def _forget() -> None:

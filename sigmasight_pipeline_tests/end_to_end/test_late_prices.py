@@ -13,9 +13,18 @@ from sigmasight_pipeline.assets import resources
 from sigmasight_pipeline.assets.resources import MarketDataResource, PostgresResource, SettingsResource
 from sigmasight_pipeline.cli.installation import Installation
 from sigmasight_pipeline.market_data.factory import open_source
-from sigmasight_pipeline.operations import backfills, books, freshness, missed, schedules
+from sigmasight_pipeline.operations import backfills, books, freshness, missed, restatement, schedules
 from sigmasight_pipeline.operations.jobs import asset_names
-from sigmasight_pipeline.operations.launcher import RANGE_END_TAG, RANGE_START_TAG, Chunk, Outcome, plan_range
+from sigmasight_pipeline.operations.launcher import (
+    RANGE_END_TAG,
+    RANGE_START_TAG,
+    REASON_TAG,
+    Chunk,
+    Outcome,
+    plan_range,
+)
+from sigmasight_pipeline.settings import get_settings
+from sigmasight_pipeline.storage import backfills as backfill_rows
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
 from sigmasight_pipeline.storage.freshness import stored
@@ -61,6 +70,7 @@ def opened(server: EmbeddedServer, tmp_path: Path) -> Iterator[Installation]:
 def tick(opened: Installation, session: date) -> dg.RunRequest | dg.SkipReason:
     """What the schedule answers at 00:30 UTC after `session`."""
     with dg.build_schedule_context(
+        instance=opened.launcher.instance,
         scheduled_execution_time=datetime.combine(session + timedelta(days=1), time(0, 30), UTC),
         resources={
             "postgres": PostgresResource(database_url=opened.database_url),
@@ -125,6 +135,81 @@ def test_a_session_with_too_few_prices_does_not_keep_those_before_it_from_being_
     again = launched(opened, tick(opened, DAYS[6]))
     assert not again.succeeded
     assert "were written" not in again.errors[0], "there was no session before it in this run"
+
+
+def corrected(opened: Installation) -> None:
+    """The close of the newest computed session is another one, and nothing has followed it yet."""
+    with opened.database.connect() as connection:
+        connection.execute(
+            "UPDATE sigmasight.daily_prices SET close = close + 1 WHERE symbol = 'AAA' AND session_date = %s", (DONE,)
+        )
+
+
+def owed(opened: Installation) -> restatement.OutOfDate | None:
+    return missed.owed_before(opened.database, opened.settings, CALENDAR)
+
+
+def test_a_new_session_waits_for_what_changed_before_it(
+    opened: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the sensors follow it, by waiting for them."""
+    monkeypatch.setenv("SIGMASIGHT_SENSORS", "on")
+    get_settings.cache_clear()
+    corrected(opened)
+    write(tmp_path, DAYS[4])
+    source = open_source(opened.settings, CALENDAR)
+    now = datetime.combine(DAYS[5], time(12), UTC)
+
+    def of_gaps() -> str:
+        return missed.request(opened.database, opened.settings, source, CALENDAR, now)
+
+    answer = tick(opened, DAYS[4])
+    assert isinstance(answer, dg.SkipReason), "its value would start from one that is older than its close"
+    assert "the sensor `gaps` asks for it when this has ended: the restatement for 1 change(s)" in str(
+        answer.skip_message
+    )
+    assert "asked for when this is followed: 1 change(s) of inputs" in of_gaps()
+    assert backfills.open_requests(opened.database) == []
+    asked = restatement.ask(opened.database, opened.settings, CALENDAR, busy=None, now=now)
+    again = tick(opened, DAYS[4])
+    assert isinstance(again, dg.SkipReason)
+    assert f"when this has ended: backfill {asked.backfill_id}" in str(again.skip_message)
+    (request,) = backfills.open_requests(opened.database)
+    backfills.drive(opened.database, request, lambda chunk, tags: expect(opened.launcher.run(chunk, tags=tags)))
+    expect(launched(opened, tick(opened, DAYS[4])))
+    assert owed(opened) is None
+    assert valued(opened) == list(DAYS[:5])
+
+
+def test_without_sensors_the_schedule_itself_follows_what_changed(opened: Installation, tmp_path: Path) -> None:
+    corrected(opened)
+    write(tmp_path, DAYS[4])
+    found = owed(opened)
+    assert found is not None
+    answer = tick(opened, DAYS[4])
+    assert isinstance(answer, dg.RunRequest)
+    (chunk,) = found.chunks
+    assert (chunk.first, chunk.last) == (DONE, DONE)
+    assert answer.asset_selection == chunk.asset_selection
+    assert answer.tags[REASON_TAG].startswith(f"restatement before {DAYS[4]}: 1 change(s)")
+    assert not run_sessions(opened, DAYS[4]).succeeded, "asked for beforehand it does not add up"
+    expect(opened.launcher.run(chunk))
+    expect(launched(opened, tick(opened, DAYS[4])))
+    assert valued(opened) == list(DAYS[:5])
+
+
+def test_what_a_person_terminated_keeps_no_session_waiting(opened: Installation, tmp_path: Path) -> None:
+    corrected(opened)
+    write(tmp_path, DAYS[4])
+    now = datetime.combine(DAYS[5], time(12), UTC)
+    asked = restatement.ask(opened.database, opened.settings, CALENDAR, busy=None, now=now)
+    assert asked.backfill_id is not None
+    terminated = {"message": backfills.CANCELED, "canceled": True}
+    backfill_rows.fail(opened.database, asked.backfill_id, terminated, now)
+    assert owed(opened) is None
+    answer = tick(opened, DAYS[4])
+    assert isinstance(answer, dg.RunRequest)
+    assert answer.tags[RANGE_START_TAG] == str(DAYS[4])
 
 
 def test_what_has_no_prices_is_not_green_and_a_person_is_told(opened: Installation, tmp_path: Path) -> None:

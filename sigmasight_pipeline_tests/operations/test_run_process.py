@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from sigmasight_pipeline.operations.executor import concurrent_in_process_execut
 from sigmasight_pipeline.operations.launcher import Chunk, Launcher, Outcome, process_of, this_process
 from sigmasight_pipeline.sessions import calendar
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
-from sigmasight_pipeline.storage.run_locks import SessionLocks, computing
+from sigmasight_pipeline.storage.run_locks import BookLock, SessionLocks, computing
 from sigmasight_pipeline_tests.operations.instances import fresh_instance
 from sigmasight_pipeline_tests.operations.toy_jobs import BACKFILL, DAYS
 
@@ -65,7 +66,7 @@ def test_a_run_names_its_process_and_its_range(instance: dg.DagsterInstance, dat
     run = run_of(instance, outcome)
     assert process_of(run) == this_process()
     assert run.tags[launcher.SESSIONS_TAG] == "2024-01-02 to 2024-01-05 (4)"
-    assert seen == [[run.run_id[:8]]], "it kept its sessions to itself while it computed"
+    assert seen == [[f"run {run.run_id[:8]}"]], "it kept its sessions to itself while it computed"
     assert computing(database_url) == []
 
 
@@ -91,12 +92,48 @@ def test_a_run_waits_for_the_sessions_of_another_and_says_so(instance: dg.Dagste
         waiting = threading.Thread(target=lambda: outcomes.append(begun.run(CHUNK)))
         waiting.start()
         until(lambda: bool(told))
-        assert told == ["Waiting for run another-, which computes sessions of this range."]
+        assert told == ["Waiting for run another-, which computes sessions of this range or changes the books."]
         assert not computed.wait(0.5), "it computed beside the other"
     waiting.join(PATIENCE_SECONDS)
     assert computed.is_set()
     assert outcomes[0].succeeded, outcomes
     assert any(entry.message == told[0] for entry in instance.all_logs(outcomes[0].run_id))
+
+
+def test_a_run_waits_for_an_import_and_one_that_applies_it_for_runs(
+    instance: dg.DagsterInstance, database_url: str
+) -> None:
+    """Neither sees books that change while it works."""
+
+    @dg.asset
+    def positions() -> None:
+        pass
+
+    told: list[str] = []
+    job = dg.define_asset_job("reference", selection=[positions])
+    applying = Launcher(
+        instance,
+        dg.Definitions(assets=[positions], jobs=[job], executor=concurrent_in_process_executor),
+        told.append,
+    )
+    computing_run = made_launcher(instance, lambda _context: None, told.append)
+    later = calendar().offset(LAST, 1)
+    with ThreadPoolExecutor(1) as thread:  # Dagster configures logging in each run: one at a time in a process
+        for launched, chunk in ((computing_run, CHUNK), (applying, Chunk("reference"))):
+            with BookLock(database_url, "import of my.csv") as command:
+                assert command.take() == []
+                waiting = thread.submit(launched.run, chunk)
+                until(lambda: bool(told))
+                assert not waiting.done()
+            assert waiting.result(PATIENCE_SECONDS).succeeded
+            assert told.pop().startswith("Waiting for import of my.csv, which ")
+        with SessionLocks(database_url, "another-run") as another:
+            assert another.take([later]) == []
+            waiting = thread.submit(applying.run, Chunk("reference"))
+            until(lambda: bool(told))
+            assert told == ["Waiting for run another-, which reads or changes the books."]
+            assert not waiting.done()
+        assert waiting.result(PATIENCE_SECONDS).succeeded
 
 
 def test_runs_of_other_sessions_do_not_wait(instance: dg.DagsterInstance, database_url: str) -> None:
