@@ -15,6 +15,7 @@ from polars.testing import assert_frame_equal
 
 from sigmasight_pipeline.assets import factors, operations, reference, risk, valuation
 from sigmasight_pipeline.cli.installation import Installation
+from sigmasight_pipeline.demo import portfolios
 from sigmasight_pipeline.operations import backfills
 from sigmasight_pipeline.operations.instance import project_folder
 from sigmasight_pipeline.operations.launcher import RANGE_END_TAG, RANGE_START_TAG
@@ -135,7 +136,7 @@ def test_a_scheduled_session_goes_through_the_daemon(opened: Installation, ui: W
     run = ui.finished_run(ui.launch_run("daily", request["tags"]))
     ui.seconds["scheduled session, launch to success"] = run["endTime"] - run["creationTime"]
     ui.seconds["of which running"] = run["endTime"] - run["startTime"]
-    assert rows(opened, tables.portfolio_snapshots, [SCHEDULED]).height == 3
+    assert rows(opened, tables.portfolio_snapshots, [SCHEDULED]).height == len(portfolios.books())
     again = ui.tick("after_close", datetime.combine(SCHEDULED + timedelta(days=1), time(0, 30), UTC))
     assert not again["runRequests"]
     assert again["skipReason"] == f"{SCHEDULED} is done, the newest snapshot is of {SCHEDULED}"
@@ -344,7 +345,7 @@ def test_a_corrected_price_is_followed_by_the_daemon_once(opened: Installation, 
     assert "AAPL" in restatement()
     assert ended(opened, ui, "following the price").requested_by == "restatement"
     assert_same(opened, before, [day for day in CALENDAR.between(FIRST, LOADED) if day < changed])
-    assert rows(opened, tables.portfolio_snapshots, [changed]).height == 3
+    assert rows(opened, tables.portfolio_snapshots, [changed]).height == len(portfolios.books())
     assert not rows(opened, tables.portfolio_snapshots).equals(before["portfolio_snapshots"])
     for table in (tables.treasury_yields, tables.option_prices, tables.corporate_actions):
         assert_frame_equal(rows(opened, table), before[str(table.name)])

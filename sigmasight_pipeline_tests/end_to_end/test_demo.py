@@ -12,8 +12,10 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from sigmasight_pipeline.cli.installation import Installation
+from sigmasight_pipeline.demo import portfolios
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
+from sigmasight_pipeline.storage.tables.results import PRICE_SOURCES
 from sigmasight_pipeline_tests.conftest import temporary_home
 from sigmasight_pipeline_tests.end_to_end.installations import (
     CALENDAR,
@@ -57,7 +59,7 @@ def test_every_portfolio_has_every_session(demo: Installation, snapshots: pl.Dat
     for (portfolio,), own in snapshots.group_by(["portfolio_id"]):
         assert own["session_date"].to_list() == list(CALENDAR.between(FIRST, LAST)), portfolio
         assert own["is_first"].to_list() == [True] + [False] * 373
-    assert snapshots["portfolio_id"].n_unique() == 3
+    assert snapshots["portfolio_id"].n_unique() == len(portfolios.books())
 
 
 def test_net_asset_value_rolls_forward_exactly(demo: Installation, snapshots: pl.DataFrame) -> None:
@@ -92,10 +94,12 @@ def test_cash_and_market_value_make_the_net_asset_value(snapshots: pl.DataFrame,
 
 
 def test_cash_is_a_ledger_of_entries_proceeds_dividends(demo: Installation, snapshots: pl.DataFrame) -> None:
-    """Cash rebuilt from the imported positions and the dividends alone, without any market value."""
+    """Cash rebuilt from imported positions and flows, dividends and settlements, without any market value."""
     values = rows(demo, tables.position_values)
     inception = values.filter(pl.col("session_date") == FIRST)
     positions = rows(demo, tables.positions)
+    flows = rows(demo, tables.portfolio_cash_flows)
+    settled = settlements(demo, positions)
     for portfolio, equity in rows(demo, tables.portfolios).select("portfolio_id", "initial_equity").iter_rows():
         own = positions.filter(pl.col("portfolio_id") == portfolio)
         cash = equity - sum(
@@ -109,9 +113,17 @@ def test_cash_is_a_ledger_of_entries_proceeds_dividends(demo: Installation, snap
             "entry_date", "quantity", "entry_price", "multiplier"
         ).iter_rows():
             if entry >= FIRST:
-                spent[entry] = spent.get(entry, Decimal(0)) + (quantity * price * multiplier).quantize(
-                    CENT, ROUND_HALF_EVEN
-                )
+                spent[entry] = spent.get(entry, Decimal(0)) + cents(quantity * price * multiplier)
+        left = own.drop_nulls("exit_date").select("exit_date", "quantity", "exit_price", "multiplier")
+        for day, quantity, price, multiplier in left.iter_rows():
+            spent[day] = spent.get(day, Decimal(0)) - cents(quantity * price * multiplier)
+        for position, (day, proceeds) in settled.items():
+            if position in own["position_id"]:
+                spent[day] = spent.get(day, Decimal(0)) - proceeds
+        for day, amount in (
+            flows.filter(pl.col("portfolio_id") == portfolio).select("session_date", "amount").iter_rows()
+        ):
+            spent[day] = spent.get(day, Decimal(0)) - amount
         dividends = dict(
             values.filter(pl.col("portfolio_id") == portfolio)
             .group_by("session_date")
@@ -122,6 +134,27 @@ def test_cash_is_a_ledger_of_entries_proceeds_dividends(demo: Installation, snap
         for day, balance in stored.select("session_date", "cash_balance").iter_rows():
             cash += dividends.get(day, Decimal(0)) - spent.get(day, Decimal(0))
             assert balance == cash, (portfolio, day, balance, cash)
+
+
+def cents(amount: Decimal) -> Decimal:
+    return amount.quantize(CENT, ROUND_HALF_EVEN)
+
+
+def settlements(demo: Installation, positions: pl.DataFrame) -> dict[int, tuple[date, Decimal]]:
+    """Expiry session and cash of every contract that expired: its exercise value at the close of the underlying."""
+    expired = positions.filter(pl.col("expiration_date") <= LAST)
+    found = {}
+    for row in expired.iter_rows(named=True):
+        spot = demo.database.read(
+            tables.daily_prices,
+            where="symbol = %s AND session_date = %s",
+            params=(row["underlying_symbol"], row["expiration_date"]),
+        )["close"].item()
+        sign = 1 if row["option_kind"] == "C" else -1
+        worth = max(sign * (spot - row["strike_price"]), Decimal(0))
+        found[row["position_id"]] = (row["expiration_date"], cents(row["quantity"] * worth * row["multiplier"]))
+    assert len(found) == 3, "the demo has contracts that expire"
+    return found
 
 
 def test_daily_pnl_telescopes_to_the_pnl_since_entry(values: pl.DataFrame) -> None:
@@ -174,10 +207,10 @@ def test_equity_balance_is_the_newest_net_asset_value(demo: Installation, snapsh
 
 
 def test_prices_of_every_kind_occur(values: pl.DataFrame) -> None:
-    """The demo exercises own closes, carried ones, the model and marks; nothing is left at its entry price."""
+    """The demo exercises every source of a price; only the holding nobody has marked is left at its entry price."""
     sources = set(values["price_source"])
-    assert {"market", "carried", "model", "mark"} <= sources
-    assert "entry_price" not in sources
+    assert sources == set(PRICE_SOURCES) - {"settlement_unpriced"}, "every underlying has a price at expiry"
+    assert set(values.filter(pl.col("price_source") == "entry_price")["symbol"]) == {"BRIDGE-NOTE"}
     gap = values.filter((pl.col("symbol") == "DJP") & (pl.col("session_date") == date(2024, 9, 13)))
     assert gap.select("price_source", "stale_sessions", "stale").row(0) == ("carried", 5, False)
 
@@ -185,9 +218,11 @@ def test_prices_of_every_kind_occur(values: pl.DataFrame) -> None:
 def test_every_option_has_greeks_and_its_side_of_exposure(demo: Installation) -> None:
     positions = rows(demo, tables.positions).filter(pl.col("investment_class") == "OPTIONS")
     greeks = rows(demo, tables.position_greeks).join(positions, on="position_id", suffix="_held")
-    held = greeks.filter(pl.col("status") != "exit")
+    unquoted = pl.col("underlying_symbol") == "RDDT"
+    assert set(greeks.filter(unquoted)["vol_source"].drop_nulls()) == {"historical", "fallback"}
+    held = greeks.filter(pl.col("status").is_in(["exit", "expired"]).not_(), unquoted.not_())
     assert set(held["status"]) == {"ok"}
-    assert set(held["vol_source"]) <= {"implied", "carried", "historical"}
+    assert set(held["vol_source"]) <= {"implied", "carried", "vendor", "historical"}
     assert (held["vol_source"] == "implied").mean() > 0.9
     # a long call or a short put gains when the underlying rises
     side = held["quantity"].cast(pl.Float64).sign() * held["option_kind"].replace_strict({"C": 1.0, "P": -1.0})
@@ -214,7 +249,7 @@ def test_factor_exposures_add_up_to_the_portfolios(demo: Installation) -> None:
 
 def test_what_is_known_of_the_simulated_market_is_found(demo: Installation) -> None:
     betas = rows(demo, tables.symbol_factor_betas, [LAST])
-    assert set(betas["quality"]) == {"ok"}
+    assert set(betas.filter(pl.col("quality") != "ok")["symbol"]) == {"SPAXX"}, "the money market fund is constant"
     proxies = dict(rows(demo, tables.factor_definitions).select("factor", "proxy_symbol").drop_nulls().iter_rows())
     for factor, symbol in proxies.items():
         own = betas.filter((pl.col("factor") == factor) & (pl.col("symbol") == symbol)).row(0, named=True)
@@ -271,6 +306,39 @@ def test_no_hedge_is_larger_than_what_it_hedges(demo: Installation) -> None:
         "WHERE p.underlying_symbol = 'VIX'"
     ).item()
     assert 0.05 < largest <= 0.15
+
+
+SETTING = "a setting, stored beside what it made"
+SAME_THROUGHOUT = {
+    ("correlation_calculations", "duplicate_pairs"): "no two holdings of a book are one instrument",
+    ("correlation_calculations", "filter_mode"): SETTING,
+    ("correlation_calculations", "min_portfolio_weight"): SETTING,
+    ("correlation_calculations", "min_position_value"): SETTING,
+    ("correlation_calculations", "window_sessions"): SETTING,
+    ("factor_correlations", "status"): "every factor of the simulated market has its whole history",
+    ("portfolio_exposures", "delta_adjusted_coverage"): "an option without a delta is a small part of every book",
+    ("portfolio_risk_metrics", "factor_var_status"): "every holding with a price has the style factors' history",
+    ("portfolio_simulated_risk", "n_obs"): "history reaches back a whole window before the first session",
+    ("portfolio_simulated_risk", "window_sessions"): SETTING,
+    ("portfolio_snapshots", "return_status"): "no book loses all it has",
+    ("stress_scenario_diagnostics", "implausible"): "no shipped scenario is implausible",
+    ("stress_scenario_diagnostics", "window_sessions"): SETTING,
+    ("stress_test_results", "implausible"): "no shipped scenario is implausible",
+    ("symbol_factor_betas", "window_sessions"): SETTING,
+}
+"""Columns of result tables with one value in the whole demo, and why."""
+
+
+def test_every_other_column_of_a_result_is_seen_with_more_than_one_value(demo: Installation) -> None:
+    """Nobody should build on a column that was never filled."""
+    same = set()
+    for table in RESULT_TABLES:
+        names = [column.name for column in table.columns if column.name not in tables.PROVENANCE]
+        counts = demo.database.query(
+            f"SELECT {', '.join(f'count(DISTINCT {name}::text) AS {name}' for name in names)} FROM {table.fullname}"
+        ).row(0, named=True)
+        same |= {(str(table.name), name) for name, values in counts.items() if values <= 1}
+    assert same == set(SAME_THROUGHOUT)
 
 
 @pytest.mark.parametrize("sample", [SAMPLE, pytest.param(60, marks=pytest.mark.slow)])
