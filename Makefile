@@ -10,7 +10,7 @@ NO_INDEX := { echo "The locked packages could not be installed: see the lines ab
 .PHONY: help demo dev test test-slow test-long test-faults test-fortnight bench lint audit-dependencies lock clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 28
 
 $(VENV)/.runtime: requirements.lock pyproject.toml deploy/check_python.sh
 	@deploy/check_python.sh $(PYTHON)
@@ -25,7 +25,7 @@ $(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
 	@$(PIP) --require-hashes -r requirements-dev.lock || $(NO_INDEX)
 	@touch $@
 
-demo: $(VENV)/.runtime ## the three demo portfolios, all history, from nothing to a summary
+demo: $(VENV)/.runtime ## the four demo portfolios, all history, from nothing to a summary
 	@$(BIN)/sigmasight demo
 
 dev: $(VENV)/.runtime ## the Dagster UI and daemon on the same database

@@ -157,10 +157,10 @@ class Settings(BaseSettings):
         default=60, ge=3, description="Fewest common returns in the window a beta or a factor is estimated from."
     )
     winsorize_min_symbols: int = Field(
-        default=200, ge=2, description="Betas are winsorised where at least this many symbols have one."
+        default=200, ge=2, description="Betas of stocks are winsorised where at least this many stocks have one."
     )
     winsorize_percentile: float = Field(
-        default=0.01, ge=0, lt=0.5, description="Share of a factor's betas pulled in at either end."
+        default=0.01, ge=0, lt=0.5, description="Share of the stocks' betas on a factor pulled in at either end."
     )
     beta_cap: float | None = Field(
         default=None, gt=0, description="Hard cap on |beta|; unset: none, outliers are winsorised and reported."

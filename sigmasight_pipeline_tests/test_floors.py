@@ -21,7 +21,8 @@ GROUND = {"settings", "sessions", "symbols"}
 FLOORS: dict[str, set[str]] = {
     "setting_rules": set(),
     "user_files": {"setting_rules"},
-    "settings": {"setting_rules", "user_files"},
+    "fixed_history": set(),
+    "settings": {"setting_rules", "user_files", "fixed_history"},
     "symbols": set(),
     "sessions": set(),
     "storage": {"settings", "sessions"},
@@ -42,6 +43,7 @@ FLOORS: dict[str, set[str]] = {
         "demo",
         "storage",
         "user_files",
+        "fixed_history",
         *GROUND,
     },
     "definitions": {"assets", "operations"},
@@ -60,7 +62,9 @@ EXCEPTIONS = {("market_data/factory.py", "demo"), ("cli/main.py", "__version__")
 """The factory opens the simulated market, which is a source like any other; the version is a plain string."""
 
 WITHOUT_DAGSTER = (
+    "fixed_history",
     "settings",
+    "fixed_history",
     "setting_rules",
     "user_files",
     "symbols",

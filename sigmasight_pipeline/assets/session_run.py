@@ -339,6 +339,7 @@ class SessionRun:
             for row in frame.group_by(day).agg(pl.len().alias("rows"), **dict(figures)).iter_rows(named=True)
         }
         own = self._by_portfolio(frame, by_portfolio or {})
+        by_session: dict[date, dict[str, object]] = {}
         for session in self.requested:
             row = per_session.get(session)
             metadata: dict[str, object] = {"dagster/row_count": row["rows"] if row else 0}
@@ -346,8 +347,8 @@ class SessionRun:
                 metadata["status"] = "closed: unscheduled closure of the exchange, nothing is computed"
             if row:
                 metadata |= {name: float(row[name]) for name in figures if row[name] is not None}
-            metadata |= {**own.get(session, {}), **(extra or {}).get(session, {})}
-            partition_metadata.add(self.context, self.table.name, session, metadata)
+            by_session[session] = metadata | {**own.get(session, {}), **(extra or {}).get(session, {})}
+        partition_metadata.add(self.context, self.table.name, by_session)
 
     def _by_portfolio(self, frame: pl.DataFrame, figures: Mapping[str, pl.Expr]) -> dict[date, dict[str, float]]:
         """Figures of each portfolio by session, named by code; none where they are too many to be looked at."""

@@ -22,7 +22,7 @@ from sigmasight_pipeline.calculations.division import ratio
 from sigmasight_pipeline.calculations.exposures import held, portfolio_sessions, with_delta_adjusted
 from sigmasight_pipeline.calculations.factor_returns import return_panel, session_axis
 from sigmasight_pipeline.calculations.money import CENTS, MONEY
-from sigmasight_pipeline.calculations.pearson import Floats, correlation_matrix, p_values
+from sigmasight_pipeline.calculations.pearson import BoolArray, Floats, correlation_matrix, p_values
 from sigmasight_pipeline.calculations.splits import continued
 from sigmasight_pipeline.calculations.timeline import IntArray
 
@@ -54,7 +54,7 @@ class IncludedSymbols:
     """The symbols of one portfolio and session that pass the filter, ordered by symbol, and their correlations.
 
     `value` in cents; `weight` of the portfolio's value before filtering; `matrix` (symbols, symbols) with NaN where a
-    pair has no correlation.
+    pair has no correlation; `constant` where a symbol's own returns do not vary.
     """
 
     session_date: date
@@ -63,6 +63,7 @@ class IncludedSymbols:
     value: IntArray
     weight: Floats
     matrix: Floats
+    constant: BoolArray
 
 
 def symbol_values(
@@ -219,8 +220,10 @@ def correlation_calculations(
     (sum w)^2 / (w' C w) with unsigned weights, C the matrix with 0 for a missing pair and 1 on the diagonal, repaired
     (``repaired``); at most the number of symbols, which ones that move against each other would exceed. min_eigenvalue
     is that of C before the repair. data_quality: share of the pairs that have a correlation. top_pairs: JSON, the 10
-    largest correlations by size, then by symbols. Statuses: no_positions and single_position (nothing, or one symbol,
-    passes the filter), where all of these are NULL; no_pairs (no pair has a correlation), where overall_correlation,
+    largest correlations by size, then by symbols. A symbol whose returns do not vary (a money market fund) is
+    correlated with nothing by nature: counted in positions_constant, and no member of C, w and the pairs. Statuses:
+    no_positions, no_variance and single_position (nothing passes the filter, only constant symbols do, or one that
+    varies), where all of these are NULL; no_pairs (no pair has a correlation), where overall_correlation,
     correlation_concentration and top_pairs are. Raises MissingPairsError and timeline.SessionWindowError.
     """
     wanted = portfolio_sessions(sessions, calendar, portfolios)
@@ -250,6 +253,7 @@ def correlation_calculations(
             "min_eigenvalue": pl.Float64,
             "data_quality": pl.Float64,
             "duplicate_pairs": pl.Int32,
+            "positions_constant": pl.Int32,
             "top_pairs": pl.String,
             "status": pl.String,
         },
@@ -264,6 +268,7 @@ def correlation_calculations(
             "effective_positions",
             pl.col("positions_included").fill_null(0),
             pl.col("positions_excluded").fill_null(0),
+            pl.col("positions_constant").fill_null(0),
             "min_eigenvalue",
             "data_quality",
             pl.col("duplicate_pairs").fill_null(0),
@@ -284,7 +289,7 @@ def included_symbols(values: pl.DataFrame, pairwise_correlations: pl.DataFrame) 
     """
     included = values.filter("included")
     rows = (
-        pairwise_correlations.select(*_KEYS, "symbol_1", "symbol_2", "correlation")
+        pairwise_correlations.select(*_KEYS, "symbol_1", "symbol_2", "correlation", "status")
         .join(included.select(*_KEYS, symbol_1="symbol"), on=[*_KEYS, "symbol_1"], how="semi")
         .join(included.select(*_KEYS, symbol_2="symbol"), on=[*_KEYS, "symbol_2"], how="semi")
         .sort(*_KEYS, "symbol_1", "symbol_2")
@@ -293,6 +298,7 @@ def included_symbols(values: pl.DataFrame, pairwise_correlations: pl.DataFrame) 
     pairs = rows.group_by(_KEYS).agg(pairs=pl.len())
     expected = sizes.join(pairs, on=_KEYS, how="left", maintain_order="left").fill_null(0)
     correlation = rows.get_column("correlation").fill_null(float("nan")).to_numpy()
+    still = (rows.get_column("status") == "no_variance").fill_null(value=False).to_numpy()
     symbols = included.get_column("symbol").to_list()
     value = included.get_column("value").to_physical().cast(pl.Int64).to_numpy()
     weight = included.get_column("weight").to_numpy()
@@ -302,7 +308,8 @@ def included_symbols(values: pl.DataFrame, pairwise_correlations: pl.DataFrame) 
             raise MissingPairsError(portfolio_id, session, found, size)
         own = slice(symbol, symbol + size)
         matrix = correlation[pair : pair + found].reshape(size, size)
-        yield IncludedSymbols(session, portfolio_id, symbols[own], value[own], weight[own], matrix)
+        constant = np.diagonal(still[pair : pair + found].reshape(size, size))
+        yield IncludedSymbols(session, portfolio_id, symbols[own], value[own], weight[own], matrix, constant)
         symbol, pair = symbol + size, pair + found
 
 
@@ -354,19 +361,25 @@ def _no_pairs() -> pl.DataFrame:
 
 def _portfolio_figures(item: IncludedSymbols) -> dict[str, Any]:
     """The figures of one portfolio and session that includes symbols; missing names are NULL."""
-    keys = {"session_date": item.session_date, "portfolio_id": item.portfolio_id}
-    size = len(item.symbols)
-    if size == 1:
-        return keys | {"status": "single_position"}
+    keys: dict[str, Any] = {
+        "session_date": item.session_date,
+        "portfolio_id": item.portfolio_id,
+        "positions_constant": int(item.constant.sum()),
+    }
+    varying = np.flatnonzero(~item.constant)
+    size = len(varying)
+    if size < 2:
+        return keys | {"status": "single_position" if size else "no_variance"}
+    weight, matrix = item.weight[varying], item.matrix[np.ix_(varying, varying)]
     row, column = np.triu_indices(size, k=1)
-    upper = item.matrix[row, column]
+    upper = matrix[row, column]
     known = np.flatnonzero(~np.isnan(upper))
-    filled = np.where(np.isnan(item.matrix), 0.0, item.matrix)
+    filled = np.where(np.isnan(matrix), 0.0, matrix)
     np.fill_diagonal(filled, 1.0)
     valid, smallest = repaired(filled)
-    risk = math.fsum((np.outer(item.weight, item.weight) * valid).ravel())
+    risk = math.fsum((np.outer(weight, weight) * valid).ravel())
     figures = keys | {
-        "effective_positions": min(math.fsum(item.weight) ** 2 / risk, size) if risk > 0 else float(size),
+        "effective_positions": min(math.fsum(weight) ** 2 / risk, size) if risk > 0 else float(size),
         "min_eigenvalue": smallest,
         "data_quality": len(known) / len(upper),
     }
@@ -376,13 +389,13 @@ def _portfolio_figures(item: IncludedSymbols) -> dict[str, Any]:
     clustered = (filled - np.eye(size) >= CLUSTER_CORRELATION).any(axis=1)
     return figures | {
         "overall_correlation": math.fsum(upper[known]) / len(known),
-        "correlation_concentration": int(item.value[clustered].sum()) / int(item.value.sum()),
+        "correlation_concentration": int(item.value[varying[clustered]].sum()) / int(item.value.sum()),
         "duplicate_pairs": int((upper[known] > DUPLICATE_CORRELATION).sum()),
         "top_pairs": json.dumps(
             [
                 {
-                    "symbol_1": item.symbols[row[pair]],
-                    "symbol_2": item.symbols[column[pair]],
+                    "symbol_1": item.symbols[varying[row[pair]]],
+                    "symbol_2": item.symbols[varying[column[pair]]],
                     "correlation": upper[pair],
                 }
                 for pair in largest

@@ -43,6 +43,10 @@ STEPS_NEARBY = 2
 TREE_STEPS = 301
 """Steps of the tree where there are two boundaries; odd, as Leisen and Reimer's tree wants."""
 
+LARGEST_DISTANCE = 60.0
+"""Standard deviations between price and strike at which the tree stays: beyond, its chances of a step up and down round
+to 1 and 0, and the price to no number."""
+
 NO_RATE = 1e-8
 """A rate this small is none: receiving the strike early earns nothing."""
 
@@ -294,6 +298,7 @@ def _tree(puts: Puts) -> Premiums:
     step = time / TREE_STEPS
     deviation = volatility * np.sqrt(time)
     middle = (np.log(moneyness) + (rate - dividend_yield) * time) / deviation
+    middle = np.clip(middle, -LARGEST_DISTANCE, LARGEST_DISTANCE)
     up_chance = _leisen_reimer(middle - 0.5 * deviation)
     growth = np.exp((rate - dividend_yield) * step)
     up = growth * _leisen_reimer(middle + 0.5 * deviation) / up_chance

@@ -43,6 +43,7 @@ def joint_betas(
     *,
     min_observations: int = 60,
     penalty: float = RIDGE_PENALTY,
+    residuals: bool = True,
 ) -> list[JointBetas]:
     """Ridge regressions with intercept of every symbol on every set of factors, over one window.
 
@@ -51,7 +52,8 @@ def joint_betas(
     With x and y centred over the complete cases of the symbol and the set, b = (x'x + penalty diag(x'x))^-1 x'y, so
     that the penalty does not depend on a factor's scale (Hoerl and Kennard, "Ridge Regression", Technometrics 12, 1970,
     on standardised regressors). Fewer than `min_observations` complete cases, or a factor of the set that is constant
-    over them, gives NaN; a symbol that is constant (cash) has betas and residual_std 0. Returns one JointBetas per set;
+    over them, gives NaN; a symbol that is constant (cash) has betas and residual_std 0. Without `residuals`, which cost
+    as much as the betas, residual_std is NaN. Returns one JointBetas per set;
     a symbol's figures depend on its own returns and the set alone, to the bit.
     """
     sets = [np.asarray(columns, dtype=np.int64) for columns in factor_sets]
@@ -77,9 +79,16 @@ def joint_betas(
                 continue
             sums = _Sums.of(factor_window[np.ix_(complete, used)], symbol_window[np.ix_(complete, members)])
             for number in numbers:
-                beta, residual_std = sums.ridge(np.searchsorted(used, sets[number]), penalty)
+                columns = np.searchsorted(used, sets[number])
+                if sums.constant_x[columns].any():
+                    continue
+                beta = sums.ridge(columns, penalty)
+                if residuals:
+                    results[number].residual_std[members] = np.where(
+                        sums.constant_y, 0.0, sums.residual_std(columns, beta)
+                    )
+                beta[sums.constant_y] = 0.0
                 results[number].beta[members] = beta
-                results[number].residual_std[members] = residual_std
     return results
 
 
@@ -121,23 +130,20 @@ class _Sums(NamedTuple):
             n_obs=len(x),
         )
 
-    def ridge(self, columns: IntArray, penalty: float) -> tuple[Floats, Floats]:
-        """Betas (symbols, factors) and residual standard deviations (symbols,) on the factors `columns`."""
-        shape = (self.xy.shape[1], len(columns))
-        if self.constant_x[columns].any():
-            return np.full(shape, np.nan), np.full(shape[0], np.nan)
-        gram = self.xx[np.ix_(columns, columns)]
-        ridged = gram.copy()
-        np.fill_diagonal(ridged, np.diagonal(gram) * (1.0 + penalty))
+    def ridge(self, columns: IntArray, penalty: float) -> Floats:
+        """Betas (symbols, factors) on the factors `columns`, all of which vary."""
+        ridged = self.xx[columns[:, None], columns]
+        np.fill_diagonal(ridged, ridged.diagonal() * (1.0 + penalty))
         inverse = np.asarray(np.linalg.inv(ridged), dtype=np.float64)
-        products = self.xy[columns]
-        # not matrix products: their bits may depend on how many symbols there are
-        beta = cross_products(inverse.T, products)
-        ones = np.ones((len(columns), 1))
-        fitted = cross_products(ones, beta * (2.0 * products - cross_products(gram, beta)))[0]
+        # not a matrix product: its bits may depend on how many symbols there are
+        return cross_products(inverse.T, self.xy[columns]).T
+
+    def residual_std(self, columns: IntArray, beta: Floats) -> Floats:
+        """Standard deviations (symbols,) of what the betas (symbols, factors) leave; NaN without degrees of freedom."""
         freedom = self.n_obs - len(columns) - 1
-        unexplained = np.maximum(self.yy - fitted, 0.0)
-        residual_std = np.sqrt(unexplained / max(freedom, 1))
-        beta[:, self.constant_y] = 0.0
-        known = residual_std if freedom > 0 else np.full(shape[0], np.nan)
-        return beta.T, np.where(self.constant_y, 0.0, known)
+        if freedom <= 0:
+            return np.full(len(beta), np.nan)
+        products, gram = self.xy[columns], self.xx[columns[:, None], columns]
+        ones = np.ones((len(columns), 1))
+        fitted = cross_products(ones, beta.T * (2.0 * products - cross_products(gram, beta.T)))[0]
+        return np.asarray(np.sqrt(np.maximum(self.yy - fitted, 0.0) / freedom), dtype=np.float64)

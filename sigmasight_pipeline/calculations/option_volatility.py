@@ -1,7 +1,7 @@
 """Which volatility and rate each option contract is modelled with, and the model price that follows.
 
 What belongs here: the order implied, carried, vendor, historical, fallback; the Treasury rate for a time to
-expiry; the model price per underlying unit. What does not: the formulas (``black_scholes``, ``implied_volatility``),
+expiry; the model price per underlying unit. What does not: the formulas (``option_pricing``),
 which contracts there are (``contracts``, ``contract_days``), and the order of prices of a position (``valuation``).
 
 The result for session D reads the contract's rows of D and `max_carried_volatility_age` sessions before, the

@@ -89,9 +89,10 @@ def return_metrics(returns: Floats, risk_free: Floats) -> ReturnMetrics:
         drawdown_end=end,
         var_95=Z_95 * deviation - mean,
         var_99=Z_99 * deviation - mean,
-        hist_var_95=-percentile(ordered, TAIL_95),
-        hist_var_99=-percentile(ordered, TAIL_99),
-        expected_shortfall_95=-column_sums(ordered[:worst]) / worst,
+        # from 0: no loss is 0, not minus 0
+        hist_var_95=0.0 - percentile(ordered, TAIL_95),
+        hist_var_99=0.0 - percentile(ordered, TAIL_99),
+        expected_shortfall_95=(0.0 - column_sums(ordered[:worst])) / worst,
         hit_rate=np.count_nonzero(returns > 0, axis=0) / sessions,
     )
 

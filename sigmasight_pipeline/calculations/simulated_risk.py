@@ -82,7 +82,8 @@ def shortfall_rows(total: Floats, tail: float) -> IntArray:
 def expected_shortfall(total: Floats, tail: float) -> float:
     """Minus the mean of the worst of `total` (sessions,), added worst first."""
     worst = total[shortfall_rows(total, tail)]
-    return -float(column_sums(worst[:, None])[0]) / len(worst)
+    # from 0: no loss is 0, not minus 0
+    return (0.0 - float(column_sums(worst[:, None])[0])) / len(worst)
 
 
 def money(dollars: float, what: str) -> Decimal:
@@ -139,8 +140,8 @@ def _row(simulation: Simulation, rules: SimulationRules) -> dict[str, Any]:
     if status == "ok" and value is not None:
         ordered = np.sort(total)[:, None]
         losses = (
-            -float(percentile(ordered, TAIL_95)[0]),
-            -float(percentile(ordered, TAIL_99)[0]),
+            0.0 - float(percentile(ordered, TAIL_95)[0]),
+            0.0 - float(percentile(ordered, TAIL_99)[0]),
             expected_shortfall(total, TAIL_95),
             shortfall,
         )

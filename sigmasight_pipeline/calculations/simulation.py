@@ -265,6 +265,7 @@ def _returns_until(end: int, own: Panel, styles: Panel, rules: SimulationRules) 
         own.values[estimated][:, young],
         [range(len(styles.names))],
         min_observations=rules.min_observations,
+        residuals=False,
     )
     modelled = np.zeros((window.stop - window.start, len(young)))
     for factor, moves in enumerate(styles.values[window].T):

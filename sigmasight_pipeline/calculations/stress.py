@@ -22,7 +22,7 @@ import polars as pl
 from sigmasight_pipeline.calculations.factor_moments import Weighting
 from sigmasight_pipeline.calculations.factor_returns import factor_returns, return_panel, session_axis
 from sigmasight_pipeline.calculations.joint_betas import RIDGE_PENALTY
-from sigmasight_pipeline.calculations.stress_book import Day, Outcome, betas, book
+from sigmasight_pipeline.calculations.stress_book import Day, Floats, Moves, Outcome, betas, book, outcomes
 from sigmasight_pipeline.calculations.stress_details import (
     Details,
     details,
@@ -92,11 +92,14 @@ def market_risk_scenarios(
     )
     slopes = betas(symbol_factor_betas, held_book, known.names)
     nobody = np.full(len(held_book.symbols), -1)
-    results = []
-    for number, day in enumerate(held_book.days):
+    all_solved = []
+    for number in range(len(held_book.days)):
         with_betas = SessionScenarios(known, slopes.values[number], slopes.has_data[number], None, nobody)
-        solved = [with_betas.vector(scenario, shocks) for scenario, shocks in stated]
-        results.append(_totals(day, _outcome(day, solved), solved, min_coverage))
+        all_solved.append([with_betas.vector(scenario, shocks) for scenario, shocks in stated])
+    results = [
+        _totals(day, outcome, solved, min_coverage)
+        for day, outcome, solved in zip(held_book.days, _outcomes(held_book.days, all_solved), all_solved, strict=True)
+    ]
     frame = portfolio_frame(held_book, "scenario", [name for name, *_ in listed], results)
     return frame.select(
         "session_date",
@@ -184,7 +187,7 @@ def stress_results(
     proxy_of = known.proxy_of(held_book.symbols)
     results: list[Totals] = []
     shown: list[Details] = []
-    outcomes: list[Outcome] = []
+    direct_by_day: list[Floats] = []
     all_solved: list[list[Solved]] = []
     window_sessions: list[int] = []
     for number, day in enumerate(held_book.days):
@@ -198,8 +201,6 @@ def stress_results(
             else with_moments.replay(scenario, *replays.at(scenario, day.session))
             for scenario, shocks in zip(active, stated, strict=True)
         ]
-        outcome = _outcome(day, solved)
-        total = _totals(day, outcome, solved, min_coverage)
         held, direct = np.unique(day.symbol), np.full((len(solved), len(symbols)), nan)
         shocks_of = [one.totals for one in solved]
         direct[:, held] = direct_returns(
@@ -210,18 +211,21 @@ def stress_results(
             min_observations=min_observations,
             penalty=ridge_penalty,
         )
-        naive = naive_returns(slopes.values[number], shocks_of)
-        results.append(total)
-        outcomes.append(outcome)
+        direct_by_day.append(direct)
         all_solved.append(solved)
         window_sessions.append(len(window))
-        shown.append(details(day, outcome, total, solved, known.names, direct=direct, naive=naive))
+    by_day = _outcomes(held_book.days, all_solved)
+    for number, (day, outcome, solved) in enumerate(zip(held_book.days, by_day, all_solved, strict=True)):
+        total = _totals(day, outcome, solved, min_coverage)
+        results.append(total)
+        naive = naive_returns(slopes.values[number], [one.totals for one in solved])
+        shown.append(details(day, outcome, total, solved, known.names, direct=direct_by_day[number], naive=naive))
     names = [scenario.scenario_id for scenario in active]
     by_portfolio = with_details(portfolio_frame(held_book, "scenario_id", names, results), held_book, results, shown)
     by_session = list(zip(days, all_solved, strict=True))
     return (
         by_portfolio,
-        position_frame(held_book, names, outcomes, all_solved),
+        position_frame(held_book, names, by_day, all_solved),
         diagnostics_frame(active, by_session, window_sessions),
         shocks_frame(active, known.names, by_session),
     )
@@ -245,14 +249,19 @@ def _single(factor: int | None, shock: float) -> Shocks | None:
     return None if factor is None else Shocks(np.array([factor]), np.array([shock]), np.array([False]))
 
 
-def _outcome(day: Day, solved: Sequence[Solved]) -> Outcome:
-    """What the scenarios do to the positions of a session."""
-    symbols = len(solved[0].raw) if solved else int(day.symbol.max(initial=-1)) + 1
-    return day.outcome(
-        stacked_returns(solved, symbols),
-        np.array([one.volatility_shift for one in solved], dtype=np.float64),
-        np.array([one.rate_shift for one in solved], dtype=np.float64),
-    )
+def _outcomes(days: Sequence[Day], all_solved: Sequence[Sequence[Solved]]) -> list[Outcome]:
+    """What the scenarios of each session do to its positions."""
+    moves = []
+    for day, solved in zip(days, all_solved, strict=True):
+        symbols = len(solved[0].raw) if solved else int(day.symbol.max(initial=-1)) + 1
+        moves.append(
+            Moves(
+                stacked_returns(solved, symbols),
+                np.array([one.volatility_shift for one in solved], dtype=np.float64),
+                np.array([one.rate_shift for one in solved], dtype=np.float64),
+            )
+        )
+    return outcomes(days, moves)
 
 
 def _totals(day: Day, outcome: Outcome, solved: Sequence[Solved], min_coverage: float) -> Totals:

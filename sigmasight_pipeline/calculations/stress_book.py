@@ -7,7 +7,7 @@ one session, and sums over portfolios. What does not: implied returns (``stress_
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -40,6 +40,21 @@ _PRICED_WITH = (
     "dividend_yield",
     "exercise_style",
 )
+
+
+PRICED_TOGETHER = 100_000
+"""Prices of options computed at once: a few megabytes, and nothing left of what a call costs."""
+
+
+class Moves(NamedTuple):
+    """What scenarios do to the market at a session."""
+
+    raw: Floats
+    """(scenarios, symbols): implied returns before the floor; NaN where unknown."""
+    volatility_shift: Floats
+    """(scenarios,): relative, of option volatilities."""
+    rate_shift: Floats
+    """(scenarios,): decimal, added to rates."""
 
 
 class Outcome(NamedTuple):
@@ -91,15 +106,50 @@ class Day:
             totals[:, owners] = np.add.reduceat(values, starts, axis=1)
         return totals
 
-    def outcome(self, raw: Floats, volatility_shift: Floats, rate_shift: Floats) -> Outcome:
-        """The scenarios whose implied returns by symbol, before the floor, are `raw` (scenarios, symbols)."""
-        before = raw[:, self.symbol]
+    def underlying_returns(self, moves: Moves) -> Floats:
+        """(scenarios, options): implied return of each option's underlying, at least -1."""
+        return floored(moves.raw[:, self.symbol[self.option_rows]])
+
+    def outcome(self, moves: Moves, of_options: Floats) -> Outcome:
+        """What the scenarios do, given what the options gain or lose, (scenarios, options), US dollars."""
+        before = moves.raw[:, self.symbol]
         implied = floored(before)
         linear = self.exposure * implied
         pnl = linear.copy()
-        pnl[:, self.option_rows] = option_pnl(self.options, implied[:, self.option_rows], volatility_shift, rate_shift)
+        pnl[:, self.option_rows] = of_options
         known = np.isfinite(linear)
         return Outcome(implied, implied > before, cents(linear, known), cents(pnl, known), known)
+
+
+def outcomes(days: Sequence[Day], moves: Sequence[Moves]) -> list[Outcome]:
+    """What the scenarios of each session do to its positions; options are priced for many sessions at once."""
+    found: list[Outcome] = []
+    for part in _batches([moved.raw.shape[0] * len(day.option_rows) for day, moved in zip(days, moves, strict=True)]):
+        own, moved = days[part], moves[part]
+        counts = [len(day.option_rows) for day in own]
+        shifts = np.array([(one.volatility_shift, one.rate_shift) for one in moved])
+        of_volatility, of_rate = np.repeat(shifts, counts, axis=0).transpose(1, 2, 0)
+        pnl = option_pnl(
+            Options(*(np.concatenate(columns) for columns in zip(*(day.options for day in own), strict=True))),
+            np.concatenate([day.underlying_returns(one) for day, one in zip(own, moved, strict=True)], axis=1),
+            of_volatility,
+            of_rate,
+        )
+        by_day = np.split(pnl, np.cumsum(counts)[:-1], axis=1)
+        found += [day.outcome(one, gained) for day, one, gained in zip(own, moved, by_day, strict=True)]
+    return found
+
+
+def _batches(sizes: Sequence[int]) -> Iterator[slice]:
+    """Consecutive sessions that are priced together: as many as keep to `PRICED_TOGETHER`, one at least."""
+    start = together = 0
+    for place, size in enumerate(sizes):
+        if place > start and together + size > PRICED_TOGETHER:
+            yield slice(start, place)
+            start, together = place, 0
+        together += size
+    if sizes:
+        yield slice(start, len(sizes))
 
 
 def cents(dollars: Floats, known: BoolArray) -> IntArray:

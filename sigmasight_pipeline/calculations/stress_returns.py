@@ -156,8 +156,8 @@ def propagate(
         return Unsolved.FACTOR_WITHOUT_DATA
     if common.n_obs < max(moments.min_observations, 2):
         return Unsolved.INSUFFICIENT_HISTORY
-    sigma = common.covariance[np.ix_(chosen, chosen)]
-    variance = np.diagonal(sigma)
+    sigma = common.covariance[chosen[:, None], chosen]
+    variance = sigma.diagonal()
     if not (np.isfinite(sigma).all() and (variance > 0.0).all()):
         # a factor that only stands still on the sessions it shares with the others
         return Unsolved.FACTOR_WITHOUT_DATA
@@ -169,15 +169,16 @@ def propagate(
     market_shock = float(shocks.values[m]) if anchored else 0.0
     excess = np.where(shocks.relative, shocks.values, shocks.values - slope * market_shock)
     stated = np.where(shocks.relative, slope * market_shock + shocks.values, shocks.values)
-    kept = others[np.diagonal(left)[others] > _LEAST_SHARE * variance[others]]
-    residual = np.where(np.diagonal(left) > 0.0, np.diagonal(left), nan)
+    own = left.diagonal()
+    kept = others[own[others] > _LEAST_SHARE * variance[others]]
+    residual = np.where(own > 0.0, own, nan)
     z = np.where(shocks.relative, shocks.values / np.sqrt(residual), shocks.values / np.sqrt(variance))
     diagnostics = _diagnostics(sigma, stated / np.sqrt(variance), z)
     if confidence is Confidence.EXACT and not diagnostics.condition_number <= WORST_CONDITION:
         return Unsolved.ILL_CONDITIONED
     lam, weights = _weigh(
         excess[kept],
-        left[np.ix_(kept, kept)],
+        left[kept[:, None], kept],
         float(np.nanmax(np.abs(z))),
         float(z[m]) if anchored else 0.0,
         confidence,

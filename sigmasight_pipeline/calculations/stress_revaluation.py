@@ -48,18 +48,23 @@ class Options(NamedTuple):
 def option_pnl(options: Options, returns: Floats, volatility_shift: Floats, rate_shift: Floats) -> Floats:
     """P&L of each option in each scenario, US dollars, signed by the side held; (scenarios, options).
 
-    `returns` (scenarios, options) are those of the underlying, at least -1; `volatility_shift` (scenarios,) is relative
-    (1.5: +150 %), above -1; `rate_shift` (scenarios,) is added to the rate, decimal. The option becomes worth max(0,
-    close + model(S (1 + r), volatility (1 + shift), rate + shift, T) - model(S, volatility, rate, T)), so that no shock
-    gives exactly 0, whatever the market says it is worth, and a long option loses no more than it is worth, nor does a
-    short one gain more. NaN where an input is. Source: calculations.md section 9.
+    `returns` (scenarios, options) are those of the underlying, at least -1; `volatility_shift`, (scenarios,) or by
+    option too, is relative (1.5: +150 %), above -1; `rate_shift`, likewise, is added to the rate, decimal. The option
+    becomes worth max(0, close + model(S (1 + r), volatility (1 + shift), rate + shift, T) - model(S, volatility, rate,
+    T)), so that no shock gives exactly 0, whatever the market says it is worth, and a long option loses no more than it
+    is worth, nor does a short one gain more. NaN where an input is. Source: calculations.md section 9.
     """
     now = OptionMarket(options.spot, options.time, options.rate, options.volatility)
     then = OptionMarket(
         options.spot * (1.0 + returns),
         options.time,
-        options.rate + rate_shift[:, None],
-        options.volatility * (1.0 + volatility_shift[:, None]),
+        options.rate + _by_option(rate_shift),
+        options.volatility * (1.0 + _by_option(volatility_shift)),
     )
     pnl: Floats = options.units * price_change(options.close, options.terms, now, then)
     return pnl
+
+
+def _by_option(shift: Floats) -> Floats:
+    """A shift by scenario as one that broadcasts over options."""
+    return shift if shift.ndim == 2 else shift[:, None]

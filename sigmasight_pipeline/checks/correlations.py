@@ -179,14 +179,29 @@ COUNTS_AGREE = Rule(
     _counts,
 )
 
+
+def _coverage(judged: Judged) -> pl.DataFrame:
+    """Portfolios with too few correlations, and which symbols have too few returns for any."""
+    low = judged.frame.filter(pl.col("data_quality") < LEAST_QUALITY)
+    young = (
+        judged.inputs["pairwise_correlations"]
+        .filter(pl.col("symbol_1") == pl.col("symbol_2"), pl.col("status") == "insufficient_history")
+        .group_by(_KEYS)
+        .agg(symbols=pl.col("symbol_1").sort().str.join(", "))
+        .select(*_KEYS, named=pl.format(" ({}: too few returns)", "symbols"))
+    )
+    told = low.join(young, on=_KEYS, how="left").with_columns(pl.col("named").fill_null(""))
+    return findings(
+        told,
+        pl.format("portfolio {}: {}% of its pairs{}", "portfolio_id", (pl.col("data_quality") * 100).round(1), "named"),
+    )
+
+
 COVERAGE = Rule(
     "coverage",
     "WARN",
-    f"At least {LEAST_QUALITY:.0%} of a portfolio's pairs have a correlation.",
-    lambda judged: findings(
-        judged.frame.filter(pl.col("data_quality") < LEAST_QUALITY),
-        pl.format("portfolio {}: {}% of its pairs", "portfolio_id", (pl.col("data_quality") * 100).round(1)),
-    ),
+    f"At least {LEAST_QUALITY:.0%} of the pairs of a portfolio's symbols that vary have a correlation.",
+    _coverage,
 )
 
 CORRELATION_CALCULATIONS: Sequence[Rule] = (PORTFOLIO_ROWS, COUNTS_AGREE, COVERAGE)

@@ -125,16 +125,42 @@ RESTATED = Rule(
     _noticed(Notice.RESTATED, Notice.RELEASED),  # type: ignore[arg-type]  # as above
 )
 
+_MOVEMENTS = """
+SELECT symbol,
+       min(session_date) FILTER (WHERE close <> opening) AS moved_on,
+       min(session_date) FILTER (WHERE number = %s) AS noticed_on
+FROM (
+  SELECT symbol, session_date, close, first_value(close) OVER history AS opening, row_number() OVER history AS number
+  FROM sigmasight.daily_prices WHERE symbol = ANY(%s)
+  WINDOW history AS (PARTITION BY symbol ORDER BY session_date)
+) AS stored
+GROUP BY symbol
+"""
+
+
+def _repeated(judged: Judged) -> pl.DataFrame:
+    """Closes that stopped moving. One that never moved may be at rest by nature, as a money market fund's is: of a fund
+    it is nothing to tell, of anything else it is told once."""
+    same = repeated_closes(judged.inputs["with_history"], sessions=REPEATED_SESSIONS).filter(
+        pl.col("session_date").is_in(list(judged.sessions))
+    )
+    if same.is_empty():
+        return nothing()
+    moved = judged.database.query(_MOVEMENTS, (REPEATED_SESSIONS, same["symbol"].unique().sort().to_list()))
+    funds = judged.inputs["instruments"].filter(pl.col("kind") == "fund").get_column("symbol")
+    stopped = pl.col("session_date") > pl.col("moved_on")
+    noticed = (pl.col("session_date") == pl.col("noticed_on")) & ~pl.col("symbol").is_in(funds.implode())
+    return findings(
+        same.join(moved, on="symbol", how="left").filter(stopped.fill_null(value=False) | noticed),
+        pl.format("{}: close {} again", "symbol", pl.col("close").cast(pl.String)),
+    )
+
+
 REPEATED = Rule(
     "repeated_closes",
     "WARN",
-    f"No close stayed the same for {REPEATED_SESSIONS} sessions.",
-    lambda judged: findings(
-        repeated_closes(judged.inputs["with_history"], sessions=REPEATED_SESSIONS).filter(
-            pl.col("session_date").is_in(list(judged.sessions))
-        ),
-        pl.format("{}: close {} again", "symbol", pl.col("close").cast(pl.String)),
-    ),
+    f"No close stayed the same for {REPEATED_SESSIONS} sessions; one that never moved is told once, of a fund never.",
+    _repeated,
 )
 
 INSIDE_RANGE = Rule(

@@ -11,12 +11,20 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from sigmasight_pipeline.calculations.return_metrics import SESSIONS_PER_YEAR, Z_95
 from sigmasight_pipeline.calculations.risk_metrics import WINDOWS
 from sigmasight_pipeline.checks.rules import Judged, Rule, findings
 
 LARGEST_RATIO = 3.0
-"""Factor value at risk is of today's positions, the parametric one of past returns: beyond this many times either way,
+"""Factor value at risk is of today's positions, the other one of past returns: beyond this many times either way,
 the book has changed a lot, or one of them is wrong."""
+
+LARGEST_LEVERAGE_CHANGE = 2.0
+"""Returns of sessions on which the book was this many times less, or more, invested than today say nothing of today's:
+a book that was bought last week has a calm past."""
+
+LARGEST_NEW_SHARE = 0.25
+"""Nor do returns before so much of today's gross exposure was entered: bonds are no yardstick of stocks."""
 
 ROUNDING = 1e-12
 """Two means of the same returns may differ by this much."""
@@ -64,20 +72,60 @@ TAILS_ORDERED = Rule(
 )
 
 
+def _windows(judged: Judged) -> pl.DataFrame:
+    """(session_date, portfolio_id, window_sessions, start, least, most): first session of a window, and the book's
+    lowest and highest leverage in it as shares of today's."""
+    leverage = pl.col("leverage")
+    snapshots = judged.inputs["portfolio_snapshots"].sort("portfolio_id", "session_date")
+    of_each = [
+        snapshots.select(
+            *_KEYS,
+            window_sessions=pl.lit(window, dtype=pl.Int32),
+            start=pl.col("session_date").shift(window - 1).over("portfolio_id"),
+            least=leverage.rolling_min(window).over("portfolio_id") / leverage,
+            most=leverage.rolling_max(window).over("portfolio_id") / leverage,
+        )
+        for window in WINDOWS
+    ]
+    return pl.concat(of_each).drop_nulls("start").filter(pl.col("session_date").is_in(list(judged.sessions)))
+
+
+def _like_today(judged: Judged) -> pl.DataFrame:
+    """(session_date, portfolio_id, window_sessions) of windows in which the book was about what it is today."""
+    entered = judged.inputs["positions"].select("position_id", "entry_date")
+    exposure = pl.col("exposure").abs().cast(pl.Float64)
+    windows = _windows(judged)
+    new = (
+        windows.join(judged.inputs["position_values"].join(entered, on="position_id"), on=_KEYS)
+        .group_by(*_KEYS, "window_sessions")
+        .agg(new=exposure.filter(pl.col("entry_date") >= pl.col("start")).sum(), gross=exposure.sum())
+        .filter(pl.col("gross") > 0)
+        .with_columns(pl.col("new") / pl.col("gross"))
+    )
+    like_today = (
+        (pl.col("least") >= 1 / LARGEST_LEVERAGE_CHANGE)
+        & (pl.col("most") <= LARGEST_LEVERAGE_CHANGE)
+        & (pl.col("new") <= LARGEST_NEW_SHARE)
+    )
+    return windows.join(new, on=[*_KEYS, "window_sessions"]).filter(like_today).select(*_KEYS, "window_sessions")
+
+
 def _factor_var(judged: Judged) -> pl.DataFrame:
-    ratio = pl.col("factor_var_95") / pl.col("var_95")
+    # the mean return is left out, as it is of the factor model's: that of a month is chance
+    past = Z_95 * pl.col("volatility") / SESSIONS_PER_YEAR**0.5
     longest = (
-        judged.frame.filter((pl.col("var_95") > 0) & (pl.col("factor_var_95") > 0))
+        judged.frame.filter((pl.col("volatility") > 0) & (pl.col("factor_var_95") > 0))
+        .join(_like_today(judged), on=[*_KEYS, "window_sessions"], how="semi")
         .sort("window_sessions")
         .group_by(_KEYS)
         .last()
-        .with_columns(ratio=ratio)
+        .with_columns(ratio=pl.col("factor_var_95") / past)
         .filter(~pl.col("ratio").is_between(1 / LARGEST_RATIO, LARGEST_RATIO))
     )
     return findings(
         longest,
         pl.format(
-            "portfolio {}: value at risk of its positions is {} times that of its last {} returns",
+            "portfolio {}: value at risk of its positions is {} times what its last {} returns vary by",
             "portfolio_id",
             pl.col("ratio").round(2),
             "window_sessions",
@@ -88,7 +136,8 @@ def _factor_var(judged: Judged) -> pl.DataFrame:
 FACTOR_VAR = Rule(
     "factor_var_sane",
     "WARN",
-    f"Value at risk from the factor model is within {LARGEST_RATIO:g} times that of the longest window, either way.",
+    f"Value at risk from the factor model is within {LARGEST_RATIO:g} times, either way, 1.645 standard deviations of "
+    "the returns of the longest window in which the book was about what it is.",
     _factor_var,
 )
 

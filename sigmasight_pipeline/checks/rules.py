@@ -174,8 +174,23 @@ class Verdict:
 
     def rows(self, asset: str, run_id: str, checked_at: datetime) -> pl.DataFrame:
         """One row of ``data_quality_results`` per session."""
-        found = {day: group for (day,), group in self.findings.group_by(["session_date"], maintain_order=True)}
-        figures = {day: group for (day,), group in self.figures.group_by(["session_date"], maintain_order=True)}
+        found = {
+            day: (count, shown, portfolio_ids)
+            for day, count, shown, portfolio_ids in self.findings.group_by("session_date", maintain_order=True)
+            .agg(
+                pl.len(),
+                pl.col("detail").head(SHOWN_FINDINGS),
+                pl.col("portfolio_id").drop_nulls().unique().sort(),
+            )
+            .iter_rows()
+        }
+        figures = {
+            day: dict(zip(names, values, strict=True))
+            for day, names, values in self.figures.sort("figure", maintain_order=True)
+            .group_by("session_date", maintain_order=True)
+            .agg("figure", "value")
+            .iter_rows()
+        }
         # a finding may concern a session outside the run (a gap before it); its verdict belongs there too
         days = sorted({*self.sessions, *found})
         return pl.DataFrame(
@@ -186,9 +201,7 @@ class Verdict:
                 "run_id": [run_id] * len(days),
                 "severity": [self.rule.severity] * len(days),
                 "passed": [day not in found for day in days],
-                "description": [
-                    "; ".join(found[day]["detail"].head(SHOWN_FINDINGS)) if day in found else "passed" for day in days
-                ],
+                "description": ["; ".join(found[day][1]) if day in found else "passed" for day in days],
                 "metadata": [_metadata(found.get(day), figures.get(day)) for day in days],
                 "checked_at": [checked_at] * len(days),
             },
@@ -196,14 +209,16 @@ class Verdict:
         )
 
 
-def _metadata(found: pl.DataFrame | None, figures: pl.DataFrame | None) -> str | None:
-    """What is behind a verdict, as JSON: how many findings, of which portfolios (none: of all), and its figures."""
+def _metadata(found: tuple[int, list[str], list[int]] | None, figures: Mapping[str, float] | None) -> str | None:
+    """What is behind a verdict, as JSON: how many findings, of which portfolios (none: of all), and its figures.
+
+    `found`: how many findings of a session, those that are shown, and the portfolios concerned.
+    """
     told: dict[str, Any] = {}
     if found is not None:
-        told["findings"] = found.height
-        told["portfolio_ids"] = found["portfolio_id"].drop_nulls().unique().sort().to_list()
+        told["findings"], _, told["portfolio_ids"] = found
     if figures is not None:
-        told["figures"] = dict(figures.sort("figure").select("figure", "value").iter_rows())
+        told["figures"] = dict(figures)
     return json.dumps(told) if told else None
 
 

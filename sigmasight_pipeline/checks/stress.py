@@ -18,7 +18,7 @@ from sigmasight_pipeline.calculations.stress import single_shocks
 from sigmasight_pipeline.calculations.stress_factors import MARKET
 from sigmasight_pipeline.checks import stress_scenarios as scenario_rules
 from sigmasight_pipeline.checks.factor_moments import FACTOR_CORRELATIONS
-from sigmasight_pipeline.checks.rules import Judged, Rule, findings
+from sigmasight_pipeline.checks.rules import Judged, Rule, findings, nothing
 
 __all__ = ["FACTOR_CORRELATIONS", "MARKET_RISK_SCENARIOS", "STRESS_TEST_RESULTS"]
 
@@ -247,6 +247,10 @@ POSITIONS_ADD_UP = Rule(
 
 
 def _alike(judged: Judged) -> pl.DataFrame:
+    """Crises of one result in which a holding moves alike too.
+
+    The market's own proxy moves as both state, and options worth nothing in both have lost the same: that is right.
+    """
     crises = judged.inputs["scenarios"].filter("active", pl.col("category") == "historical").select("scenario_id")
     shared = (
         judged.frame.join(crises, on="scenario_id")
@@ -255,13 +259,27 @@ def _alike(judged: Judged) -> pl.DataFrame:
         .agg(pl.col("scenario_id").sort().str.join(", "), count=pl.len())
         .filter(pl.col("count") > 1)
     )
-    return findings(shared, pl.format("{} all come to {}", "scenario_id", pl.col("total_pnl").cast(pl.String)))
+    if shared.is_empty():
+        return nothing()
+    proxy = judged.inputs["factors"].filter(pl.col("factor") == MARKET).select(symbol="proxy_symbol")
+    own = _held(judged).join(proxy, on="symbol", how="anti").select(*_POSITION)
+    moving_alike = (
+        judged.inputs[_POSITION_RESULTS]
+        .join(crises, on="scenario_id")
+        .join(own, on=_POSITION)
+        .filter(pl.col("implied_return") != 0)
+        .group_by(*_KEYS, "position_id", "implied_return")
+        .len()
+        .filter(pl.col("len") > 1)
+    )
+    told = shared.join(moving_alike, on=_KEYS, how="semi")
+    return findings(told, pl.format("{} all come to {}", "scenario_id", pl.col("total_pnl").cast(pl.String)))
 
 
 CRISES_DIFFER = Rule(
     "crises_differ",
     "WARN",
-    "Different crises come to different results.",
+    "Different crises come to different results where their shocks differ for what is held.",
     _alike,
 )
 

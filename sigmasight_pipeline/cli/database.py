@@ -167,7 +167,10 @@ def _users(server: EmbeddedServer) -> list[str]:
 def reset(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Remove the installation's state folder and everything in it, after a question."""
+    """Remove the installation's state folder and everything in it, after a question.
+
+    Refused while another process uses it, while files wait in its inbox, and where it holds files that are not ours.
+    """
     settings = load_settings()
     home = settings.home_path
     if not home.exists():

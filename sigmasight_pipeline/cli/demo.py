@@ -1,4 +1,4 @@
-"""`sigmasight demo`: three portfolios, a simulated market, all history, from nothing to a summary.
+"""`sigmasight demo`: four portfolios, a simulated market, all history, from nothing to a summary.
 
 What belongs here: the order of the demo's steps. What does not: the portfolios and the market (``demo``), and how a
 book is imported or a range is run.
@@ -32,7 +32,7 @@ def demo(
         typer.Option(metavar="YYYY-MM-DD", help=f"Last session (default {LAST_SESSION}; later, options expire)."),
     ] = None,
 ) -> None:
-    """Import the three demo portfolios and run their history over simulated prices (nothing here is market data).
+    """Import the four demo portfolios and run their history over simulated prices (nothing here is market data).
 
     The history then ends at the last session, in the Dagster UI too; `--through` moves that end later.
     """

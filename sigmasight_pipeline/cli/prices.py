@@ -23,7 +23,11 @@ app = typer.Typer(help="Prices that were refused, and accepting one that waits i
 def rejected(
     everything: Annotated[bool, typer.Option("--all", help="Refused rows too, not only those in quarantine.")] = False,
 ) -> None:
-    """List prices that wait in quarantine: moves above +400 % or below -80 % that nothing has confirmed yet."""
+    """List prices that wait in quarantine, because nothing has confirmed yet what is hard to believe.
+
+    Of stocks and funds a move above +400 % or below -80 % (SIGMASIGHT_QUARANTINE_RISE, SIGMASIGHT_QUARANTINE_FALL); of
+    options a close outside its arbitrage bounds, or far from what its volatility was.
+    """
     with connected() as installation:
         found = rejections.rejected(installation.database, waiting_only=not everything)
         if found.is_empty():

@@ -21,7 +21,10 @@ from sigmasight_pipeline.importing.scenarios import read_scenarios
 from sigmasight_pipeline.market_data.stated import read_factor_definitions
 from sigmasight_pipeline.operations import scenarios
 
-app = typer.Typer(help="Stress scenarios: what is stated, what is applied, and what there is to say against it.")
+app = typer.Typer(
+    help="List the stress scenarios: kind, shocks as stated and as applied at the newest session, findings; or check a "
+    "file of them."
+)
 
 _MARKET, _RATE = "Market", "Interest_Rate"
 
@@ -72,7 +75,7 @@ def check(
     resting = found.height - int(found["active"].sum())
     out.print(
         f"{file}: {found.height} scenario(s), {kinds}{f'; {resting} of them not active' if resting else ''}. "
-        f"To use them, set SIGMASIGHT_SCENARIOS_FILE={file.absolute()} and compute again (`sigmasight repair`).",
+        f"To use them, set SIGMASIGHT_SCENARIOS_FILE={file.absolute()} and compute with it: `sigmasight backfill`.",
         soft_wrap=True,
         highlight=False,
     )

@@ -1,1 +1,1 @@
-"""The demo: a simulated market with known parameters and the three portfolios valued in it."""
+"""The demo: a simulated market with known parameters and the portfolios valued in it."""

@@ -1,13 +1,14 @@
-"""Option quotes of the simulated market: a volatility surface of its own, priced by Black-Scholes.
+"""Option quotes of the simulated market: a volatility surface of its own, priced as what the contract is.
 
 What belongs here: which contracts are listed when, the surface, and the quote of a session. What does not: the
-pipeline's own option engine (``calculations``), which must be able to find back what is put in here.
+option engines (``calculations``), which turn a volatility of this surface into a price and must be able to find it
+back.
 
 Volatility is the underlying's true one, moved by the volatility index (short terms more than long ones), higher for
 low strikes (for high ones on the volatility index), with a little noise of the contract's own. Conventions are those
-of the pipeline: calendar days / 365, rate ln(1 + Treasury yield of the nearest tenor). Premiums are European and know
-no dividends, which moves the volatilities found back by a point or two; but nobody sells an option on a stock or fund
-below what exercising it brings.
+of the pipeline: calendar days / 365, rate ln(1 + Treasury yield of the nearest tenor), American exercise of options on
+stocks and funds at the dividend yield the underlying was made with, European exercise of those on index roots. The
+pipeline knows the dividends of the last year instead, which moves the volatilities it finds by a fraction of a point.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from datetime import timedelta
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
+from sigmasight_pipeline.calculations import american_options, black_scholes
 from sigmasight_pipeline.calculations.exercise_styles import EUROPEAN_ROOTS
 from sigmasight_pipeline.demo import random_streams
 from sigmasight_pipeline.demo.factors_path import TENOR_YEARS
@@ -130,12 +131,11 @@ class OptionSurface:
         normal = random_streams.normals(raw)
         uniform = random_streams.uniforms(raw)
         volatility = self._volatility(contract, positions, spot, years) * (1.0 + _SURFACE_NOISE * normal[:, 0])
-        value = black_scholes(
-            spot, float(contract.strike), years, self._rate(positions, years), volatility, contract.kind
-        )
-        if contract.root not in EUROPEAN_ROOTS:
-            sign = 1.0 if contract.kind == "C" else -1.0
-            value = np.maximum(value, sign * (spot - float(contract.strike)))
+        rate = self._rate(positions, years)
+        paid = self._paths.parameters(contract.underlying).dividend_yield
+        terms = (contract.kind == "C", spot, float(contract.strike), years, rate, volatility, np.log1p(paid))
+        engine = black_scholes if contract.root in EUROPEAN_ROOTS else american_options
+        value = engine.price(*terms)
         cents = np.maximum(np.rint(value * CENTS), 1.0)
         no_close = random_streams.coin_flips(raw[:, 0], _NO_CLOSE)
         no_row = no_close & random_streams.coin_flips(raw[:, 1], 0.5)
@@ -179,15 +179,3 @@ class OptionSurface:
         curve = np.stack([self._market.yields[tenor][positions] for tenor in tenors])
         rates: Floats = np.log1p(curve[distances.argmin(axis=0), np.arange(positions.size)])
         return rates
-
-
-def black_scholes(spot: Floats, strike: float, years: Floats, rate: Floats, volatility: Floats, kind: str) -> Floats:
-    """Value of a European option (kind C or P) without dividends; its intrinsic value where `years` is 0.
-
-    Black and Scholes (1973): S N(d1) - K exp(-rT) N(d2), puts by parity of signs.
-    """
-    sign = 1.0 if kind == "C" else -1.0
-    deviation = np.where(years > 0, volatility * np.sqrt(years), 1.0)
-    d1 = (np.log(spot / strike) + rate * years) / deviation + deviation / 2
-    value = sign * (spot * ndtr(sign * d1) - strike * np.exp(-rate * years) * ndtr(sign * (d1 - deviation)))
-    return np.asarray(np.where(years > 0, value, np.maximum(sign * (spot - strike), 0.0)), dtype=np.float64)

@@ -30,14 +30,17 @@ OPTION_MULTIPLIER = 100
 PREMIUM_TARGETS = {
     "SPY250919C00460000": Decimal(140_000),
     "QQQ250815C00420000": Decimal(105_000),
-    "VIX250716C00025000": Decimal(75_000),
+    "VIX250716C00025000": Decimal(9_000),
     "NVDA251017C00800000": Decimal(62_500),
     "AAPL250815P00200000": Decimal(-45_000),
     "MSFT250919P00380000": Decimal(-40_000),
     "TSLA250815C00300000": Decimal(-48_000),
     "META250919P00450000": Decimal(-37_500),
 }
-"""Premium each option position was meant to have, US dollars, negative where it was sold."""
+"""Premium each option position was meant to have, US dollars, negative where it was sold.
+
+A call on the volatility index gains fifty times its premium in a crisis: a tenth of the usual premium is a hedge, all
+of it is the whole book."""
 
 AS_STATED = ("RDDT250117C00090000",)
 """Contracts bought without an exchange: nobody quotes them, their premium is what the file says."""

@@ -121,6 +121,9 @@ def _limit_own_work(seconds: float) -> None:
 
 def serve(descriptor: int) -> None:
     """Answer each request that comes over the socket `descriptor` until the other side is gone."""
+    # a machine under load takes seconds to load the readers: that is no file's time
+    from sigmasight_pipeline.importing import flows, marks, positions  # noqa: F401, PLC0415
+
     line = Connection(descriptor)
     line.send(True)
     with suppress(EOFError, OSError):

@@ -19,7 +19,7 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 
-CONNECT_TIMEOUT_SECONDS = 5
+CONNECT_TIMEOUT_SECONDS = 10
 """libpq would wait over two minutes for a host that does not answer; a URL may carry its own."""
 
 CONNECTION_DEFAULTS: dict[str, int] = {

@@ -39,6 +39,7 @@ NOT_BY_ASSETS = {
     "input_changes",
     "recomputation_changes",
     "inbox_files",
+    "result_retention",
     "alert_outbox",
 }
 """What the pipeline keeps about itself: accepted files that wait to be applied, ranges, changes, files, messages."""
@@ -205,6 +206,7 @@ RULES: dict[str, Sequence[Rule]] = {
     "positions": reference_rules.POSITION_RULES,
     "daily_prices": market_data_rules.DAILY_PRICES,
     "corporate_actions": [market_data_rules.SPLITS_CONTINUOUS],
+    "option_prices": market_data_rules.OPTION_CLOSES,
     "treasury_yields": [market_data_rules.YIELDS_COMPLETE],
     "portfolio_snapshots": valuation_rules.SNAPSHOTS,
     "calculation_audit": operations_rules.CALCULATION_AUDIT,

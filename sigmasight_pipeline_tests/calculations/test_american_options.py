@@ -238,6 +238,28 @@ def test_degenerate_inputs(is_call: bool) -> None:
         assert greek == 0.0
 
 
+@pytest.mark.parametrize(
+    ("is_call", "spot", "days", "rate", "volatility", "dividend_yield"),
+    [
+        (True, 138.2465, 1, -0.0166, 0.05, -0.00004),
+        (True, 350.4386, 3, -0.0177, 0.05, -0.0072),
+        (True, 36.0845, 1, -0.0484, 0.05, -0.0004),
+        (True, 178.7101, 18, -0.0398, 0.01, -0.0196),
+        (False, 60.0, 3, -0.0072, 0.05, -0.0177),
+        (False, 400.0, 3, -0.0072, 0.05, -0.0177),
+    ],
+)
+def test_two_boundaries_and_no_doubt_where_it_ends(
+    is_call: bool, spot: float, days: int, rate: float, volatility: float, dividend_yield: float
+) -> None:
+    """So far from the strike that nothing is left to chance: exercised when that brings most."""
+    terms = is_call, spot, 100.0, days / 365, rate, volatility, dividend_yield
+    times = np.linspace(0.0, days / 365, 1001)
+    gain = (spot * np.exp(-dividend_yield * times) - 100.0 * np.exp(-rate * times)) * (1 if is_call else -1)
+    assert float(american_options.price(*terms)) == pytest.approx(max(gain.max(), 0.0), abs=1e-3)
+    assert np.isfinite(np.array(american_options.greeks(*terms))).all()
+
+
 def test_rises_with_spot_and_volatility(options: Options) -> None:
     """To within what the approximation may be off between neighbours."""
     is_call, spot, strike, years, rate, volatility, dividend = options.arguments

@@ -142,7 +142,8 @@ def test_components_partition_the_graph(size: int, seed: int) -> None:
     upper = np.triu(random.uniform(-1, 1, (size, size)), k=1)
     matrix = upper + upper.T + np.eye(size)
     value = random.integers(1, 4, size)
-    item = IncludedSymbols(LAST, 1, [chr(65 + n) for n in range(size)], value, value / value.sum(), matrix)
+    constant = np.zeros(size, dtype=np.bool_)
+    item = IncludedSymbols(LAST, 1, [chr(65 + n) for n in range(size)], value, value / value.sum(), matrix, constant)
     reached = np.linalg.matrix_power((matrix >= 0.7).astype(np.int64), size) > 0
     expected = {tuple(np.flatnonzero(row)) for row in reached if row.sum() > 1}
     found = [tuple(int(code) for code in group) for group in components(item)]

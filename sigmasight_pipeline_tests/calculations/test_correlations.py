@@ -204,17 +204,54 @@ def test_figures_of_a_hand_made_matrix() -> None:
     assert (row["window_sessions"], row["min_portfolio_weight"], row["status"]) == (90, 0.01, "ok")
 
 
-def hand_made(matrix: Mapping[tuple[str, str], float | None]) -> pl.DataFrame:
-    """Rows of ``pairwise_correlations`` of portfolio 1 on LAST from its upper triangle."""
+def hand_made(matrix: Mapping[tuple[str, str], float | None], constant: str = "") -> pl.DataFrame:
+    """Rows of ``pairwise_correlations`` of portfolio 1 on LAST from its upper triangle; one symbol may not vary."""
     symbols = sorted({symbol for pair in matrix for symbol in pair})
     both = {**matrix, **{(b, a): value for (a, b), value in matrix.items()}, **{(s, s): 1.0 for s in symbols}}
     return frame(
         tables.pairwise_correlations,
         [
-            {"session_date": LAST, "portfolio_id": 1, "symbol_1": a, "symbol_2": b, "correlation": value}
+            {
+                "session_date": LAST,
+                "portfolio_id": 1,
+                "symbol_1": a,
+                "symbol_2": b,
+                "correlation": None if constant in (a, b) else value,
+                "status": "no_variance" if constant in (a, b) else "ok",
+            }
             for (a, b), value in both.items()
         ],
     )
+
+
+def test_a_symbol_that_does_not_vary_is_counted_and_changes_no_figure_of_the_others() -> None:
+    """A money market fund is correlated with nothing by nature: no gap in the data, and no bet of its own."""
+    matrix = {("AAA", "BBB"): 0.9, ("AAA", "CCC"): 0.2, ("BBB", "CCC"): 0.1}
+    alone = calculated(inputs({1: 50_000, 2: -30_000, 3: 20_000}), hand_made(matrix))
+    with_cash = {**matrix, ("AAA", "DDD"): None, ("BBB", "DDD"): None, ("CCC", "DDD"): None}
+    row = calculated(inputs({1: 50_000, 2: -30_000, 3: 20_000, 4: 100_000}), hand_made(with_cash, "DDD"))
+    assert (row["positions_included"], row["positions_constant"], row["data_quality"]) == (4, 1, 1.0)
+    assert row["effective_positions"] == pytest.approx(alone["effective_positions"], rel=1e-14)
+    of_whole = "positions_included", "positions_constant", "effective_positions", "correlation_concentration"
+    assert {name: value for name, value in row.items() if name not in of_whole} == {
+        name: value for name, value in alone.items() if name not in of_whole
+    }
+    assert (alone["correlation_concentration"], row["correlation_concentration"]) == (0.8, 0.4)
+
+
+@pytest.mark.parametrize(
+    ("exposures", "matrix", "status"),
+    [
+        ({4: 90_000}, {("DDD", "DDD"): None}, "no_variance"),
+        ({3: 20_000, 4: 90_000}, {("CCC", "DDD"): None}, "single_position"),
+    ],
+)
+def test_fewer_than_two_symbols_that_vary(
+    exposures: dict[int, Any], matrix: dict[tuple[str, str], float | None], status: str
+) -> None:
+    row = calculated(inputs(exposures), hand_made(matrix, "DDD"))
+    assert (row["status"], row["positions_constant"], row["positions_included"]) == (status, 1, len(exposures))
+    assert [row[name] for name in ("overall_correlation", "data_quality", "effective_positions")] == [None] * 3
 
 
 def test_a_matrix_that_is_not_positive_semidefinite_is_repaired_for_the_effective_positions() -> None:

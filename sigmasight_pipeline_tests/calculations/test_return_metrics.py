@@ -121,6 +121,12 @@ def test_edges(returns: list[float], rate: float, expected: dict[str, float]) ->
         assert getattr(found, name)[0] == pytest.approx(value, rel=1e-12, abs=1e-16, nan_ok=True), name
 
 
+def test_no_loss_is_not_minus_zero() -> None:
+    found = metrics([0.0] * 21)
+    for name in ("hist_var_95", "hist_var_99", "expected_shortfall_95"):
+        assert not np.signbit(getattr(found, name)[0]), name
+
+
 @settings(max_examples=30)
 @given(st.integers(0, 2**16), st.sampled_from([21, 90, 252]))
 def test_a_column_does_not_depend_on_the_others(seed: int, sessions: int) -> None:

@@ -254,6 +254,15 @@ def test_cash_funds_are_covered_and_lose_nothing() -> None:
     assert (row["coverage"], parts[0]["component_es_975"]) == (1.0, Decimal(0))
 
 
+def test_a_book_that_cannot_lose_has_a_risk_of_zero_and_not_of_minus_zero() -> None:
+    """Cash funds, and a long and a short lot of one stock."""
+    offsetting = [stock(1, "SPY", 1, 1, DAYS[0]), stock(2, "SPY", -1, 1, DAYS[0])]
+    for positions, exposures in ((held("CASH"), {1: 90_000}), (offsetting, {1: 50_000, 2: -50_000})):
+        row, _ = row_of(positions, exposures)
+        for name in ("var_95", "var_99", "expected_shortfall_95", "expected_shortfall_975"):
+            assert str(row[name]) == "0.0", name
+
+
 def test_a_renamed_symbol_keeps_its_history() -> None:
     renamed = frame(
         tables.instruments, [{"symbol": "OLD", "kind": "stock", "last_session": DAYS[200], "replaced_by": "NEW"}]

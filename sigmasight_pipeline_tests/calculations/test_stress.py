@@ -14,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Table
 
+from sigmasight_pipeline.calculations import stress_book
 from sigmasight_pipeline.calculations.stress import single_shocks
+from sigmasight_pipeline.calculations.stress_revaluation import Options
 from sigmasight_pipeline.calculations.stress_totals import PositionStatus, StressStatus
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.frames import polars_schema
@@ -397,3 +399,37 @@ def test_nothing_after_a_session_moves_it(world: World) -> None:
     )
     for mine, theirs in zip(held.told(*ALL), other.told(*ALL), strict=True):
         assert mine.filter(~later).equals(theirs.filter(~later))
+
+
+@pytest.mark.parametrize("together", [1, 60], ids=["one session", "a few sessions"])
+def test_how_many_sessions_are_priced_together_changes_nothing(
+    world: World, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = world.holding(*BOOK, owners=2)
+    at_once = (*held.told(*ALL), held.risk())
+    calls: list[int] = []
+    price = stress_book.option_pnl
+
+    def counted(options: Options, *moves: Any) -> Any:
+        calls.append(len(options.spot))
+        return price(options, *moves)
+
+    monkeypatch.setattr(stress_book, "option_pnl", counted)
+    monkeypatch.setattr(stress_book, "PRICED_TOGETHER", together)
+    for mine, theirs in zip((*held.told(*ALL), held.risk()), at_once, strict=True):
+        assert mine.equals(theirs)
+    assert len(calls) > 2
+
+
+def test_without_scenarios_there_are_no_rows(world: World) -> None:
+    held = world.holding(*BOOK, owners=2)
+    assert [frame.height for frame in held.told()] == [0, 0, 0, 0]
+    assert held.risk(market_shocks=(), rate_shocks=()).is_empty()
+
+
+def test_documents_are_written_as_json_writes_them(world: World) -> None:
+    results, _ = world.holding(*BOOK, owners=2).run(*ALL)
+    for name in ("factor_impacts", "effective_shocks"):
+        texts = results[name].drop_nulls().to_list()
+        assert texts
+        assert all(json.dumps(json.loads(text), allow_nan=False) == text for text in texts)

@@ -207,6 +207,7 @@ FAULTS: list[tuple[str, Rule, pl.DataFrame, pl.DataFrame, list[str]]] = [
         changed(CALCULATIONS, {"session_date": D2}, data_quality=0.79),
         ["portfolio 1: 79.0% of its pairs"],
     ),
+    ("coverage kept", rules.COVERAGE, CALCULATIONS, CALCULATIONS, []),
     ("a portfolio", PORTFOLIO_ROWS, CALCULATIONS, LONELY, ["book-1 has no row"]),
     (
         "member",
@@ -230,6 +231,13 @@ FAULTS: list[tuple[str, Rule, pl.DataFrame, pl.DataFrame, list[str]]] = [
         ["portfolio 1: cluster 1 is not the sum of its members"],
     ),
 ]
+
+
+def test_symbols_with_too_few_returns_are_named() -> None:
+    low = changed(CALCULATIONS, {"session_date": D2}, data_quality=0.5)
+    young = changed(PAIRS, pair("CCC", "CCC"), correlation=None, status="insufficient_history")
+    told = found(rules.COVERAGE, judged(DAYS, low, INPUTS | {"pairwise_correlations": young}))
+    assert told == [(D2, 1, "portfolio 1: 50.0% of its pairs (CCC: too few returns)")]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
+from sigmasight_pipeline.calculations.factor_moments import factor_correlations
 from sigmasight_pipeline.checks import factor_moments as rules
 from sigmasight_pipeline.checks.rules import Judged, Rule
 from sigmasight_pipeline_tests.calculations.stress_world import market
@@ -13,7 +14,13 @@ from sigmasight_pipeline_tests.checks.cases import Finding, changed, found, judg
 
 WORLD = market({}, computed=2, history=300)
 D1, D2 = WORLD.sessions
-MOMENTS = WORLD.moments
+MOMENTS = factor_correlations(
+    sessions=WORLD.sessions,
+    calendar=WORLD.calendar,
+    factors=WORLD.factors,
+    returns=WORLD.returns,
+    yields=WORLD.yields,
+)
 INPUTS = {"calendar": WORLD.calendar, "factors": WORLD.factors}
 PAIR = {"session_date": D2, "weighting": "equal", "factor_1": "Oil", "factor_2": "Gold"}
 OWN = {**PAIR, "factor_2": "Oil"}

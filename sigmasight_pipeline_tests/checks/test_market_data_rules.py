@@ -13,11 +13,13 @@ from sigmasight_pipeline.checks.rules import Rule
 from sigmasight_pipeline.market_data.coverage import coverage
 from sigmasight_pipeline.market_data.screening import WARNINGS, Notice
 from sigmasight_pipeline.storage import tables
+from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.frames import empty_frame
+from sigmasight_pipeline.storage.partitions import replace_sessions
 from sigmasight_pipeline_tests.calculations.table_rows import closes, dividend, frame, split
 from sigmasight_pipeline_tests.checks import cases
 from sigmasight_pipeline_tests.checks.cases import Finding, found, judged
-from sigmasight_pipeline_tests.storage.sample_rows import weekdays
+from sigmasight_pipeline_tests.storage.sample_rows import MOMENT, weekdays
 
 DAYS = weekdays(12, date(2024, 1, 2))
 SESSIONS = DAYS[6:10]
@@ -62,12 +64,12 @@ def refused(*rows: tuple[date, str], **fields: str) -> Frames:
     return notices() | {"rejections": made.with_columns(told)}
 
 
-def stuck(count: int, *, last: date = D3) -> Frames:
+def stuck(count: int, *, last: date = D3) -> pl.DataFrame:
     """The last `count` closes of AAA up to `last` are the same, those of BBB never."""
     end = DAYS.index(last)
     same = {day: 50 if number > end - count else 60 + number for number, day in enumerate(DAYS[: end + 1])}
     rows = [*closes("AAA", same), *closes("BBB", {day: 10 + number for number, day in enumerate(DAYS)})]
-    return {"with_history": frame(tables.daily_prices, rows)}
+    return frame(tables.daily_prices, rows)
 
 
 CALL, HALVED = "AAA240119C00100000", "AAA240119C00050000"
@@ -116,15 +118,6 @@ BY_INPUTS: list[Case] = [
     ),
     (rules.REJECTED, refused(), []),
     (rules.REJECTED, refused((D3, "AAA: negative_volume")), [(D3, None, "AAA: negative_volume")]),
-    (rules.REPEATED, stuck(rules.REPEATED_SESSIONS - 1), []),
-    (rules.REPEATED, stuck(rules.REPEATED_SESSIONS), [(D3, None, "AAA: close 50.000000 again")]),
-    (
-        rules.REPEATED,
-        stuck(rules.REPEATED_SESSIONS + 1),
-        [(D2, None, "AAA: close 50.000000 again"), (D3, None, "AAA: close 50.000000 again")],
-    ),
-    # what was stuck before the run was told by the run before
-    (rules.REPEATED, stuck(rules.REPEATED_SESSIONS, last=BEFORE), []),
     (rules.SPLITS_CONTINUOUS, through_split(50), []),
     (rules.SPLITS_CONTINUOUS, through_split(52.4, 2.6), []),
     (
@@ -181,6 +174,53 @@ def test_every_notice_is_told_by_one_rule(notice: Notice) -> None:
     for rule in {id(rule): rule for rule in NOTICED.values()}.values():
         expected = [(D3, None, f"AAA: {notice.value}")] if rule is NOTICED[notice] else []
         assert found(rule, what) == expected, rule.name
+
+
+def repeated(database: Database, stored: pl.DataFrame, kind: str = "stock") -> list[Finding]:
+    """What the rule says of SESSIONS when these closes are stored and it is given the last sessions of them."""
+    full = stored.with_columns(
+        source=pl.lit("test"), fetched_at=pl.lit(MOMENT), run_id=pl.lit("r"), computed_at=pl.lit(MOMENT)
+    )
+    kept = [column.name for column in tables.daily_prices.columns]
+    replace_sessions(database, {tables.daily_prices: full.select(name for name in kept if name in full.columns)}, DAYS)
+    since = DAYS[DAYS.index(D1) - rules.REPEATED_SESSIONS + 1]
+    history = stored.filter(pl.col("session_date").is_between(since, D4))
+    known = frame(tables.instruments, [{"symbol": "AAA", "kind": kind}])
+    return found(
+        rules.REPEATED, judged(SESSIONS, None, {"with_history": history, "instruments": known}, database=database)
+    )
+
+
+def again(*days: date) -> list[Finding]:
+    return [(day, None, "AAA: close 50.000000 again") for day in days]
+
+
+STUCK: list[tuple[pl.DataFrame, list[Finding]]] = [
+    (stuck(rules.REPEATED_SESSIONS - 1), []),
+    (stuck(rules.REPEATED_SESSIONS), again(D3)),
+    (stuck(rules.REPEATED_SESSIONS + 1), again(D2, D3)),
+    # what was stuck before the run was told by the run before
+    (stuck(rules.REPEATED_SESSIONS, last=BEFORE), []),
+]
+
+
+@pytest.mark.parametrize(("stored", "findings"), STUCK)
+@pytest.mark.parametrize("kind", ["stock", "fund"])
+def test_closes_that_stopped_moving(
+    shared_database: Database, stored: pl.DataFrame, findings: list[Finding], kind: str
+) -> None:
+    assert repeated(shared_database, stored, kind) == findings
+
+
+def test_a_close_that_never_moved_is_told_once_and_of_a_fund_never(shared_database: Database) -> None:
+    """A money market fund is at 1.00 by nature; of a stock it is a feed that was dead from the start."""
+    stored = frame(tables.daily_prices, closes("AAA", dict.fromkeys(DAYS, 50)))
+    assert repeated(shared_database, stored, "fund") == []
+    assert repeated(shared_database, stored, "stock") == []  # its fifth session is before the run
+    start = DAYS.index(D2) - rules.REPEATED_SESSIONS + 1
+    young = frame(tables.daily_prices, closes("AAA", dict.fromkeys(DAYS[start:], 50)))
+    assert repeated(shared_database, young, "stock") == again(D2)
+    assert repeated(shared_database, young, "fund") == []
 
 
 def price(**fields: Any) -> dict[str, Any]:
@@ -274,6 +314,7 @@ def test_every_rule_has_a_case() -> None:
         rules,
         [
             *tabled,
+            rules.REPEATED,
             *NOTICED.values(),
             rules.YIELDS_COMPLETE,
             rules.RETURNS_COMPLETE,
@@ -287,7 +328,9 @@ def test_every_rule_has_a_case() -> None:
 @pytest.mark.parametrize("name", sorted(cases.rules_of(rules)))
 def test_nothing_but_closures_is_nothing_to_find(name: str) -> None:
     """A run of unscheduled closures has no sessions and gets no rows, whatever was never priced."""
-    inputs = shares() | waiting() | proxies(("Value", "VTV")) | notices() | through_split(50) | stuck(9)
+    inputs = (
+        shares() | waiting() | proxies(("Value", "VTV")) | notices() | through_split(50) | {"with_history": stuck(9)}
+    )
     inputs |= {"coverage": inputs["coverage"].clear(), "missing": inputs["missing"].clear(), "prices": PRICES}
     table = {
         "YIELDS_COMPLETE": tables.treasury_yields,

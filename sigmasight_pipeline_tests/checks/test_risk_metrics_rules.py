@@ -8,16 +8,39 @@ from typing import Any
 import polars as pl
 import pytest
 
+from sigmasight_pipeline.calculations.return_metrics import SESSIONS_PER_YEAR, Z_95
 from sigmasight_pipeline.calculations.risk_metrics import WINDOWS
 from sigmasight_pipeline.checks import risk_metrics as rules
 from sigmasight_pipeline.checks.rules import Rule
 from sigmasight_pipeline.storage import tables
-from sigmasight_pipeline_tests.calculations.table_rows import frame, portfolio, sessions_frame
+from sigmasight_pipeline_tests.calculations.risk_rows import held_rows
+from sigmasight_pipeline_tests.calculations.table_rows import frame, portfolio, sessions_frame, stock
 from sigmasight_pipeline_tests.checks import cases
 from sigmasight_pipeline_tests.checks.cases import changed, found, judged
+from sigmasight_pipeline_tests.storage.sample_rows import weekdays
 
 D1, D2 = DAYS = [date(2024, 1, day) for day in (2, 3)]
+VARYING = 0.02 / Z_95 * SESSIONS_PER_YEAR**0.5
+"""Annual volatility of returns whose value at risk without a mean is 2 %."""
+BEFORE = weekdays(252, date(2023, 1, 2))
+SNAPSHOTS = frame(
+    tables.portfolio_snapshots,
+    [
+        {"session_date": day, "portfolio_id": owner, "leverage": 0.9 + 0.2 * (day.day % 2)}
+        for day in [*BEFORE, *DAYS]
+        for owner in (1, 2)
+    ],
+)
+HELD = [
+    stock(1, "AAA", 1, 1, D1),
+    stock(2, "AAA", 1, 1, BEFORE[0], portfolio_id=2),
+    stock(3, "BBB", 1, 1, BEFORE[0], portfolio_id=2),
+]
+VALUES, _ = held_rows(DAYS, {1: 100, 2: 240, 3: 760}, HELD)
 INPUTS = {
+    "portfolio_snapshots": SNAPSHOTS,
+    "positions": frame(tables.positions, HELD),
+    "position_values": VALUES,
     "calendar": sessions_frame(DAYS),
     "portfolios": frame(tables.portfolios, [portfolio(1, D1), portfolio(2, D2), portfolio(3, D1, active=False)]),
 }
@@ -28,6 +51,7 @@ METRICS = frame(
             "session_date": day,
             "portfolio_id": owner,
             "window_sessions": window,
+            "volatility": VARYING,
             "var_95": 0.02,
             "var_99": 0.03,
             "hist_var_95": 0.021,
@@ -44,7 +68,7 @@ METRICS = frame(
 )
 AT = {"session_date": D2, "portfolio_id": 2, "window_sessions": 252}
 ORDER = "portfolio 2: losses over 252 sessions are out of order"
-MANY = "portfolio 2: value at risk of its positions is {} times that of its last {} returns"
+MANY = "portfolio 2: value at risk of its positions is {} times what its last {} returns vary by"
 
 FAULTS: list[tuple[Rule, dict[str, Any], list[str]]] = [
     (rules.TAILS_ORDERED, {"var_99": 0.019}, [ORDER]),
@@ -57,7 +81,9 @@ FAULTS: list[tuple[Rule, dict[str, Any], list[str]]] = [
     (rules.FACTOR_VAR, {"factor_var_95": 0.0599}, []),
     (rules.FACTOR_VAR, {"factor_var_95": None}, []),
     (rules.FACTOR_VAR, {"factor_var_95": 0.0}, []),
-    (rules.FACTOR_VAR, {"var_95": -0.001}, []),
+    (rules.FACTOR_VAR, {"volatility": 0.0}, []),
+    # a good month makes the value at risk of the returns small, and says nothing
+    (rules.FACTOR_VAR, {"var_95": 0.001}, []),
     (rules.MISSING_INPUTS, {"status": "insufficient_history"}, []),
     (rules.MISSING_INPUTS, {"status": "missing_return"}, ["portfolio 2: missing_return over 252 sessions"]),
     (rules.MISSING_INPUTS, {"status": "missing_rate"}, ["portfolio 2: missing_rate over 252 sessions"]),
@@ -74,10 +100,60 @@ def test_one_wrong_row(rule: Rule, fault: dict[str, Any], sentences: list[str]) 
 
 def test_factor_var_is_compared_with_the_longest_window_there_is() -> None:
     """Where the longest has no figure, with the next; a shorter one says nothing while there is a longer."""
-    short = changed(METRICS, {**AT, "window_sessions": 21}, var_95=0.001)
+    short = changed(METRICS, {**AT, "window_sessions": 21}, volatility=VARYING / 20)
     assert found(rules.FACTOR_VAR, judged(DAYS, short, INPUTS)) == []
-    next_longest = changed(changed(METRICS, AT, var_95=None), {**AT, "window_sessions": 90}, var_95=0.001)
+    next_longest = changed(
+        changed(METRICS, AT, volatility=None), {**AT, "window_sessions": 90}, volatility=VARYING / 20
+    )
     assert found(rules.FACTOR_VAR, judged(DAYS, next_longest, INPUTS)) == [(D2, 2, MANY.format("20.0", 90))]
+
+
+@pytest.mark.parametrize(
+    ("changed_at", "leverage", "compared_with"),
+    [
+        (-22, 0.0, 21),  # bought 21 sessions ago
+        (-21, 0.0, None),
+        (-63, 0.0, 21),
+        (-64, 0.0, 63),
+        (-91, 5.0, 90),  # once far more invested than today
+        (-91, None, 90),  # no net asset value to be invested
+        (-22, 0.6, 252),
+    ],
+)
+def test_returns_of_another_book_are_no_yardstick(
+    changed_at: int, leverage: float | None, compared_with: int | None
+) -> None:
+    """A book that was in cash until last week has a calm past; only windows in which it was invested are compared."""
+    days = [*BEFORE, *DAYS]
+    until = days[changed_at]
+    snapshots = SNAPSHOTS.with_columns(
+        leverage=pl.when(pl.col("session_date") <= until).then(pl.lit(leverage)).otherwise("leverage")
+    )
+    wrong = changed(METRICS, {"session_date": D2, "portfolio_id": 2}, factor_var_95=0.1)
+    told = found(rules.FACTOR_VAR, judged(DAYS, wrong, INPUTS | {"portfolio_snapshots": snapshots}))
+    assert told == ([] if compared_with is None else [(D2, 2, MANY.format("5.0", compared_with))])
+
+
+@pytest.mark.parametrize(
+    ("position", "entered_at", "compared_with"),
+    [(2, -21, 252), (3, -21, None), (3, -22, 21), (3, -63, 21), (3, -64, 63)],
+)
+def test_returns_before_a_large_part_was_entered_are_no_yardstick(
+    position: int, entered_at: int, compared_with: int | None
+) -> None:
+    """A quarter of the book may be new: position 2 is 24 % of it, position 3 the rest."""
+    day = [*BEFORE, *DAYS][entered_at]
+    entered = changed(INPUTS["positions"], {"position_id": position}, entry_date=day)
+    wrong = changed(METRICS, {"session_date": D2, "portfolio_id": 2}, factor_var_95=0.1)
+    told = found(rules.FACTOR_VAR, judged(DAYS, wrong, INPUTS | {"positions": entered}))
+    assert told == ([] if compared_with is None else [(D2, 2, MANY.format("5.0", compared_with))])
+
+
+def test_a_book_of_worthless_positions_is_compared_with_nothing() -> None:
+    """Options on their last day: exposures of 0, and no division by them."""
+    wrong = changed(METRICS, {"session_date": D2, "portfolio_id": 2}, factor_var_95=0.1)
+    worthless = VALUES.with_columns(exposure=pl.lit(0).cast(VALUES.schema["exposure"]))
+    assert found(rules.FACTOR_VAR, judged(DAYS, wrong, INPUTS | {"position_values": worthless})) == []
 
 
 def test_windows_that_are_missing_are_named() -> None:

@@ -81,6 +81,8 @@ BETA = WORLD.beta("AAA", "Market", D2)
 WORTH = value(RESULTS, AT, "total_pnl")
 LINEAR = value(RESULTS, AT, "correlated_pnl")
 
+ALIKE = changed(RESULTS, {**AT, "scenario_id": "bubble"}, total_pnl=WORTH)
+
 PLANTED: list[tuple[str, Rule, Judged, list[Finding]]] = [
     (
         "a row is missing",
@@ -166,8 +168,16 @@ PLANTED: list[tuple[str, Rule, Judged, list[Finding]]] = [
     (
         "crises alike",
         rules.CRISES_DIFFER,
-        of_results(changed(RESULTS, {**AT, "scenario_id": "bubble"}, total_pnl=WORTH)),
+        of_results(ALIKE, **positions({"session_date": D2, "position_id": 1}, implied_return=-0.99)),
         [(D2, 1, f"bubble, crisis all come to {WORTH}")],
+    ),
+    # what is lost is the same and nothing moves alike: options that are worth nothing in both
+    ("worthless in both", rules.CRISES_DIFFER, of_results(ALIKE), []),
+    (
+        "the market's proxy moves as both state",
+        rules.CRISES_DIFFER,
+        of_results(ALIKE, **positions({"session_date": D2, "position_id": 2}, implied_return=-0.45)),
+        [],
     ),
     ("nothing to lose", rules.CRISES_DIFFER, of_results(changed(RESULTS, {"portfolio_id": 1}, total_pnl="0")), []),
     (

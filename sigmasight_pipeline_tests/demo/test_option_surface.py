@@ -1,19 +1,18 @@
-"""Option quotes: listed when they should be, priced by Black-Scholes on a believable surface, with gaps."""
+"""Option quotes: listed when they should be, priced as what they are on a believable surface, with gaps."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 
-import mibian
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.optimize import brentq
 
-from sigmasight_pipeline.demo.option_surface import black_scholes
+from sigmasight_pipeline.calculations.exercise_styles import EUROPEAN_ROOTS
+from sigmasight_pipeline.calculations.option_pricing import OptionTerms, implied_by_price, option_price
+from sigmasight_pipeline.demo.factors_path import TENOR_YEARS
 from sigmasight_pipeline.demo.rebase import PREMIUM_TARGETS
 from sigmasight_pipeline.demo.simulated import SimulatedMarket
 from sigmasight_pipeline.market_data.source import OPTION_BARS
@@ -23,38 +22,6 @@ from sigmasight_pipeline.symbols import SymbolError, parse_option
 INCEPTION, LAST = date(2024, 1, 2), date(2025, 6, 30)
 BEFORE, AFTER = "NVDA251017C00800000", "NVDA251017C00080000"
 SPLIT = date(2024, 6, 10)
-
-
-def value(spot: float, strike: float, years: float, rate: float, volatility: float, kind: str) -> float:
-    arrays = (np.array([spot]), strike, np.array([years]), np.array([rate]), np.array([volatility]), kind)
-    return float(black_scholes(*arrays)[0])
-
-
-@pytest.mark.parametrize("kind", ["C", "P"])
-@pytest.mark.parametrize(
-    ("spot", "strike", "days", "rate", "volatility"),
-    [(100, 100, 365, 0.05, 0.2), (530, 460, 618, 0.045, 0.18), (14, 25, 547, 0.05, 0.8), (225, 200, 3, 0.04, 0.3)],
-)
-def test_black_scholes_agrees_with_mibian(
-    spot: float, strike: float, days: int, rate: float, volatility: float, kind: str
-) -> None:
-    oracle = mibian.BS([spot, strike, rate * 100, days], volatility=volatility * 100)
-    expected = oracle.callPrice if kind == "C" else oracle.putPrice
-    assert value(spot, strike, days / 365, rate, volatility, kind) == pytest.approx(expected, rel=1e-9, abs=1e-9)
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    spot=st.floats(1, 1000),
-    moneyness=st.floats(0.3, 3),
-    years=st.floats(0, 3),
-    rate=st.floats(0, 0.1),
-    volatility=st.floats(0.05, 1.5),
-)
-def test_put_call_parity(spot: float, moneyness: float, years: float, rate: float, volatility: float) -> None:
-    strike = spot * moneyness
-    call, put = (value(spot, strike, years, rate, volatility, kind) for kind in "CP")
-    assert call - put == pytest.approx(spot - strike * np.exp(-rate * years), abs=1e-9 * (spot + strike))
 
 
 def test_quotes_have_the_form_of_the_protocol(market: SimulatedMarket, calendar: SessionCalendar) -> None:
@@ -104,15 +71,44 @@ def test_demo_options_live_through_the_demo_and_end_at_intrinsic_value(
         assert close == max(gain, Decimal("0.01"))
 
 
-def implied(market: SimulatedMarket, symbol: str, session: date, close: float) -> float:
+def terms_at(market: SimulatedMarket, symbol: str, session: date) -> tuple[OptionTerms, float, float, float]:
+    """Terms, spot, years and rate: the dividend yield is the one the underlying was made with."""
     contract = parse_option(symbol)
     spot = float(market.daily_bars([contract.underlying], session, session)["close"].item())
     years = (contract.expiration_date - session).days / 365
-    return float(
-        brentq(
-            lambda vol: value(spot, float(contract.strike), years, np.log1p(0.04), vol, contract.kind) - close, 0.01, 4
-        )
+    curve = market.treasury_yields(session, session)
+    tenor = min(TENOR_YEARS, key=lambda name: (abs(TENOR_YEARS[name] - years), TENOR_YEARS[name]))
+    paid = np.log1p(market._paths.parameters(contract.underlying).dividend_yield)
+    values = contract.kind == "C", float(contract.strike), contract.root not in EUROPEAN_ROOTS, paid
+    terms = OptionTerms(*(np.array([value]) for value in values))
+    return terms, spot, years, float(np.log1p(curve.filter(tenor=tenor)["yield"].item()))
+
+
+def implied(market: SimulatedMarket, symbol: str, session: date, close: float) -> float:
+    terms, *at = terms_at(market, symbol, session)
+    return float(implied_by_price(terms, close, *at).volatility[0])
+
+
+@pytest.mark.parametrize("symbol", ["SPY250919P00500000", "AAPL250815P00200000", "VIX250716C00025000", AFTER])
+def test_the_value_of_a_quote_has_the_volatility_of_the_surface(market: SimulatedMarket, symbol: str) -> None:
+    """Inverted as what it is; the vendor's own volatility is the surface's with an error of 1 % or so."""
+    quotes = market.option_bars([symbol], date(2024, 7, 1), date(2024, 12, 31)).drop_nulls(
+        ["close", "implied_volatility"]
     )
+    some = quotes.gather_every(quotes.height // 12)
+    found = [implied(market, symbol, day, float(close)) for day, close in some.select("session_date", "close").rows()]
+    # a cent of the volatility index's calls is half a point
+    np.testing.assert_allclose(found, some["implied_volatility"].to_numpy(), rtol=0.05)
+    assert abs(np.mean(found / some["implied_volatility"].to_numpy()) - 1) < 0.015
+
+
+def test_the_right_to_exercise_early_is_paid_for(market: SimulatedMarket) -> None:
+    """A put as traded costs more than one that may be exercised on its last day only."""
+    symbol, session = "AAPL250815P00250000", date(2024, 6, 3)
+    close = float(market.option_bars([symbol], session, session)["close"].item())
+    terms, *at = terms_at(market, symbol, session)
+    european = option_price(replace(terms, is_american=np.array([False])), *at, implied(market, symbol, session, close))
+    assert close > european[0] * 1.03
 
 
 def test_the_contract_is_renamed_at_the_split_and_keeps_its_value(

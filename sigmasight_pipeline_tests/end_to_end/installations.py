@@ -92,7 +92,7 @@ def _forget() -> None:
 
 
 def import_demo(opened: Installation) -> None:
-    """Import the three demo portfolios and their marks through the reference assets."""
+    """Import the demo portfolios, their marks and cash flows through the reference assets."""
     source = open_source(opened.settings, CALENDAR)
     books.accept_demo(books.Importer(opened.database, opened.settings, source), source)
     expect(opened.launcher.run(Chunk(job="reference")))

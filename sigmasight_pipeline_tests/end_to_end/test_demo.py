@@ -240,6 +240,39 @@ def test_no_error_was_found(demo: Installation) -> None:
     assert dict(counts.iter_rows())["portfolio_snapshots"] == 374
 
 
+WARNED = {
+    ("daily_prices", "missing_symbols"),  # a thinly traded stock misses sessions
+    ("daily_prices", "rejected_rows"),  # a misprint, and a volume that is none
+    ("position_values", "stale_prices"),  # a delisted holding
+    ("position_values", "unpriced_positions"),  # a private holding nobody has marked
+    ("position_greeks", "fallback_volatility"),  # an option nobody quotes, on a stock that is too young
+    ("portfolio_exposures", "greeks_coverage"),  # the same
+    ("correlation_calculations", "coverage"),  # the delisted holding has no returns
+}
+"""What the fourth book is there for: each check of these warns, and no other."""
+
+
+def test_what_is_warned_of_is_what_was_planted(demo: Installation) -> None:
+    """A warning of every day is one nobody reads: of money market funds, of a book's first weeks, of quotes."""
+    warned = demo.database.query(
+        "SELECT DISTINCT asset, check_name FROM sigmasight.data_quality_results WHERE NOT passed AND severity = 'WARN'"
+    )
+    assert set(warned.iter_rows()) == WARNED
+    refused = demo.database.query("SELECT symbol, reason, session_date FROM sigmasight.rejected_prices")
+    assert set(refused["symbol"]) == {"CRAWA", "RDDT"}, refused
+
+
+def test_no_hedge_is_larger_than_what_it_hedges(demo: Installation) -> None:
+    """The call on the volatility index moves the book by at most 15 % of its net asset value in any scenario."""
+    largest = demo.database.query(
+        "SELECT max(abs(r.pnl / s.net_asset_value))::float8 AS share FROM sigmasight.stress_position_results r "
+        "JOIN sigmasight.positions p USING (position_id) "
+        "JOIN sigmasight.portfolio_snapshots s ON (s.portfolio_id, s.session_date) = (r.portfolio_id, r.session_date) "
+        "WHERE p.underlying_symbol = 'VIX'"
+    ).item()
+    assert 0.05 < largest <= 0.15
+
+
 @pytest.mark.parametrize("sample", [SAMPLE, pytest.param(60, marks=pytest.mark.slow)])
 def test_single_sessions_in_any_order_change_nothing(demo: Installation, sample: int) -> None:
     """Single-session runs, shuffled, against the two chunks of the fixture: every table as it was, to the last bit."""

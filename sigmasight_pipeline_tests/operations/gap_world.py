@@ -29,7 +29,10 @@ def found(opened: Installation, **changed: Any) -> list[Gap]:
 
 @contextmanager
 def lost(opened: Installation, names: Sequence[str], where: str, *params: object) -> Iterator[None]:
-    """Rows of these tables are gone inside the block, and there again after it unless they were written meanwhile."""
+    """Rows of these tables are gone inside the block, and there again after it unless they were written meanwhile.
+
+    That inputs were gone is forgotten with it: it is no change anything has to follow.
+    """
     chosen: list[tuple[Table, pl.DataFrame]] = []
     for name in names:
         table = tables.metadata.tables[f"sigmasight.{name}"]
@@ -42,3 +45,4 @@ def lost(opened: Installation, names: Sequence[str], where: str, *params: object
         with opened.database.connect() as connection:
             for table, rows in chosen:
                 append_rows(connection, table, rows, replace=True)
+            connection.execute("DELETE FROM sigmasight.input_changes")

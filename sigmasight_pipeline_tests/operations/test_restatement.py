@@ -64,7 +64,13 @@ def migrated_url(server: EmbeddedServer) -> Iterator[str]:
                 {"factor": "Market", "name": "Market", "kind": "style", "proxy_symbol": "SPY", "display_order": 1,
                  "active": True}
             ]),
-            (tables.instruments, [{"symbol": "CCC", "kind": "stock", "active": True, "replaced_by": "DDD"}]),
+            (
+                tables.instruments,
+                [
+                    {"symbol": "AAA", "kind": "stock", "active": True, "replaced_by": None},
+                    {"symbol": "CCC", "kind": "stock", "active": True, "replaced_by": "DDD"},
+                ],
+            ),
         ):  # fmt: skip
             _insert(connection, table, frame(table, written))
         connection.execute("UPDATE sigmasight.positions SET portfolio_id = 2 WHERE symbol = 'CCC'")
@@ -357,7 +363,8 @@ def test_a_longer_look_back_renews_the_first_return_it_makes_possible(database: 
     files = source(tmp_path, dict.fromkeys(every, 1))
     chunks = history.plan_history(database, settings, files, CALENDAR, first=STORED[3], last=STORED[-1])
     assert [(chunk.job, chunk.first, chunk.last) for chunk in chunks] == [
-        ("market_data", CALENDAR.offset(STORED[3], -21), STORED[0]),
+        # the stored sessions before the range have prices and no returns: they lack something too
+        ("market_data", CALENDAR.offset(STORED[3], -21), STORED[2]),
         ("daily", STORED[3], STORED[-1]),
     ]
 

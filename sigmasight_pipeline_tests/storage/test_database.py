@@ -14,7 +14,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from sigmasight_pipeline.storage import tables
-from sigmasight_pipeline.storage.connections import connection_string
+from sigmasight_pipeline.storage.connections import CONNECT_TIMEOUT_SECONDS, connection_string
 from sigmasight_pipeline.storage.database import Database, with_literals
 from sigmasight_pipeline.storage.errors import (
     InvalidUrlError,
@@ -233,7 +233,11 @@ def test_errors_are_explained_without_the_password(database_url: str) -> None:
 
 @pytest.mark.parametrize(
     ("url", "timeout"),
-    [("postgresql://h/d", "10"), ("postgresql://h/d?connect_timeout=3", "3"), ("host=h connect_timeout=3", "3")],
+    [
+        ("postgresql://h/d", str(CONNECT_TIMEOUT_SECONDS)),
+        ("postgresql://h/d?connect_timeout=3", "3"),
+        ("host=h connect_timeout=3", "3"),
+    ],
 )
 def test_a_url_may_carry_its_own_timeout(url: str, timeout: str) -> None:
     assert psycopg.conninfo.conninfo_to_dict(connection_string(url))["connect_timeout"] == timeout

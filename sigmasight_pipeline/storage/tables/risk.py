@@ -40,7 +40,7 @@ RETURN_SOURCES = ("model", "own")
 
 VOLATILITY_SOURCES = ("stated", "index", "none")
 
-CORRELATION_STATUSES = ("ok", "no_positions", "single_position", "no_pairs")
+CORRELATION_STATUSES = ("ok", "no_positions", "no_variance", "single_position", "no_pairs")
 
 PAIR_STATUSES = ("ok", "insufficient_history", "no_variance")
 
@@ -206,8 +206,9 @@ correlation_calculations = Table(
     stat("effective_positions", "(sum w)^2 / (w' C w) on the repaired matrix, at most the symbols"),
     count("positions_included", "Symbols that passed the filter"),
     count("positions_excluded", "Symbols that did not"),
+    count("positions_constant", "Included symbols whose returns do not vary: in no pair"),
     stat("min_eigenvalue", "Smallest eigenvalue of the pairwise matrix; negative: not positive semi-definite"),
-    stat("data_quality", "Share of the pairs with a correlation", ge=0, le=1),
+    stat("data_quality", "Share of the pairs of symbols that vary with a correlation", ge=0, le=1),
     count("duplicate_pairs", "Pairs correlated above 0.9999: one instrument under two symbols"),
     document("top_pairs", "The most correlated pairs: symbol_1, symbol_2, correlation"),
     count("window_sessions", "Sessions of the window asked for"),
