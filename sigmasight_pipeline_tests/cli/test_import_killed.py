@@ -161,7 +161,7 @@ def test_an_import_waits_for_a_backfill_under_way(cli: CommandLine) -> None:
 def test_an_import_has_the_books_alone_from_its_first_look_to_its_last_session(cli: CommandLine) -> None:
     """It waits for a run that has read positions; one that begins meanwhile waits for it."""
     url = cli.variables["SIGMASIGHT_DATABASE_URL"]
-    cli("backfill", "--from", "2024-02-01", "--to", "2024-02-01")
+    cli("db", "upgrade")
     day = date(2024, 3, 1)
     with SessionLocks(url, "of-a-daemon") as under_way, SessionLocks(url, "begun-later") as later:
         assert under_way.take([day]) == []
