@@ -238,7 +238,7 @@ def _unknown_shocks(judged: Judged) -> pl.DataFrame:
 
 _SHOCKS_KNOWN = Rule(
     "shocked_factors_known",
-    "ERROR",
+    "WARN",
     "Every factor an active scenario shocks is an active factor.",
     _unknown_shocks,
 )

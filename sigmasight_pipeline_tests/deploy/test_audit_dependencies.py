@@ -82,6 +82,10 @@ def test_a_page_of_somebody_else_is_no_database(tmp_path: Path) -> None:
         ("echo No known vulnerabilities found; exit 0", 0),
         ("echo Found 2 known vulnerabilities in 1 package; exit 1", 1),
         ("echo ERROR:pip_audit._cli:connection refused; exit 1", NOT_AUDITED),
+        (
+            "echo No known vulnerabilities found; echo 'numpy  Dependency not found and could not be audited'; exit 0",
+            NOT_AUDITED,
+        ),
     ],
 )
 def test_what_it_came_to(tmp_path: Path, tool: str, status: int) -> None:
