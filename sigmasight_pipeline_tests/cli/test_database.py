@@ -55,7 +55,7 @@ def test_the_life_of_an_embedded_database(cli: CommandLine) -> None:
         door = serving.stdout.readline().strip()
         assert "@127.0.0.1:" in door
         assert answer(door) == (42,)
-        assert f"{state} is in use by another process" in cli.fails("reset", "--yes")
+        assert f"{state} is in use by sigmasight db serve" in cli.fails("reset", "--yes")
         assert answer(door) == (42,)
         serving.send_signal(signal.SIGINT)
         _, told = serving.communicate(timeout=PATIENCE)

@@ -176,7 +176,9 @@ def test_prices_missing_in_the_middle(cli: CommandLine) -> None:
     said = cli.fails("import", "my.csv", "--name", "My book", "--equity", "1000000")
     assert "2024-01-25 has prices of 33% of the 3 needed symbols" in said
     assert "(missing: AAA, BBB)" in said
-    assert "Sessions before it were written. Add the missing prices and run from 2024-01-25 again." in said
+    assert (
+        "The sessions of this run before it were written. Add the missing prices and run from 2024-01-25 again." in said
+    )
     assert stored(cli) == expected(LOTS, {}, {}, last=date(2024, 1, 24))
     assert cli.rows("SELECT max(session_date) FROM sigmasight.daily_prices") == [(date(2024, 1, 24),)]
 
