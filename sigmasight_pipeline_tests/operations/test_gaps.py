@@ -364,15 +364,13 @@ def command(opened: Installation, *options: str, status: int) -> str:
 
 
 def test_the_command_shows_fills_and_looks_again(whole: Installation) -> None:
-    assert json.loads(command(whole, "--json", status=0)) == {"gaps": [], "failed": []}
+    nothing = {"gaps": [], "out_of_date": None, "failed": []}
+    assert json.loads(command(whole, "--json", status=0)) == nothing
     with lost(whole, [AUDIT], "session_date = %s AND portfolio_id = %s", MIDDLE, of_book(whole)):
         shown = command(whole, status=1)
         assert all(part in shown for part in (BOOK, str(MIDDLE), AUDIT))
         assert "Nothing is missing." in command(whole, "--portfolio", "individual", status=0)
-        assert json.loads(command(whole, "--portfolio", BOOK, "--fill", "--json", status=0)) == {
-            "gaps": [],
-            "failed": [],
-        }
+        assert json.loads(command(whole, "--portfolio", BOOK, "--fill", "--json", status=0)) == nothing
         rows = whole.database.read(tables.batch_runs)
         assert rows.filter(pl.col("trigger") == "gap").height, "it is recorded"
 
