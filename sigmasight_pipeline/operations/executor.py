@@ -13,8 +13,10 @@ from __future__ import annotations
 import contextvars
 import ctypes
 import gc
+import math
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,6 +48,9 @@ STEPS_AT_A_TIME = 2
 
 LOOK_SECONDS = 0.1
 """How often a waiting run looks whether it was interrupted."""
+
+AGAIN_SECONDS = 2.0
+"""Python drops an interruption that reaches a thread in a finaliser; a step still under way then gets another."""
 
 
 @dataclass(frozen=True)
@@ -163,12 +168,16 @@ def _run_steps(active: ActiveExecution, job_context: PlanExecutionContext) -> It
     """Start steps as they become ready, until all have ended, or one of them has ended the run."""
     threads, heartbeat, watch = _StepThreads(), Heartbeat(job_context), EndWatch(job_context)
     error: BaseException | None = None
+    interrupted: float | None = None
     try:
         while threads.running or not (error or active.is_complete):
             if active.check_for_interrupts() or watch.just_ended():
                 active.mark_interrupted()
                 error = error or DagsterExecutionInterruptedError()
+                interrupted = -math.inf
+            if interrupted is not None and time.monotonic() - interrupted > AGAIN_SECONDS:
                 threads.interrupt()
+                interrupted = time.monotonic()
             if error is None:
                 yield from active.plan_events_iterator(job_context)  # steps that failed ones leave nothing to do
                 for step in active.get_steps_to_execute():
