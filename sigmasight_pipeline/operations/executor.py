@@ -49,7 +49,7 @@ STEPS_AT_A_TIME = 2
 LOOK_SECONDS = 0.1
 """How often a waiting run looks whether it was interrupted."""
 
-AGAIN_SECONDS = 2.0
+AGAIN_SECONDS = 4.0
 """Python drops an interruption that reaches a thread in a finaliser; a step still under way then gets another."""
 
 
