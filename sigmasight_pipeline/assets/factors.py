@@ -36,7 +36,7 @@ _HELD: dict[str, Read] = {
 }
 
 
-_RATE_FIGURES = ("beta", "std_error", "r_squared", "n_obs", "quality")
+_BETA_FIGURES = ("beta", "beta_raw", "std_error", "r_squared", "n_obs", "quality")
 
 
 def _window(settings: Settings) -> Mapping[str, object]:
@@ -86,65 +86,32 @@ SYMBOL_FACTOR_BETAS = SessionAsset(
     "portfolio filter recomputes the session's whole cross-section.",
 )
 
-POSITION_FACTOR_EXPOSURES = SessionAsset(
-    table=tables.position_factor_exposures,
-    reads={
-        **_HELD,
-        "factors": as_of(tables.factor_definitions),
-        "instruments": as_of(tables.instruments),
-        "position_greeks": on_sessions(tables.position_greeks),
-        "symbol_factor_betas": on_sessions(tables.symbol_factor_betas, columns=["beta", "beta_raw", "quality"]),
-    },
-    engine=factor_exposures.position_factor_exposures,
-    group=GROUP,
-    priced=True,
-    code_version="2",
-    rules=exposure_rules.POSITION_FACTOR_EXPOSURES,
-    figures={"share_with_exposure": _share("quality")},
-    grain=(tables.positions, tables.factor_definitions),
-    description="An option takes its underlying's betas on its delta-adjusted exposure.",
-)
-
 PORTFOLIO_FACTOR_EXPOSURES = SessionAsset(
     table=tables.portfolio_factor_exposures,
     reads={
         **_HELD,
         "calendar": as_of(tables.trading_sessions),
         "portfolios": as_of(tables.portfolios),
+        "instruments": as_of(tables.instruments),
         "factors": as_of(tables.factor_definitions),
         "position_greeks": on_sessions(tables.position_greeks),
-        "position_factor_exposures": on_sessions(tables.position_factor_exposures),
+        "symbol_factor_betas": on_sessions(tables.symbol_factor_betas, columns=_BETA_FIGURES),
         "portfolio_snapshots": on_sessions(tables.portfolio_snapshots),
     },
-    engine=factor_exposures.portfolio_factor_exposures,
+    engine=factor_exposures.book_factor_exposures,
+    beside=("position_factor_exposures",),
     group=GROUP,
     priced=True,
-    code_version="2",
-    rules=exposure_rules.PORTFOLIO_FACTOR_EXPOSURES,
+    code_version="3",
+    rules=(*exposure_rules.PORTFOLIO_FACTOR_EXPOSURES, *beta_rules.POSITION_INTEREST_RATE_BETAS),
     parameters=lambda settings: {"min_coverage": settings.min_coverage},
     figures={
         **catalog.over_all_portfolios("market_exposure", of="exposure_dollar", where=pl.col("factor") == "Market"),
         "lowest_coverage": pl.col("coverage").filter(pl.col("factor") == "Market").min(),
     },
-    description="Factors overlap: their exposures may add up to more than the net asset value, and that is right.",
-)
-
-POSITION_INTEREST_RATE_BETAS = SessionAsset(
-    table=tables.position_interest_rate_betas,
-    reads={
-        **_HELD,
-        "factors": as_of(tables.factor_definitions),
-        "instruments": as_of(tables.instruments),
-        "symbol_factor_betas": on_sessions(tables.symbol_factor_betas, columns=_RATE_FIGURES),
-    },
-    engine=factor_exposures.position_interest_rate_betas,
-    group=GROUP,
-    priced=True,
-    code_version="2",
-    rules=(exposure_rules.INTEREST_RATE_ROWS, *beta_rules.POSITION_INTEREST_RATE_BETAS),
-    figures={"share_with_beta": _share("quality")},
-    description="A view of the Interest_Rate rows of symbol_factor_betas, per position: for a shift of the 10-year "
-    "yield the P&L is exposure x beta x shift.",
+    grain=(tables.positions, tables.factor_definitions),
+    description="Factors overlap: their exposures may add up to more than the net asset value, and that is right. What "
+    "each position adds is laid out by the view `staging.position_factor_exposures`.",
 )
 
 ASSETS = [
@@ -152,8 +119,6 @@ ASSETS = [
     for declared in (
         FACTOR_CORRELATIONS,
         SYMBOL_FACTOR_BETAS,
-        POSITION_FACTOR_EXPOSURES,
         PORTFOLIO_FACTOR_EXPOSURES,
-        POSITION_INTEREST_RATE_BETAS,
     )
 ]

@@ -56,7 +56,7 @@ class _Received:
 
 
 def _spec(name: str, more: str, deps: list[dg.AssetDep]) -> dg.AssetSpec:
-    table = tables.metadata.tables[f"{tables.SCHEMA}.{name}"]
+    table = tables.named(name)
     return dg.AssetSpec(
         name,
         description=f"{catalog.described(table, more)}\n\n{catalog.LAUNCH_RANGES}",

@@ -34,7 +34,7 @@ ALL_PORTFOLIOS = completeness.ALL_PORTFOLIOS
 
 
 def _tables(engines: Sequence[completeness.Engine]) -> tuple[Table, ...]:
-    return tuple(tables.metadata.tables[f"{tables.SCHEMA}.{engine.name}"] for engine in engines)
+    return tuple(tables.named(engine.name) for engine in engines)
 
 
 PORTFOLIO_TABLES = _tables(completeness.PORTFOLIO_ENGINES)

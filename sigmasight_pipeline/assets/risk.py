@@ -106,7 +106,12 @@ _REPLAYED: dict[str, Read] = {
 
 STRESS_TEST_RESULTS = SessionAsset(
     table=tables.stress_test_results,
-    also=(tables.stress_position_results, tables.stress_scenario_diagnostics, tables.stress_scenario_shocks),
+    also=(
+        tables.symbol_scenario_returns,
+        tables.option_scenario_pnl,
+        tables.stress_scenario_diagnostics,
+        tables.stress_scenario_shocks,
+    ),
     reads={
         **_BOOK,
         **_FACTORS,
@@ -120,7 +125,7 @@ STRESS_TEST_RESULTS = SessionAsset(
     group=GROUP,
     early=True,
     priced=True,
-    code_version="2",
+    code_version="3",
     rules=stress_rules.STRESS_TEST_RESULTS,
     parameters=lambda settings: {
         **_window(settings),
@@ -132,11 +137,11 @@ STRESS_TEST_RESULTS = SessionAsset(
         "worst_pnl": pl.col("total_pnl").min(),
         "share_with_figure": (pl.col("status") == "ok").mean(),
     },
-    grain=(tables.positions, tables.stress_test_scenarios),
-    description="Written together with `stress_position_results`, `stress_scenario_diagnostics` and "
-    "`stress_scenario_shocks`. Univariate betas overlap, so they are not added up: the market is honoured exactly, "
-    "other shocks are noisy views unless stated to be exact (conditional expectation); a replay takes what really "
-    "happened between two closes.",
+    grain=(tables.instruments, tables.stress_test_scenarios),
+    description="Written together with `symbol_scenario_returns`, `option_scenario_pnl`, `stress_scenario_diagnostics` "
+    "and `stress_scenario_shocks`; the view `staging.stress_position_results` lays them out by position. Univariate "
+    "betas overlap, so they are not added up: the market is honoured exactly, other shocks are noisy views unless "
+    "stated to be exact (conditional expectation); a replay takes what really happened between two closes.",
 )
 
 PAIRWISE_CORRELATIONS = SessionAsset(

@@ -34,7 +34,8 @@ class SessionAsset:
     left out and never refused. `grain`: tables whose sizes multiplied
     bound the rows of a session; a run whose rows might not fit memory is computed and written in parts. `also`: further
     tables the engine fills, in the same transaction; it then returns a tuple of frames, the asset's own first, and the
-    rules see the others among their inputs by table name. `early`: see ``catalog.step_tags``.
+    rules see the others among their inputs by table name. `beside`: names of further frames it returns after these, for
+    the rules alone. `early`: see ``catalog.step_tags``.
     """
 
     table: Table
@@ -50,6 +51,7 @@ class SessionAsset:
     follows_prices: bool = False
     grain: Sequence[Table] = ()
     also: Sequence[Table] = ()
+    beside: Sequence[str] = ()
     early: bool = False
 
     def sessions_at_a_time(self, database: Database) -> int:
@@ -135,9 +137,10 @@ def _materialize(declared: SessionAsset, run: SessionRun) -> tuple[RowHash, list
         if run.sessions
         else tuple(own.nothing() for own in written)
     )
-    stamped = [(own.table, run.stamped(frame)) for own, frame in zip(written, computed, strict=True)]
+    stamped = [(own.table, run.stamped(frame)) for own, frame in zip(written, computed, strict=False)]
     frame, *others = run.write_all(stamped, sessions=run.requested)
     beside = {str(table.name): other for table, other in zip(declared.also, others, strict=True)}
+    beside |= dict(zip(declared.beside, computed[len(written) :], strict=run.sessions != []))
     verdicts = run.judge(declared.rules, frame, {**frames, **beside})
     run.annotate(frame, declared.figures)
     return sum((RowHash.of(other) for other in others), RowHash.of(frame)), verdicts

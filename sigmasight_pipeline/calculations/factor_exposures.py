@@ -108,6 +108,48 @@ def position_interest_rate_betas(
     )
 
 
+def book_factor_exposures(
+    *,
+    sessions: Sequence[date],
+    calendar: pl.DataFrame,
+    portfolios: pl.DataFrame,
+    factors: pl.DataFrame,
+    positions: pl.DataFrame,
+    instruments: pl.DataFrame,
+    position_values: pl.DataFrame,
+    position_greeks: pl.DataFrame,
+    symbol_factor_betas: pl.DataFrame,
+    portfolio_snapshots: pl.DataFrame,
+    min_coverage: float = 0.8,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Dollars of factor exposure of every portfolio, and of the positions they are made of.
+
+    What `portfolio_factor_exposures` and `position_factor_exposures` return, of the same frames.
+    """
+    of_positions = position_factor_exposures(
+        sessions=sessions,
+        factors=factors,
+        positions=positions,
+        instruments=instruments,
+        position_values=position_values,
+        position_greeks=position_greeks,
+        symbol_factor_betas=symbol_factor_betas,
+    )
+    of_portfolios = portfolio_factor_exposures(
+        sessions=sessions,
+        calendar=calendar,
+        portfolios=portfolios,
+        factors=factors,
+        positions=positions,
+        position_values=position_values,
+        position_greeks=position_greeks,
+        position_factor_exposures=of_positions,
+        portfolio_snapshots=portfolio_snapshots,
+        min_coverage=min_coverage,
+    )
+    return of_portfolios, of_positions
+
+
 def portfolio_factor_exposures(
     *,
     sessions: Sequence[date],

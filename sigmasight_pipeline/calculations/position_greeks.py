@@ -18,6 +18,7 @@ import polars as pl
 
 from sigmasight_pipeline.calculations.black_scholes import Floats, Greeks
 from sigmasight_pipeline.calculations.exercise_styles import ExerciseStyle
+from sigmasight_pipeline.calculations.exposures import with_trading_symbol
 from sigmasight_pipeline.calculations.holdings import window
 from sigmasight_pipeline.calculations.implied_volatility import ImpliedVolatilityStatus
 from sigmasight_pipeline.calculations.money import MONEY, PRICE, from_units, nearest_units
@@ -90,6 +91,7 @@ def position_greeks(
     share are those of one underlying unit held long, in mibian's units (``black_scholes.Greeks``); those of the
     position are per share x quantity x multiplier, negative quantity for short. Source: calculations.md sections 5, 6.
 
+    - risk_symbol is the symbol whose returns and betas the position takes (``exposures.with_trading_symbol``).
     - Stocks: delta 1 per share, the other Greeks 0; underlying_price is the price they are valued at,
       delta_adjusted_exposure their exposure.
     - Options: under their exercise style on the session's volatility, rate, dividend yield, time, strike and
@@ -106,6 +108,7 @@ def position_greeks(
     tables of those names, as for ``valuation.position_values``. Raises NonWholeSplitRatioError, AmountOverflowError
     and timeline.SessionWindowError.
     """
+    own_names = with_trading_symbol(position_values, positions, instruments)
     held = window(
         sessions=sessions,
         calendar=calendar,
@@ -142,6 +145,12 @@ def position_greeks(
             for name, values, stock in zip(Greeks._fields, modelled, (1.0, 0.0, 0.0, 0.0, 0.0), strict=True)
         )
     )
+    rows = rows.join(
+        own_names.select("session_date", "position_id", risk_symbol="symbol"),
+        on=["session_date", "position_id"],
+        how="left",
+        maintain_order="left",
+    )
     units = _floats(rows["quantity"]) * _floats(rows["multiplier"])
     scale = np.where(falls_back, np.abs(units), units)
     dollars = np.where(usable, modelled.delta * units * spot, 0.0)
@@ -168,6 +177,7 @@ def position_greeks(
             "session_date",
             "position_id",
             "portfolio_id",
+            "risk_symbol",
             *Greeks._fields,
             *(f"{greek}_per_share" for greek in Greeks._fields),
             "status",

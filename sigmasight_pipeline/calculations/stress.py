@@ -36,7 +36,14 @@ from sigmasight_pipeline.calculations.stress_outcomes import SessionScenarios, S
 from sigmasight_pipeline.calculations.stress_replays import ReplayWindows
 from sigmasight_pipeline.calculations.stress_returns import Shocks
 from sigmasight_pipeline.calculations.stress_shocks import diagnostics_frame, shocks_frame
-from sigmasight_pipeline.calculations.stress_totals import Totals, portfolio_frame, position_frame, repeated, totals
+from sigmasight_pipeline.calculations.stress_totals import (
+    Totals,
+    option_frame,
+    portfolio_frame,
+    repeated,
+    symbol_frame,
+    totals,
+)
 
 MARKET_SHOCKS = (-0.25, -0.20, -0.10, -0.05, -0.01, 0.01, 0.05, 0.10, 0.20, 0.25)
 RATE_SHOCKS = (-0.0200, -0.0100, -0.0050, -0.0025, 0.0025, 0.0050, 0.0100, 0.0200)
@@ -138,14 +145,15 @@ def stress_results(
     min_observations: int = 60,
     ridge_penalty: float = RIDGE_PENALTY,
     min_coverage: float = 0.8,
-) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+) -> tuple[pl.DataFrame, ...]:
     """What every active scenario would cost, by portfolio and by position, and what it rests on.
 
     The first frame has the columns of ``stress_test_results`` without provenance, one row per active portfolio, open
     session of `sessions` since its inception and active scenario, ordered by session_date, portfolio_id, scenario_id;
-    the second those of ``stress_position_results``, one row per held PUBLIC or OPTIONS position and scenario but
-    replays whose window is not there, ordered by session_date, scenario_id, position_id; the third and fourth those of
-    ``stress_scenario_diagnostics`` and ``stress_scenario_shocks`` (``stress_shocks``). `scenarios` are rows of
+    the second those of ``symbol_scenario_returns``, one row per priced symbol that the scenario moves, the third those
+    of ``option_scenario_pnl``, one row per held option with a figure (``stress_totals``; of any other position the P&L
+    is exposure x its symbol's return); the fourth and fifth those of ``stress_scenario_diagnostics`` and
+    ``stress_scenario_shocks`` (``stress_shocks``). `scenarios` are rows of
     ``stress_test_scenarios`` (shocks as JSON text); frames are as for `market_risk_scenarios`; `returns`
     (``daily_returns``) and `yields` (``treasury_yields``) reach back over the `regression_window`; `market_history` are
     returns of ``stress_replays.market_symbols``, `window_returns` and `window_yields` rows of
@@ -173,6 +181,7 @@ def stress_results(
         position_values=position_values,
         position_greeks=position_greeks,
         portfolio_snapshots=portfolio_snapshots,
+        priced_symbols=True,
     )
     slopes = betas(symbol_factor_betas, held_book, known.names)
     symbols = held_book.symbols.to_list()
@@ -225,8 +234,9 @@ def stress_results(
     by_session = list(zip(days, all_solved, strict=True))
     return (
         by_portfolio,
-        position_frame(held_book, names, by_day, all_solved),
-        diagnostics_frame(active, by_session, window_sessions),
+        symbol_frame(held_book, names, all_solved),
+        option_frame(held_book, names, by_day),
+        diagnostics_frame(active, by_session, window_sessions, [one.effective_shocks for one in shown]),
         shocks_frame(active, known.names, by_session),
     )
 

@@ -42,6 +42,9 @@ _PRICED_WITH = (
 )
 
 
+WITHOUT_PRICES = ("option", "private")
+"""Kinds of instruments that follow another's price, or have none."""
+
 PRICED_TOGETHER = 100_000
 """Prices of options computed at once: a few megabytes, and nothing left of what a call costs."""
 
@@ -176,8 +179,12 @@ def book(
     position_values: pl.DataFrame,
     position_greeks: pl.DataFrame,
     portfolio_snapshots: pl.DataFrame,
+    priced_symbols: bool = False,
 ) -> Book:
     """The positions of the open sessions of `sessions`; frames are rows of the tables of those names.
+
+    With `priced_symbols`, the book's symbols are all of `instruments` that have prices of their own, whoever holds
+    them.
 
     An option belongs to its underlying, a renamed symbol to the name it trades under. Raises
     exposures.MissingGreeksError and timeline.SessionWindowError.
@@ -205,7 +212,10 @@ def book(
         portfolio=pl.int_range(pl.len()).over("session_date"), day=pl.col("session_date").rle_id()
     )
     rows = rows.join(owners.select(*keys, "portfolio", "day"), on=keys, maintain_order="left")
-    symbols = rows.get_column("symbol").unique().sort()
+    named = [rows.get_column("symbol")]
+    if priced_symbols:
+        named.append(instruments.filter(~pl.col("kind").is_in(WITHOUT_PRICES)).get_column("symbol"))
+    symbols = pl.concat(named).unique().sort()
     columns = _columns(rows, symbols)
     sizes = owners.group_by("session_date", maintain_order=True).agg("portfolio_id", "net_asset_value")
     ends = np.searchsorted(rows.get_column("day").to_numpy(), np.arange(len(sizes) + 1))

@@ -28,6 +28,7 @@ DIAGNOSTICS: dict[str, pl.DataType] = {
     "mahalanobis": pl.Float64(),
     "max_z": pl.Float64(),
     "implausible": pl.Boolean(),
+    "effective_shocks": pl.String(),
     "moments_n_obs": pl.Int32(),
     "window_sessions": pl.Int32(),
     "window_from": pl.Date(),
@@ -50,10 +51,16 @@ BySession = Sequence[tuple[date, Sequence[Solved]]]
 """Every session with its scenarios, solved."""
 
 
-def diagnostics_frame(scenarios: Sequence[Scenario], solved: BySession, window_sessions: Sequence[int]) -> pl.DataFrame:
+def diagnostics_frame(
+    scenarios: Sequence[Scenario],
+    solved: BySession,
+    window_sessions: Sequence[int],
+    effective_shocks: Sequence[Sequence[str | None]],
+) -> pl.DataFrame:
     """Rows of ``stress_scenario_diagnostics`` without provenance: one per session and scenario, in their order.
 
-    `window_sessions` (sessions,) is how many the window of betas has. moments_n_obs is NULL where there are no returns,
+    `window_sessions` (sessions,) is how many the window of betas has, `effective_shocks` (sessions, scenarios) the
+    documents of ``stress_details.Details``. moments_n_obs is NULL where there are no returns,
     of a single shock the returns of its factor.
     """
     flat = [one for _, of_session in solved for one in of_session]
@@ -68,6 +75,7 @@ def diagnostics_frame(scenarios: Sequence[Scenario], solved: BySession, window_s
         "status": [one.status for one in flat],
         **dict(zip(Diagnostics._fields, figures.T, strict=True)),
         "implausible": [one.implausible for one in told],
+        "effective_shocks": [text for of_session in effective_shocks for text in of_session],
         "moments_n_obs": [None if one.propagation is None else one.propagation.n_obs for one in flat],
         "window_sessions": np.repeat(np.array(window_sessions, dtype=np.int32), len(scenarios)),
         "window_from": [window.first for window in windows],

@@ -16,7 +16,8 @@ import polars as pl
 
 from sigmasight_pipeline.calculations.money import CENTS, MONEY, IntArray, from_units
 from sigmasight_pipeline.calculations.stress_book import Book, Day, Outcome
-from sigmasight_pipeline.calculations.stress_outcomes import Solved
+from sigmasight_pipeline.calculations.stress_outcomes import Solved, stacked_returns
+from sigmasight_pipeline.calculations.stress_returns import floored
 
 Floats = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -52,28 +53,7 @@ WITHOUT_WINDOW = (StressStatus.WINDOW_NOT_STORED, StressStatus.WINDOW_AFTER_SESS
 """Replays that cannot be done (yet): they leave no rows by position."""
 
 
-class PositionStatus(StrEnum):
-    """Why a position has no figure in a scenario; of several reasons the first in this list is told."""
-
-    FACTOR_WITHOUT_DATA = "factor_without_data"
-    INSUFFICIENT_HISTORY = "insufficient_history"
-    ILL_CONDITIONED = "ill_conditioned"
-    NO_DELTA_ADJUSTED_EXPOSURE = "no_delta_adjusted_exposure"
-    NO_BETA = "no_beta"
-    OK = "ok"
-
-
-class ReturnSource(StrEnum):
-    """Whose return a position takes in a scenario."""
-
-    MODEL = "model"
-    """Implied by the shocked factors."""
-    OWN = "own"
-    """What its symbol really did in the window of a replay."""
-
-
 STATUSES = tuple(StressStatus)
-_POSITION_STATUSES = tuple(PositionStatus)
 _CODES = {status: code for code, status in enumerate(STATUSES)}
 
 
@@ -176,72 +156,62 @@ def portfolio_frame(book: Book, key: str, scenario_ids: Sequence[str], found: Se
     )
 
 
-def position_frame(
-    book: Book, scenario_ids: Sequence[str], outcomes: Sequence[Outcome], solved: Sequence[Sequence[Solved]]
-) -> pl.DataFrame:
-    """Rows of ``stress_position_results`` without provenance, by session, scenario and position."""
-    days = pl.Series([day.session for day in book.days], dtype=pl.Date)
-    orders = [np.argsort(day.position_id, kind="stable") for day in book.days]
-    kept = [np.flatnonzero([one.status not in WITHOUT_WINDOW for one in of_day]) for of_day in solved]
-    rows = [len(order) * len(chosen) for order, chosen in zip(orders, kept, strict=True)]
-
-    def laid(arrays: Sequence[AnyArray]) -> AnyArray:
-        """Arrays (scenarios, positions) in the order of the frame."""
-        return stacked([array[np.ix_(*at)] for array, *at in zip(arrays, kept, orders, strict=True)])
-
-    def tiled(arrays: Sequence[IntArray]) -> AnyArray:
-        """Arrays (positions,), the same in every scenario."""
-        return laid([np.broadcast_to(array, (len(scenario_ids), len(array))) for array in arrays])
-
-    statuses = [_position_status(*one) for one in zip(book.days, outcomes, solved, strict=True)]
-    known = laid([one.known for one in outcomes])
-    owners = [day.portfolio_ids[day.portfolio] for day in book.days]
-    scenarios = [np.repeat(chosen, len(order)) for chosen, order in zip(kept, orders, strict=True)]
-    sources = [
-        np.where(np.isfinite(outcome.implied), np.array([one.own for one in of_day])[:, day.symbol], -1)
-        if len(of_day)
-        else np.empty((0, len(day.symbol)), dtype=np.int64)
-        for day, outcome, of_day in zip(book.days, outcomes, solved, strict=True)
-    ]
+def symbol_frame(book: Book, scenario_ids: Sequence[str], solved: Sequence[Sequence[Solved]]) -> pl.DataFrame:
+    """Rows of ``symbol_scenario_returns`` without provenance, by session, scenario and symbol: those with a return."""
+    raws = [stacked_returns(of_day, len(book.symbols)) for of_day in solved]
+    cells = [np.nonzero(np.isfinite(raw)) for raw in raws]
+    before = stacked([raw[cell] for raw, cell in zip(raws, cells, strict=True)])
+    implied = floored(before.astype(np.float64))
+    own = stacked(
+        [
+            np.array([one.own for one in of_day])[cell]
+            for of_day, cell in zip(solved, cells, strict=True)
+            if len(cell[0])
+        ]
+    )
     return pl.DataFrame(
         [
-            days.gather(np.repeat(np.arange(len(days)), np.array(rows, np.int64))).alias("session_date"),
-            pl.Series(scenario_ids, dtype=pl.String).gather(stacked(scenarios).astype(np.int64)).alias("scenario_id"),
-            pl.Series("position_id", tiled([day.position_id for day in book.days]).astype(np.int64)),
-            pl.Series("portfolio_id", tiled(owners).astype(np.int64)),
-            number_column("implied_return", laid([one.implied for one in outcomes])),
-            money_column("pnl", laid([one.pnl for one in outcomes]), known),
-            money_column("pnl_linear", laid([one.linear for one in outcomes]), known),
-            pl.Series("floored", laid([one.floored for one in outcomes]), dtype=pl.Boolean),
-            _named("return_source", tuple(ReturnSource), laid(sources)),
-            _named("status", _POSITION_STATUSES, laid(statuses)),
+            _days(book, [len(cell[0]) for cell in cells]),
+            pl.Series(scenario_ids, dtype=pl.String)
+            .gather(stacked([cell[0] for cell in cells]).astype(np.int64))
+            .alias("scenario_id"),
+            book.symbols.gather(stacked([cell[1] for cell in cells]).astype(np.int64)).alias("symbol"),
+            pl.Series("implied_return", implied, dtype=pl.Float64),
+            pl.Series("floored", implied > before, dtype=pl.Boolean),
+            pl.Series("is_own", own.astype(bool), dtype=pl.Boolean),
         ]
     )
 
 
-def _named(name: str, values: Sequence[str], places: AnyArray) -> pl.Series:
-    """Members of a closed list by their place; NULL where that is below 0."""
-    codes = places.astype(np.int64)
-    known = pl.Series(name, [str(one) for one in values], dtype=pl.String)
-    return known.gather(pl.Series(np.where(codes < 0, 0, codes))).set(pl.Series(codes < 0), None)
-
-
-def _position_status(day: Day, outcome: Outcome, solved: Sequence[Solved]) -> IntArray:
-    """Places in _POSITION_STATUSES, (scenarios, positions)."""
-    shape = outcome.implied.shape
-    reasons = [
-        _POSITION_STATUSES.index(PositionStatus(one.status))
-        if not one.is_solved and one.status not in WITHOUT_WINDOW
-        else len(_POSITION_STATUSES)
-        for one in solved
-    ]
-    of_position = np.select(
-        [np.broadcast_to(np.isnan(day.exposure), shape), np.isnan(outcome.implied)],
+def option_frame(book: Book, scenario_ids: Sequence[str], outcomes: Sequence[Outcome]) -> pl.DataFrame:
+    """Rows of ``option_scenario_pnl`` without provenance, by session, scenario and position: those with a figure."""
+    cells = [np.nonzero(one.known[:, day.option_rows]) for day, one in zip(book.days, outcomes, strict=True)]
+    chosen = list(zip(book.days, cells, strict=True))
+    return pl.DataFrame(
         [
-            _POSITION_STATUSES.index(status)
-            for status in (PositionStatus.NO_DELTA_ADJUSTED_EXPOSURE, PositionStatus.NO_BETA)
-        ],
-        len(_POSITION_STATUSES) - 1,
+            _days(book, [len(cell[0]) for cell in cells]),
+            pl.Series(scenario_ids, dtype=pl.String)
+            .gather(stacked([cell[0] for cell in cells]).astype(np.int64))
+            .alias("scenario_id"),
+            pl.Series("position_id", stacked([day.position_id[day.option_rows][cell[1]] for day, cell in chosen])).cast(
+                pl.Int64
+            ),
+            pl.Series(
+                "portfolio_id",
+                stacked([day.portfolio_ids[day.portfolio[day.option_rows]][cell[1]] for day, cell in chosen]),
+            ).cast(pl.Int64),
+            from_units(
+                stacked(
+                    [one.pnl[:, day.option_rows][cell] for (day, cell), one in zip(chosen, outcomes, strict=True)]
+                ).astype(np.int64),
+                MONEY,
+                "pnl",
+            ),
+        ]
     )
-    codes: IntArray = np.minimum(np.array(reasons, dtype=np.int64)[:, None], of_position).astype(np.int64)
-    return codes
+
+
+def _days(book: Book, rows: Sequence[int]) -> pl.Series:
+    """The session of every row, so many of each."""
+    days = pl.Series("session_date", [day.session for day in book.days], dtype=pl.Date)
+    return days.gather(np.repeat(np.arange(len(days)), np.array(rows, dtype=np.int64)))

@@ -1,7 +1,7 @@
 """Domain rules of betas: of symbols on factors, and the interest-rate betas of positions.
 
-What belongs here: rules on ``symbol_factor_betas`` and ``position_interest_rate_betas`` as written. What does not:
-rules on exposures made of them, and schema rules (``checks.schema``).
+What belongs here: rules on ``symbol_factor_betas`` as written, and on the interest-rate betas of what is held. What
+does not: rules on exposures made of them, and schema rules (``checks.schema``).
 
 `Judged.inputs` are what the engine read: calendar, instruments, factors, returns, yields. `Judged.limits` has
 regression_window and min_observations.
@@ -19,6 +19,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from sigmasight_pipeline.calculations.factor_exposures import position_interest_rate_betas
 from sigmasight_pipeline.calculations.factor_model import KNOWN_BETAS, REGRESSED_INSTRUMENTS
 from sigmasight_pipeline.calculations.factor_returns import RATE_KIND, RATE_TENOR, REGRESSED_KINDS
 from sigmasight_pipeline.checks.rules import Judged, Rule, findings, nothing
@@ -347,7 +348,11 @@ SYMBOL_FACTOR_BETAS: Sequence[Rule] = (
 def _rate_betas(judged: Judged, *, bond_funds: bool) -> pl.DataFrame:
     """Rows with a beta, and the duration of bond funds."""
     known = judged.inputs["instruments"].select("symbol", "duration")
-    rows = judged.frame.filter(pl.col("ir_beta").is_not_null()).join(known, on="symbol", how="left")
+    names = ("factors", "positions", "instruments", "position_values", "symbol_factor_betas")
+    of_positions = position_interest_rate_betas(
+        sessions=judged.sessions, **{name: judged.inputs[name] for name in names}
+    )
+    rows = of_positions.filter(pl.col("ir_beta").is_not_null()).join(known, on="symbol", how="left")
     return rows.filter(pl.col("duration").is_not_null() == bond_funds)
 
 

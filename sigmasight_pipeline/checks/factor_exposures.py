@@ -1,8 +1,7 @@
 """Domain rules of factor exposures: rows that must be there, sums that must tie to the cent, coverage.
 
-What belongs here: rules on ``position_factor_exposures`` and ``portfolio_factor_exposures`` as written, and the rows
-``position_interest_rate_betas`` must have. What does not: rules on betas themselves, and on the exposures they are
-multiplied with (``checks.exposures``).
+What belongs here: rules on ``portfolio_factor_exposures`` as written, and on the positions' exposures it was made of.
+What does not: rules on betas themselves, and on the exposures they are multiplied with (``checks.exposures``).
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from collections.abc import Sequence
 import polars as pl
 
 from sigmasight_pipeline.calculations.exposures import held, with_trading_symbol
-from sigmasight_pipeline.calculations.position_prices import EXIT_SOURCES
 from sigmasight_pipeline.checks.rules import Judged, Rule, findings, measured
 
 LARGEST_WINSORISED_SHARE = 0.01
@@ -24,46 +22,8 @@ WITHOUT_EXPOSURE = ("factor_without_data", "low_coverage")
 _POSITION = ["session_date", "position_id"]
 
 
-def _held(judged: Judged) -> pl.DataFrame:
-    """(session_date, position_id, portfolio_id, symbol) of the values of positions still held at their session."""
-    return (
-        judged.inputs["position_values"]
-        .filter(~pl.col("price_source").is_in(EXIT_SOURCES), pl.col("session_date").is_in(list(judged.sessions)))
-        .select(*_POSITION, "portfolio_id", "symbol")
-    )
-
-
 def _active_factors(judged: Judged) -> pl.DataFrame:
     return judged.inputs["factors"].filter("active").select("factor")
-
-
-def _position_factor_rows(judged: Judged) -> pl.DataFrame:
-    keys = [*_POSITION, "factor"]
-    expected = _held(judged).join(_active_factors(judged), how="cross")
-    missing = (
-        expected.join(judged.frame, on=keys, how="anti")
-        .group_by(*_POSITION, "portfolio_id", "symbol")
-        .agg(missing=pl.col("factor").sort().str.join(", "))
-    )
-    extra = (
-        judged.frame.join(expected, on=keys, how="anti")
-        .group_by(*_POSITION, "portfolio_id")
-        .agg(extra=pl.col("factor").sort().str.join(", "))
-    )
-    return pl.concat(
-        [
-            findings(missing, pl.format("position {} ({}) has no row of {}", "position_id", "symbol", "missing")),
-            findings(extra, pl.format("position {} has rows it should not have: {}", "position_id", "extra")),
-        ]
-    )
-
-
-POSITION_FACTOR_ROWS = Rule(
-    "one_row_per_position_and_factor",
-    "ERROR",
-    "Every held position has a row for every active factor and session, and nothing else has.",
-    _position_factor_rows,
-)
 
 
 def _moved(judged: Judged) -> pl.DataFrame:
@@ -74,7 +34,8 @@ def _moved(judged: Judged) -> pl.DataFrame:
     raw = judged.inputs["symbol_factor_betas"].select("session_date", "symbol", "factor", "beta_raw")
     dollars = pl.col("exposure_dollar").cast(pl.Float64)
     return (
-        judged.frame.filter(pl.col("quality") == "ok")
+        judged.inputs["position_factor_exposures"]
+        .filter(pl.col("quality") == "ok")
         .join(symbols.select(*_POSITION, "symbol"), on=_POSITION)
         .join(raw, on=["session_date", "symbol", "factor"])
         .group_by("session_date", "portfolio_id", "factor")
@@ -109,8 +70,6 @@ WINSORIZED_DOLLARS = Rule(
         .with_columns(figure=pl.format("dollars_moved_portfolio_{}", "portfolio_id"))
     ),
 )
-
-POSITION_FACTOR_EXPOSURES: Sequence[Rule] = (POSITION_FACTOR_ROWS, WINSORIZED_DOLLARS)
 
 
 def _portfolio_factor_rows(judged: Judged) -> pl.DataFrame:
@@ -183,26 +142,9 @@ FACTOR_COVERAGE = Rule(
     ),
 )
 
-PORTFOLIO_FACTOR_EXPOSURES: Sequence[Rule] = (PORTFOLIO_FACTOR_ROWS, FACTOR_EXPOSURES_TIE, FACTOR_COVERAGE)
-
-
-def _interest_rate_rows(judged: Judged) -> pl.DataFrame:
-    expected = _held(judged)
-    missing, extra = (
-        expected.join(judged.frame, on=_POSITION, how="anti"),
-        judged.frame.join(expected, on=_POSITION, how="anti"),
-    )
-    return pl.concat(
-        [
-            findings(missing, pl.format("position {} ({}) has no row", "position_id", "symbol")),
-            findings(extra, pl.format("position {} ({}) has a row but is not held", "position_id", "symbol")),
-        ]
-    )
-
-
-INTEREST_RATE_ROWS = Rule(
-    "one_row_per_held_position",
-    "ERROR",
-    "Every held position has a row for every session, and nothing else has.",
-    _interest_rate_rows,
+PORTFOLIO_FACTOR_EXPOSURES: Sequence[Rule] = (
+    PORTFOLIO_FACTOR_ROWS,
+    FACTOR_EXPOSURES_TIE,
+    WINSORIZED_DOLLARS,
+    FACTOR_COVERAGE,
 )

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import polars as pl
 
 from sigmasight_pipeline.calculations.factor_returns import RATE_KIND
+from sigmasight_pipeline.calculations.money import MONEY, from_units, nearest_units
 from sigmasight_pipeline.calculations.position_prices import EXIT_SOURCES
 from sigmasight_pipeline.calculations.stress import single_shocks
 from sigmasight_pipeline.calculations.stress_factors import MARKET
@@ -27,9 +28,13 @@ IDENTITY_TOLERANCE = 1e-12
 
 CENT = 0.01
 
+_MODELLED = ("underlying_price", "time_to_expiry", "risk_free_rate", "volatility", "dividend_yield", "exercise_style")
+"""What an option is re-priced with; without one of them it has no figure."""
+
 _KEYS = ["session_date", "portfolio_id"]
 _POSITION = ["session_date", "position_id"]
-_POSITION_RESULTS = "stress_position_results"
+_SYMBOL_RETURNS = "symbol_scenario_returns"
+_OPTION_PNL = "option_scenario_pnl"
 _DIAGNOSTICS = "stress_scenario_diagnostics"
 _SHOCKS = "stress_scenario_shocks"
 
@@ -63,20 +68,19 @@ def _missing(judged: Judged, key: str, ids: Sequence[str], what: str) -> pl.Data
 
 
 def _held(judged: Judged) -> pl.DataFrame:
-    """Held PUBLIC and OPTIONS positions with the symbol betas belong to, unless that was renamed."""
-    owner = pl.when(pl.col("investment_class") == "OPTIONS").then("underlying_symbol").otherwise("symbol")
-    renamed = judged.inputs["instruments"].filter(pl.col("replaced_by").is_not_null()).get_column("symbol").to_list()
+    """Held PUBLIC and OPTIONS positions with the symbol whose returns and betas they take."""
     facts = (
         judged.inputs["positions"]
         .filter(pl.col("investment_class") != "PRIVATE")
-        .select("position_id", "investment_class", owner.alias("symbol"))
-        .with_columns(renamed=pl.col("symbol").is_in(renamed))
+        .select("position_id", "investment_class", "symbol")
     )
+    greeks = judged.inputs["position_greeks"].select(*_POSITION, "risk_symbol", "delta_adjusted_exposure", *_MODELLED)
     return (
         judged.inputs["position_values"]
         .filter(~pl.col("price_source").is_in(EXIT_SOURCES), pl.col("session_date").is_in(list(judged.sessions)))
         .select(*_POSITION, "portfolio_id", "quantity", "exposure")
         .join(facts, on="position_id")
+        .join(greeks, on=_POSITION)
     )
 
 
@@ -146,10 +150,9 @@ def _market_anchor(judged: Judged) -> pl.DataFrame:
         ((pl.col("effective") - pl.col("shock")).abs() > IDENTITY_TOLERANCE) | pl.col("effective").is_null()
     )
     proxy = judged.inputs["factors"].filter(pl.col("factor") == MARKET).select(symbol="proxy_symbol")
-    held = _held(judged).join(proxy, on="symbol").select(*_POSITION)
     moved = (
-        judged.inputs[_POSITION_RESULTS]
-        .join(held, on=_POSITION)
+        judged.inputs[_SYMBOL_RETURNS]
+        .join(proxy, on="symbol")
         .join(anchored, on="scenario_id")
         .filter((pl.col("implied_return") - pl.col("shock")).abs() > IDENTITY_TOLERANCE)
     )
@@ -167,9 +170,9 @@ def _market_anchor(judged: Judged) -> pl.DataFrame:
             findings(
                 moved,
                 pl.format(
-                    "{}: position {} in the market's proxy moves by {} instead of {}",
+                    "{}: the market's proxy {} moves by {} instead of {}",
                     "scenario_id",
-                    "position_id",
+                    "symbol",
                     "implied_return",
                     "shock",
                 ),
@@ -190,9 +193,8 @@ def _single_shock(judged: Judged) -> pl.DataFrame:
     single = _shocks(judged).filter(pl.col("shocks") == 1)
     betas = judged.inputs["symbol_factor_betas"].select("session_date", "symbol", "factor", "beta")
     compared = (
-        judged.inputs[_POSITION_RESULTS]
+        judged.inputs[_SYMBOL_RETURNS]
         .join(single, on="scenario_id")
-        .join(_held(judged).select(*_POSITION, "symbol"), on=_POSITION)
         .join(betas, on=["session_date", "symbol", "factor"])
         .with_columns(expected=pl.max_horizontal(pl.col("beta") * pl.col("shock"), pl.lit(-1.0)))
         .filter((pl.col("implied_return") - pl.col("expected")).abs() > IDENTITY_TOLERANCE)
@@ -200,9 +202,9 @@ def _single_shock(judged: Judged) -> pl.DataFrame:
     return findings(
         compared,
         pl.format(
-            "{}: position {} moves by {}, its beta x shock is {}",
+            "{}: {} moves by {}, its beta x shock is {}",
             "scenario_id",
-            "position_id",
+            "symbol",
             "implied_return",
             "expected",
         ),
@@ -212,16 +214,41 @@ def _single_shock(judged: Judged) -> pl.DataFrame:
 SINGLE_SHOCK = Rule(
     "single_shock",
     "ERROR",
-    "In a scenario of one shock every position moves by its beta x shock, but never loses more than everything.",
+    "In a scenario of one shock every symbol moves by its beta x shock, but never loses more than everything.",
     _single_shock,
 )
 
 _SUMS = {"pnl": "total_pnl", "pnl_linear": "correlated_pnl"}
 
 
+def _position_pnl(judged: Judged) -> pl.DataFrame:
+    """P&L of every held position and scenario, by its symbol's return; of an option pnl is what was re-priced."""
+    is_option = pl.col("investment_class") == "OPTIONS"
+    known = pl.col("delta_adjusted_exposure").is_not_null() & (
+        ~is_option | pl.all_horizontal(pl.col(name).is_not_null() for name in _MODELLED)
+    )
+    dollars = (pl.col("delta_adjusted_exposure").cast(pl.Float64) * pl.col("implied_return")).alias("P&L of a position")
+    moved = (
+        _held(judged)
+        .filter(known)
+        .select(*_POSITION, "portfolio_id", "delta_adjusted_exposure", symbol="risk_symbol", is_option=is_option)
+        .join(judged.inputs[_SYMBOL_RETURNS], on=["session_date", "symbol"])
+    )
+    linear = from_units(nearest_units(moved.select(dollars).to_series(), MONEY), MONEY)
+    return (
+        moved.with_columns(pnl_linear=linear)
+        .join(
+            judged.inputs[_OPTION_PNL].select(*_POSITION, "scenario_id", "pnl"),
+            on=[*_POSITION, "scenario_id"],
+            how="left",
+        )
+        .select(*_KEYS, "scenario_id", "pnl_linear", pnl=pl.when("is_option").then("pnl").otherwise("pnl_linear"))
+    )
+
+
 def _sums(judged: Judged) -> pl.DataFrame:
     keys = [*_KEYS, "scenario_id"]
-    summed = judged.inputs[_POSITION_RESULTS].group_by(keys).agg(pl.col(name).sum() for name in _SUMS)
+    summed = _position_pnl(judged).group_by(keys).agg(pl.col(name).sum() for name in _SUMS)
     compared = judged.frame.join(summed, on=keys, how="left").with_columns(pl.col(list(_SUMS)).fill_null(0))
     return pl.concat(
         findings(
@@ -262,11 +289,11 @@ def _alike(judged: Judged) -> pl.DataFrame:
     if shared.is_empty():
         return nothing()
     proxy = judged.inputs["factors"].filter(pl.col("factor") == MARKET).select(symbol="proxy_symbol")
-    own = _held(judged).join(proxy, on="symbol", how="anti").select(*_POSITION)
+    own = _held(judged).select(*_POSITION, "portfolio_id", symbol="risk_symbol").join(proxy, on="symbol", how="anti")
     moving_alike = (
-        judged.inputs[_POSITION_RESULTS]
+        judged.inputs[_SYMBOL_RETURNS]
         .join(crises, on="scenario_id")
-        .join(own, on=_POSITION)
+        .join(own.join(shared, on=_KEYS, how="semi"), on=["session_date", "symbol"])
         .filter(pl.col("implied_return") != 0)
         .group_by(*_KEYS, "position_id", "implied_return")
         .len()
@@ -347,18 +374,16 @@ RISK_PRESENT = Rule(
 
 
 def _linear(judged: Judged) -> pl.DataFrame:
-    """Where pnl_linear is not the sum of exposure x beta x shock; portfolios with a renamed symbol are left out."""
+    """Where pnl_linear is not the sum of exposure x beta x shock."""
     factors = judged.inputs["factors"]
     rates = factors.filter("active", pl.col("kind") == RATE_KIND).get_column("factor").to_list()
     kinds = [("market", MARKET), *(("rates", rate) for rate in rates)]
     of_type = pl.DataFrame(kinds, schema={"scenario_type": pl.String(), "factor": pl.String()}, orient="row")
-    greeks = judged.inputs["position_greeks"].select(*_POSITION, X=pl.col("delta_adjusted_exposure").cast(pl.Float64))
     betas = judged.inputs["symbol_factor_betas"].select("session_date", "symbol", "factor", "beta")
     moved = pl.max_horizontal(pl.col("beta") * pl.col("shock"), pl.lit(-1.0))
-    held = _held(judged)
     expected = (
-        held.filter(~pl.col("renamed").any().over(_KEYS))
-        .join(greeks, on=_POSITION)
+        _held(judged)
+        .select(*_POSITION, "portfolio_id", X=pl.col("delta_adjusted_exposure").cast(pl.Float64), symbol="risk_symbol")
         .join(of_type, how="cross")
         .join(betas, on=["session_date", "symbol", "factor"], how="left")
         .join(judged.frame.select(*_KEYS, "scenario", "scenario_type", "shock"), on=[*_KEYS, "scenario_type"])

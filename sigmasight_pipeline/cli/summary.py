@@ -39,11 +39,11 @@ LEFT JOIN LATERAL (SELECT * FROM sigmasight.portfolio_snapshots s WHERE s.portfo
                    ORDER BY session_date DESC LIMIT 1) s ON true
 LEFT JOIN sigmasight.portfolio_exposures e
   ON (e.session_date, e.portfolio_id) = (s.session_date, p.portfolio_id)
-LEFT JOIN sigmasight.portfolio_factor_exposures m
+LEFT JOIN staging.portfolio_factor_exposures m
   ON (m.session_date, m.portfolio_id, m.factor) = (s.session_date, p.portfolio_id, 'Market')
-LEFT JOIN sigmasight.portfolio_factor_exposures r
+LEFT JOIN staging.portfolio_factor_exposures r
   ON (r.session_date, r.portfolio_id, r.factor) = (s.session_date, p.portfolio_id, 'Interest_Rate')
-LEFT JOIN LATERAL (SELECT x.factor, x.beta FROM sigmasight.portfolio_factor_exposures x
+LEFT JOIN LATERAL (SELECT x.factor, x.beta FROM staging.portfolio_factor_exposures x
                    JOIN sigmasight.factor_definitions d USING (factor)
                    WHERE (x.session_date, x.portfolio_id) = (s.session_date, p.portfolio_id) AND d.kind = 'style'
                      AND x.factor <> 'Market' AND x.beta IS NOT NULL
@@ -62,13 +62,13 @@ LEFT JOIN LATERAL (SELECT coalesce(o.underlying_symbol, o.symbol) AS symbol, sum
                    GROUP BY 1 ORDER BY share DESC, 1 LIMIT 1) t ON true
 LEFT JOIN sigmasight.correlation_calculations c
   ON (c.session_date, c.portfolio_id) = (s.session_date, p.portfolio_id)
-LEFT JOIN LATERAL (SELECT x.scenario_id, x.total_pnl, x.impact_pct FROM sigmasight.stress_test_results x
+LEFT JOIN LATERAL (SELECT x.scenario_id, x.total_pnl, x.impact_pct FROM staging.stress_test_results x
                    WHERE (x.session_date, x.portfolio_id) = (s.session_date, p.portfolio_id)
                      AND x.total_pnl IS NOT NULL
                    ORDER BY x.total_pnl, x.scenario_id LIMIT 1) w ON true
 LEFT JOIN LATERAL (SELECT sum(x.pnl) FILTER (WHERE component = 'market') AS market,
                           sum(x.pnl) FILTER (WHERE component IN ('specific', 'unexplained')) AS rest
-                   FROM sigmasight.pnl_attribution x
+                   FROM staging.pnl_attribution x
                    WHERE (x.session_date, x.portfolio_id) = (s.session_date, p.portfolio_id)) a ON true
 WHERE p.active ORDER BY p.code
 """

@@ -130,7 +130,7 @@ def _counted(
     portfolio_ids: Sequence[int] | None,
     beyond: Sequence[tuple[date, int]] = (),
 ) -> pl.DataFrame:
-    table = tables.metadata.tables[f"{tables.SCHEMA}.{name}"]
+    table = tables.named(name)
     return recomputations.counted(table, recomputations.stored(database, table, days, portfolio_ids, beyond), frame)
 
 

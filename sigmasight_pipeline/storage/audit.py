@@ -125,14 +125,14 @@ LEFT JOIN LATERAL (
          count(*) FILTER (WHERE NOT h.private AND coalesce(r.quality, '') NOT IN ('ok', 'constant')) AS rate_betas_none
   FROM held h
   LEFT JOIN sigmasight.position_greeks g USING (session_date, position_id)
-  LEFT JOIN sigmasight.position_interest_rate_betas r USING (session_date, position_id)
-  LEFT JOIN LATERAL (SELECT bool_or(x.quality IN ('ok', 'constant')) AS ok FROM sigmasight.position_factor_exposures x
+  LEFT JOIN staging.position_interest_rate_betas r USING (session_date, position_id)
+  LEFT JOIN LATERAL (SELECT bool_or(x.quality IN ('ok', 'constant')) AS ok FROM staging.position_factor_exposures x
                      WHERE (x.session_date, x.position_id) = (h.session_date, h.position_id)) b ON true
   WHERE h.portfolio_id = n.portfolio_id
 ) h ON true
 LEFT JOIN LATERAL (
   SELECT count(*) AS factors, count(*) FILTER (WHERE status = 'ok') AS factors_ok
-  FROM sigmasight.portfolio_factor_exposures f
+  FROM staging.portfolio_factor_exposures f
   WHERE (f.session_date, f.portfolio_id) = (n.session_date, n.portfolio_id)
 ) f ON true
 ORDER BY n.code
@@ -145,9 +145,9 @@ SELECT b.session_date AS session, b.factor, count(*) AS symbols,
        percentile_disc(0.5) WITHIN GROUP (ORDER BY b.n_obs) FILTER (WHERE b.quality = 'ok') AS median_n_obs,
        percentile_disc(0.5) WITHIN GROUP (ORDER BY b.r_squared) FILTER (WHERE b.quality = 'ok') AS median_r_squared,
        max(b.r_squared) FILTER (WHERE b.quality = 'ok') AS largest_r_squared
-FROM sigmasight.symbol_factor_betas b
+FROM staging.symbol_factor_betas b
 LEFT JOIN sigmasight.factor_definitions d USING (factor)
-WHERE b.session_date = (SELECT max(session_date) FROM sigmasight.symbol_factor_betas
+WHERE b.session_date = (SELECT max(session_date) FROM staging.symbol_factor_betas
                         WHERE session_date BETWEEN %(first)s AND %(last)s)
 GROUP BY b.session_date, b.factor, d.display_order ORDER BY d.display_order, b.factor
 """
@@ -162,7 +162,7 @@ LEFT JOIN LATERAL (SELECT count(*) AS runs, count(*) FILTER (WHERE status = 'ok'
                    FROM sigmasight.correlation_calculations r
                    WHERE r.portfolio_id = n.portfolio_id AND {IN_RANGE.format("r.")}) r ON true
 LEFT JOIN LATERAL (SELECT count(*) AS pairs, count(*) FILTER (WHERE x.status <> 'ok') AS pairs_missing
-                   FROM sigmasight.pairwise_correlations x
+                   FROM staging.pairwise_correlations x
                    WHERE (x.session_date, x.portfolio_id) = (n.session_date, n.portfolio_id)
                      AND x.symbol_1 < x.symbol_2) x ON true
 LEFT JOIN LATERAL (SELECT count(*) AS clusters FROM sigmasight.correlation_clusters c
@@ -176,10 +176,10 @@ SELECT n.code AS portfolio, r.newest, a.scenarios, r.sessions, x.present, x.pres
 FROM newest n
 CROSS JOIN (SELECT count(*) AS scenarios FROM sigmasight.stress_test_scenarios WHERE active) a
 LEFT JOIN LATERAL (SELECT max(session_date) AS newest, count(DISTINCT session_date) AS sessions
-                   FROM sigmasight.stress_test_results r
+                   FROM staging.stress_test_results r
                    WHERE r.portfolio_id = n.portfolio_id AND {IN_RANGE.format("r.")}) r ON true
 LEFT JOIN LATERAL (SELECT count(*) AS present, count(*) FILTER (WHERE x.status = 'ok') AS present_ok
-                   FROM sigmasight.stress_test_results x
+                   FROM staging.stress_test_results x
                    JOIN sigmasight.stress_test_scenarios s ON s.scenario_id = x.scenario_id AND s.active
                    WHERE (x.session_date, x.portfolio_id) = (r.newest, n.portfolio_id)) x ON true
 ORDER BY n.code

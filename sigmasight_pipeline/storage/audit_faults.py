@@ -116,7 +116,7 @@ WITH {_NUMBERED}, missing AS (
   FROM sigmasight.portfolio_snapshots s
   JOIN numbered t USING (session_date)
   JOIN sigmasight.stress_test_scenarios a ON a.active
-  LEFT JOIN sigmasight.stress_test_results r
+  LEFT JOIN staging.stress_test_results r
     ON (r.session_date, r.portfolio_id, r.scenario_id) = (s.session_date, s.portfolio_id, a.scenario_id)
   WHERE r.scenario_id IS NULL AND {both("s.")} AND {_kept(tables.stress_test_results)} GROUP BY 1, 2, 3
 ), islands AS (

@@ -178,7 +178,7 @@ def _declared(table: Table) -> list[tuple[str, str, list[str], bool, str]]:
 
 def duplicates(connection: Connection, table_name: str, columns: Sequence[str]) -> list[Row]:
     """Rows of a table beyond one per value of `columns`: (rows, first, last); no row where there is none."""
-    table = tables.metadata.tables[f"{tables.SCHEMA}.{table_name}"]
+    table = tables.named(table_name)
     listed = ", ".join(columns)
     first, last = ("min(session_date)", "max(session_date)") if SESSION in columns else ("NULL::date", "NULL::date")
     statement = (

@@ -287,7 +287,7 @@ def stale_symbols(database: Database, asked: pl.DataFrame) -> pl.DataFrame:
         "SELECT r.session_date, r.computed_at FROM sigmasight.daily_returns r WHERE r.symbol = c.symbol "
         "AND r.session_date >= c.session_date ORDER BY r.session_date LIMIT 2) r "
         "WHERE r.session_date <= n.newest AND r.computed_at < c.changed_at) "
-        "OR EXISTS (SELECT FROM sigmasight.symbol_factor_betas b WHERE b.symbol = c.symbol "
+        "OR EXISTS (SELECT FROM staging.symbol_factor_betas b WHERE b.symbol = c.symbol "
         "AND b.session_date BETWEEN c.session_date AND least(c.reach, n.newest) AND b.computed_at < c.changed_at)",
         tuple(asked[name].to_list() for name in ("symbol", "session_date", "reach", "changed_at")),
     )

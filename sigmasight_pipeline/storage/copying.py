@@ -19,6 +19,7 @@ from psycopg import sql
 from sqlalchemy import Table
 
 from sigmasight_pipeline.storage.frames import polars_schema
+from sigmasight_pipeline.storage.tables import stored_table
 
 ROWS_PER_CHUNK = 20_000
 """Rows of one COPY message: a few megabytes, so that a range of any size is written in constant memory."""
@@ -126,8 +127,9 @@ def _as_csv(chunk: pl.DataFrame | None) -> io.BytesIO | None:
 
 
 def relation(table: Table) -> sql.Identifier:
-    """The table's qualified name, quoted."""
-    return sql.Identifier(str(table.schema), table.name)
+    """The qualified name, quoted, of what holds the table's rows: its packed form where it is stored so."""
+    stored = stored_table(table)
+    return sql.Identifier(str(stored.schema), stored.name)
 
 
 def _refuse_nulls(table: Table, frame: pl.DataFrame) -> None:

@@ -14,6 +14,13 @@ from sqlalchemy import Table
 
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.database import PORTFOLIO, Database
+from sigmasight_pipeline.storage.tables.packing import (
+    MemberColumns,
+    NumberedArrays,
+    PairTriangle,
+    packing_of,
+    stored_table,
+)
 
 _COUNTED = ("session_date", "portfolio_id", "engine", "rows_present", "oldest_computed_at")
 
@@ -39,12 +46,24 @@ def row_counts(
         restricted = owned and portfolio_ids is not None
         statements.append(
             f"SELECT session_date, {'portfolio_id' if owned else '0::bigint AS portfolio_id'}, "
-            f"'{table.name}' AS engine, count(*)::int AS rows_present, {moment} AS oldest_computed_at "
-            f"FROM {table.fullname} WHERE session_date BETWEEN %s AND %s"
+            f"'{table.name}' AS engine, {rows_of(table)}::int AS rows_present, {moment} AS oldest_computed_at "
+            f"FROM {stored_table(table).fullname} WHERE session_date BETWEEN %s AND %s"
             f"{' AND portfolio_id = ANY(%s)' if restricted else ''} GROUP BY 1, 2"
         )
         params += [first, last, *([sorted(portfolio_ids)] if restricted and portfolio_ids is not None else [])]
     return database.read_statement(tables.calculation_audit, " UNION ALL ".join(statements), params, columns=_COUNTED)
+
+
+def rows_of(table: Table) -> str:
+    """The aggregate that counts rows of `table` over its stored ones."""
+    match packing_of(table):
+        case NumberedArrays(present=present):
+            return f"sum(cardinality(array_remove({present}, NULL)))"
+        case PairTriangle(members=members):
+            return f"sum(cardinality({members}) ^ 2)"
+        case MemberColumns(members=figures):
+            return f"sum(num_nonnulls({', '.join(figures)}))"
+    return "count(*)"
 
 
 def absent(database: Database, probed: Collection[Table], first: date, last: date) -> pl.DataFrame:
@@ -81,7 +100,7 @@ def _any_row(table: Table) -> str:
         condition += " AND x.portfolio_id = p.portfolio_id"
     elif PORTFOLIO in table.columns:
         condition += " AND x.position_id = ANY(p.position_ids)"
-    return f"SELECT 1 FROM {table.fullname} x WHERE {condition} LIMIT 1"
+    return f"SELECT 1 FROM {stored_table(table).fullname} x WHERE {condition} LIMIT 1"
 
 
 def audit_findings(database: Database, first: date, last: date) -> pl.DataFrame:

@@ -19,7 +19,7 @@ import polars as pl
 import psycopg
 from psycopg import sql
 from psycopg.types.string import TextLoader
-from sqlalchemy import Column, Double, Numeric, Table
+from sqlalchemy import ARRAY, Column, Double, Numeric, Table
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -216,10 +216,10 @@ def _close_all(connections: list[adbc.Connection]) -> None:
 def _selected(column: Column[Any]) -> str:
     """A column as it is selected: NUMERIC as text, or it arrives as an extension type that cannot be cast."""
     name = quoted(column.name)
-    as_text = isinstance(column.type, JSONB) or (
-        isinstance(column.type, Numeric) and not isinstance(column.type, Double)
-    )
-    return f"{name}::text AS {name}" if as_text else name
+    is_array = isinstance(column.type, ARRAY)
+    kind = column.type.item_type if isinstance(column.type, ARRAY) else column.type
+    as_text = isinstance(kind, JSONB) or (isinstance(kind, Numeric) and not isinstance(kind, Double))
+    return f"{name}::text{'[]' if is_array else ''} AS {name}" if as_text else name
 
 
 def quoted(name: str) -> str:

@@ -33,6 +33,7 @@ class StorageReason(StrEnum):
     DATABASE_NOT_CREATED = "database_not_created"
     DATABASE_NOT_UTF8 = "database_not_utf8"
     SCHEMA_NOT_CREATED = "schema_not_created"
+    SCHEMA_NEVER_RELEASED = "schema_never_released"
     SCHEMA_TOO_NEW = "schema_too_new"
     EMBEDDED_SERVER_FAILED = "embedded_server_failed"
     DATABASE_ERROR = "database_error"
@@ -123,6 +124,21 @@ class SchemaNotCreatedError(StorageError):
         """For a database without our tables; `detail`: PostgreSQL's words, where a statement found out."""
         said = f" ({detail})" if detail else ""
         return cls(f"{_database(url)} on {_place(url)} lacks SigmaSight's tables{said}; run `sigmasight db upgrade`.")
+
+
+class SchemaNeverReleasedError(StorageError):
+    """The database was made by a version before the first release, whose tables are not carried on."""
+
+    reason = StorageReason.SCHEMA_NEVER_RELEASED
+
+    @classmethod
+    def of(cls, url: str, found: str) -> Self:
+        """`found`: the migration the database is at."""
+        return cls(
+            f"{_database(url)} on {_place(url)} is at migration {found} of a version that was never released; its "
+            "results are made again, not carried on: take an empty database, or `sigmasight reset` this one, and "
+            "import your books again."
+        )
 
 
 class SchemaTooNewError(StorageError):

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import polars as pl
-from sqlalchemy import BigInteger, Boolean, Column, Date, DateTime, Double, Integer, Numeric, Table, Text
+from sqlalchemy import ARRAY, BigInteger, Boolean, Column, Date, DateTime, Double, Integer, Numeric, Table, Text
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeEngine
 
 MONEY = pl.Decimal(20, 2)
 PRICE = pl.Decimal(20, 6)
@@ -28,7 +29,15 @@ _DTYPES: tuple[tuple[type, pl.DataType], ...] = (
 
 def polars_type(column: Column[Any]) -> pl.DataType:
     """The Polars dtype a column is read as and must be written as."""
-    kind = column.type
+    return _dtype(column, column.type)
+
+
+def _dtype(column: Column[Any], kind: TypeEngine[Any]) -> pl.DataType:
+    if isinstance(kind, ARRAY):
+        dtype = _dtype(column, kind.item_type)
+        for _ in range(kind.dimensions or 1):
+            dtype = pl.List(dtype)
+        return dtype
     if isinstance(kind, Numeric) and not isinstance(kind, Double):
         return pl.Decimal(kind.precision, kind.scale or 0)
     for sql_type, dtype in _DTYPES:

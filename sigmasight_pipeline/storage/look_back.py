@@ -50,7 +50,7 @@ def known_prices(database: Database, first: date, last: date) -> pl.DataFrame:
 def estimated(database: Database, factor: str, first: date, last: date) -> pl.DataFrame:
     """(session_date, symbol, n_obs) of the betas on `factor` from `first` to `last`."""
     return database.query(
-        "SELECT session_date, symbol, n_obs FROM sigmasight.symbol_factor_betas "
+        "SELECT session_date, symbol, n_obs FROM staging.symbol_factor_betas "
         "WHERE factor = %s AND session_date BETWEEN %s AND %s",
         (factor, first, last),
     )

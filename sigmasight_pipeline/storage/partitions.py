@@ -29,6 +29,8 @@ from sigmasight_pipeline.storage.copying import (
     relation,
 )
 from sigmasight_pipeline.storage.database import PORTFOLIO, SESSION, Database
+from sigmasight_pipeline.storage.members import numbered
+from sigmasight_pipeline.storage.packing import dimensions, packed
 from sigmasight_pipeline.storage.tables import SCHEMA
 
 INCOMING = sql.Identifier("pg_temp", "sigmasight_incoming")
@@ -88,11 +90,24 @@ def replace_sessions(
         for table in frames:
             _delete_sessions(connection, table, days, portfolio_ids)
             _delete_rows(connection, table, beyond)
-        written = {table.name: copy_rows(connection, relation(table), frame) for table, frame in frames.items()}
+        written = _copied(connection, frames)
         if before_commit is not None:
             before_commit(connection)
         changes.record(connection, pl.concat(changed)) if changed else None
     return written
+
+
+def _copied(connection: Connection, frames: Mapping[Table, pl.DataFrame]) -> dict[str, int]:
+    """COPY the frames into their tables, packed where they are stored so; the rows of each frame."""
+    wanted: dict[str, set[str]] = {}
+    for table, frame in frames.items():
+        for column, dimension in dimensions(table).items():
+            wanted.setdefault(dimension, set()).update(frame.get_column(column).unique())
+    numbers = numbered(connection, wanted) if any(wanted.values()) else {}
+    for table, frame in frames.items():
+        if not frame.is_empty():
+            copy_rows(connection, relation(table), packed(table, frame, numbers))
+    return {str(table.name): frame.height for table, frame in frames.items()}
 
 
 def merge_rows(

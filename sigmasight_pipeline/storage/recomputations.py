@@ -156,7 +156,7 @@ def not_computed(
 ) -> dict[tuple[str, int], int]:
     """(table, portfolio) to stored rows from `first` to `last` that none of these runs wrote."""
     parts = [
-        f"SELECT '{name}' AS name, portfolio_id, count(*) AS rows FROM sigmasight.{name} "
+        f"SELECT '{name}' AS name, portfolio_id, count(*) AS rows FROM {tables.named(name).fullname} "
         "WHERE session_date BETWEEN %s AND %s AND run_id <> ALL(%s) "
         "AND (%s::bigint[] IS NULL OR portfolio_id = ANY(%s)) GROUP BY portfolio_id"
         for name in names

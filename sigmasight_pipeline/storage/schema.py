@@ -2,7 +2,7 @@
 
 What belongs here: running the migrations as one command under a lock as the owning role, the comments (the
 registry is their one truth), and comparing the database's migration with the code's. What does not: the SQL
-(``migrations/versions``), the tables' meaning (``tables``), and starting servers (``storage.embedded``).
+(``migrations/versions``, ``staging``), the tables' meaning (``tables``), and starting servers (``storage.embedded``).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import NullPool, create_engine
 
-from sigmasight_pipeline.storage import migrations
+from sigmasight_pipeline.storage import migrations, staging
 from sigmasight_pipeline.storage.connections import connection_string
 from sigmasight_pipeline.storage.database import explained
 from sigmasight_pipeline.storage.errors import (
@@ -28,6 +28,7 @@ from sigmasight_pipeline.storage.errors import (
     DatabaseMissingError,
     DatabaseNotUtf8Error,
     NotPermittedError,
+    SchemaNeverReleasedError,
     SchemaNotCreatedError,
     SchemaTooNewError,
     ServerTooOldError,
@@ -60,8 +61,12 @@ def upgrade(url: str) -> list[str]:
         with psycopg.connect(connection_string(url)) as connection:
             _check_server(connection, url)
             found = _revision(connection)
-            _refuse_newer(found, url)
-            if found == known_revisions()[-1] and not _differing_comments(connection):
+            _refuse_foreign(found, url)
+            if (
+                found == known_revisions()[-1]
+                and not _differing_comments(connection)
+                and staging.is_current(connection)
+            ):
                 return []
         return _upgrade_locked(url)
 
@@ -84,7 +89,7 @@ def require_current(url: str) -> None:
         found = _revision(connection)
     if found is None:
         raise SchemaNotCreatedError.of(url)
-    _refuse_newer(found, url)
+    _refuse_foreign(found, url)
     if found != known_revisions()[-1]:
         raise SchemaNotCreatedError(
             f"The database at {redact(url)} is at migration {found} and this code needs "
@@ -150,12 +155,14 @@ def _upgrade_locked(url: str) -> list[str]:
         connection: Connection = outer.connection.driver_connection  # type: ignore[assignment]  # typed as Any DBAPI
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
         before = _revision(connection)
-        _refuse_newer(before, url)
+        _refuse_foreign(before, url)
         _become_owner(connection, url)
         config = _alembic_config()
         config.attributes["connection"] = outer
         command.upgrade(config, "head")
         _write_comments(connection)
+        if not staging.is_current(connection):
+            staging.renew(connection)
     return [revision for revision in known_revisions() if before is None or revision > before]
 
 
@@ -169,7 +176,9 @@ def _revision(connection: Connection) -> str | None:
     return None if found is None else str(found[0])
 
 
-def _refuse_newer(found: str | None, url: str) -> None:
+def _refuse_foreign(found: str | None, url: str) -> None:
+    if found is not None and found < known_revisions()[0]:
+        raise SchemaNeverReleasedError.of(url, found)
     if found is not None and found not in known_revisions():
         raise SchemaTooNewError.of(url, found, known_revisions()[-1])
 

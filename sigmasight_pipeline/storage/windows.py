@@ -18,7 +18,9 @@ import polars as pl
 from sqlalchemy import Table
 
 from sigmasight_pipeline.storage.database import PORTFOLIO, SESSION, Database, quoted, select_list
-from sigmasight_pipeline.storage.tables import PROVENANCE, trading_sessions
+from sigmasight_pipeline.storage.members import numbers
+from sigmasight_pipeline.storage.packing import stored_columns, unpacked
+from sigmasight_pipeline.storage.tables import PROVENANCE, packing_of, stored_table, trading_sessions
 
 
 class Kind(StrEnum):
@@ -126,10 +128,10 @@ def read(
     table = read.table
     wanted = read.columns or [column.name for column in table.columns if column.name not in PROVENANCE]
     columns = [column.name for column in table.columns if column.primary_key or column.name in wanted]
+    source, selected = stored_table(table), stored_columns(table, columns)
     owned, owner = "", []
     if portfolio_ids is not None and PORTFOLIO in table.columns:
         owned, owner = f" AND {PORTFOLIO} = ANY(%s)", [sorted(portfolio_ids)]
-    selected = f"SELECT {select_list(table, columns)} FROM {table.fullname}"
     bounds: list[object]
     match read.kind:
         case Kind.AS_OF:
@@ -141,12 +143,15 @@ def read(
         case Kind.ON_SESSIONS | Kind.LOOK_BACK | Kind.LAST_KNOWN:
             first = _first_needed(database, first, read.sessions)
             condition, bounds = f"{SESSION} BETWEEN %s AND %s", [first, last]
-    statement = f"{selected} WHERE {condition}{owned}"
+    statement = f"SELECT {select_list(source, selected)} FROM {source.fullname} WHERE {condition}{owned}"
     params = [*bounds, *owner]
     if read.kind == Kind.LAST_KNOWN:
         statement = _with_last_rows(read, statement, owned, columns)
         params += [first, *owner]
-    return database.read_statement(table, statement, params, columns=columns).sort(table.primary_key.columns.keys())
+    rows = database.read_statement(source, statement, params, columns=selected)
+    if packing_of(table) is not None:
+        rows = unpacked(table, rows, numbers(database), columns)
+    return rows.sort(table.primary_key.columns.keys())
 
 
 def _session_read(table: Table, kind: Kind, *, sessions: int = 0, per: tuple[str, ...] = ()) -> Read:

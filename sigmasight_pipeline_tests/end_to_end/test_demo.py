@@ -300,7 +300,7 @@ def test_what_is_warned_of_is_what_was_planted(demo: Installation) -> None:
 def test_no_hedge_is_larger_than_what_it_hedges(demo: Installation) -> None:
     """The call on the volatility index moves the book by at most 15 % of its net asset value in any scenario."""
     largest = demo.database.query(
-        "SELECT max(abs(r.pnl / s.net_asset_value))::float8 AS share FROM sigmasight.stress_position_results r "
+        "SELECT max(abs(r.pnl / s.net_asset_value))::float8 AS share FROM staging.stress_position_results r "
         "JOIN sigmasight.positions p USING (position_id) "
         "JOIN sigmasight.portfolio_snapshots s ON (s.portfolio_id, s.session_date) = (r.portfolio_id, r.session_date) "
         "WHERE p.underlying_symbol = 'VIX'"

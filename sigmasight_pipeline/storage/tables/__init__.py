@@ -4,7 +4,9 @@ What belongs here: nothing but the gathered definitions of the sibling modules. 
 the Dagster column schemas and the reader's casts are made from or compared with them.
 """
 
-from .columns import PROVENANCE, SCHEMA, metadata
+from sqlalchemy import Table
+
+from .columns import PROVENANCE, READERS_SCHEMA, SCHEMA, long_tables, metadata
 from .factors import (
     factor_correlations,
     portfolio_factor_exposures,
@@ -32,6 +34,7 @@ from .operations import (
     recomputation_changes,
     result_retention,
 )
+from .packing import array_members, is_derived, packing_of, stored_table
 from .reference import (
     factor_definitions,
     instruments,
@@ -57,6 +60,7 @@ from .risk import (
     correlation_cluster_positions,
     correlation_clusters,
     market_risk_scenarios,
+    option_scenario_pnl,
     pairwise_correlations,
     pnl_attribution,
     portfolio_risk_metrics,
@@ -67,12 +71,27 @@ from .risk import (
     stress_scenario_diagnostics,
     stress_scenario_shocks,
     stress_test_results,
+    symbol_scenario_returns,
 )
+
+
+def named(name: str) -> Table:
+    """The table of this name as engines and readers know it: of a packed one its rows, not their stored form."""
+    found = long_tables.tables.get(f"{READERS_SCHEMA}.{name}")
+    return metadata.tables[f"{SCHEMA}.{name}"] if found is None else found
+
+
+def every_table() -> list[Table]:
+    """Every table as engines and readers know it, those others refer to first."""
+    return [*(table for table in metadata.sorted_tables if named(table.name) is table), *long_tables.sorted_tables]
+
 
 __all__ = [
     "PROVENANCE",
+    "READERS_SCHEMA",
     "SCHEMA",
     "alert_outbox",
+    "array_members",
     "backfill_progress",
     "batch_runs",
     "calculation_audit",
@@ -84,15 +103,21 @@ __all__ = [
     "daily_prices",
     "daily_returns",
     "data_quality_results",
+    "every_table",
     "factor_correlations",
     "factor_definitions",
     "group_exposures",
     "inbox_files",
     "input_changes",
     "instruments",
+    "is_derived",
+    "long_tables",
     "market_risk_scenarios",
     "metadata",
+    "named",
     "option_prices",
+    "option_scenario_pnl",
+    "packing_of",
     "pairwise_correlations",
     "pnl_attribution",
     "portfolio_cash_flows",
@@ -115,12 +140,14 @@ __all__ = [
     "rejected_prices",
     "result_retention",
     "scenario_accuracy",
+    "stored_table",
     "stress_position_results",
     "stress_scenario_diagnostics",
     "stress_scenario_shocks",
     "stress_test_results",
     "stress_test_scenarios",
     "symbol_factor_betas",
+    "symbol_scenario_returns",
     "tags",
     "trading_sessions",
     "treasury_yields",

@@ -29,6 +29,12 @@ from sqlalchemy.dialects.postgresql import JSONB
 SCHEMA = "sigmasight"
 
 metadata = MetaData(schema=SCHEMA)
+"""The tables of the database."""
+
+READERS_SCHEMA = "staging"
+
+long_tables = MetaData(schema=READERS_SCHEMA)
+"""Tables that are stored packed (``tables.packing``), as engines return and readers see them: views there."""
 
 PROVENANCE = ("computed_at", "code_version", "run_id")
 """Columns that say how a row came to be; they are no part of its identity and are left out of comparisons."""

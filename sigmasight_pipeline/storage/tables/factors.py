@@ -6,9 +6,10 @@ What belongs here: what is estimated from returns, session by session. What does
 
 from __future__ import annotations
 
-from sqlalchemy import Index, Table
+from sqlalchemy import Table
 
-from .columns import code, count, key, metadata, money, provenance, session_key, stat
+from .columns import code, count, key, long_tables, money, provenance, session_key, stat
+from .packing import NumberedArrays, derived, stored_as
 
 BETA_QUALITIES = ("ok", "constant", "insufficient_history", "no_variance", "factor_without_data")
 """How a regression came out; every one but ok and constant (a return that does not vary: beta 0) goes with NULLs."""
@@ -26,7 +27,7 @@ _FACTOR = "Key of the factor (factor_definitions)"
 
 symbol_factor_betas = Table(
     "symbol_factor_betas",
-    metadata,
+    long_tables,
     session_key(),
     code("symbol", "Canonical symbol", primary_key=True),
     code("factor", _FACTOR, primary_key=True),
@@ -42,13 +43,20 @@ symbol_factor_betas = Table(
     count("window_sessions", "Sessions of the window"),
     code("quality", "ok, constant (beta 0), or why there is no beta", isin=BETA_QUALITIES),
     *provenance(),
-    Index("symbol_factor_betas_symbol_session", "symbol", "session_date"),
     comment="One row per symbol, factor and session: regression on that factor alone, with diagnostics.",
+)
+
+stored_as(
+    symbol_factor_betas,
+    NumberedArrays(
+        by=("session_date", "symbol"), over={"factor": "factor"}, present="quality", shared=("window_sessions",)
+    ),
+    indexes=[("symbol", "session_date")],
 )
 
 position_factor_exposures = Table(
     "position_factor_exposures",
-    metadata,
+    long_tables,
     session_key(),
     key("position_id", _POSITION, primary_key=True),
     code("factor", _FACTOR, primary_key=True),
@@ -57,13 +65,14 @@ position_factor_exposures = Table(
     money("exposure_dollar", "Delta-adjusted exposure x beta; 0 for PRIVATE", nullable=True),
     code("quality", "ok, constant (beta and exposure 0), or why there is no exposure", isin=EXPOSURE_QUALITIES),
     *provenance(),
-    Index("position_factor_exposures_position_session", "position_id", "session_date"),
     comment="One row per held position, factor and session: its dollars of factor exposure.",
 )
 
+derived(position_factor_exposures)
+
 portfolio_factor_exposures = Table(
     "portfolio_factor_exposures",
-    metadata,
+    long_tables,
     session_key(),
     key("portfolio_id", _PORTFOLIO, primary_key=True),
     code("factor", _FACTOR, primary_key=True),
@@ -80,13 +89,18 @@ portfolio_factor_exposures = Table(
     count("positions_total", "PUBLIC and OPTIONS positions held"),
     code("status", "ok, or why there is no figure", isin=FACTOR_STATUSES),
     *provenance(),
-    Index("portfolio_factor_exposures_portfolio_session", "portfolio_id", "session_date"),
     comment="One row per portfolio, factor and session: factor exposure in dollars and as a beta of net asset value.",
+)
+
+stored_as(
+    portfolio_factor_exposures,
+    NumberedArrays(by=("session_date", "portfolio_id"), over={"factor": "factor"}, present="status"),
+    indexes=[("portfolio_id", "session_date")],
 )
 
 position_interest_rate_betas = Table(
     "position_interest_rate_betas",
-    metadata,
+    long_tables,
     session_key(),
     key("position_id", _POSITION, primary_key=True),
     key("portfolio_id", _PORTFOLIO),
@@ -97,13 +111,14 @@ position_interest_rate_betas = Table(
     count("n_obs", "Sessions with a return and an observed yield change"),
     code("quality", "ok, constant (beta 0), or why there is no beta", isin=EXPOSURE_QUALITIES),
     *provenance(),
-    Index("position_interest_rate_betas_position_session", "position_id", "session_date"),
     comment="One row per held position and session: the interest-rate beta of its symbol.",
 )
 
+derived(position_interest_rate_betas)
+
 factor_correlations = Table(
     "factor_correlations",
-    metadata,
+    long_tables,
     session_key(),
     code("weighting", "equal, or half_life (exponential weights)", primary_key=True, isin=WEIGHTINGS),
     code("factor_1", _FACTOR, primary_key=True),
@@ -120,4 +135,12 @@ factor_correlations = Table(
     ),
     *provenance(),
     comment="One row per session, weighting and pair of factors: correlation and covariance of their daily returns.",
+)
+
+stored_as(
+    factor_correlations,
+    NumberedArrays(
+        by=("session_date", "weighting"), over={"factor_1": "factor", "factor_2": "factor"}, present="status"
+    ),
+    indexes=[],
 )

@@ -76,6 +76,9 @@ position_greeks = Table(
     session_key(),
     key("position_id", _POSITION, primary_key=True),
     key("portfolio_id", _PORTFOLIO),
+    code(
+        "risk_symbol", "Symbol whose returns and betas it takes: an option's underlying, under its name of the session"
+    ),
     stat("delta", "Position delta in underlying shares, signed"),
     stat("gamma", "Position gamma: change of delta per 1.00 of the underlying"),
     stat("theta", "Position theta, US dollars per calendar day"),

@@ -8,8 +8,25 @@ from __future__ import annotations
 
 from sqlalchemy import Index, Table
 
-from .columns import code, count, day, document, flag, key, metadata, money, provenance, session_key, stat
+from .columns import (
+    code,
+    count,
+    day,
+    document,
+    flag,
+    key,
+    long_tables,
+    metadata,
+    money,
+    provenance,
+    session_key,
+    stat,
+)
+from .packing import MemberColumns, NumberedArrays, PairTriangle, derived, stored_as
 from .reference import SCENARIO_KINDS
+
+SCENARIO_FIGURES = ("effective_shocks", "lam", "condition_number", "mahalanobis", "max_z", "implausible")
+"""What stress results say of their scenario: stored once per session, not per portfolio."""
 
 SCENARIO_STATUSES = (
     "ok",
@@ -74,7 +91,7 @@ _SCENARIO = "Scenario (stress_test_scenarios)"
 
 market_risk_scenarios = Table(
     "market_risk_scenarios",
-    metadata,
+    long_tables,
     session_key(),
     key("portfolio_id", _PORTFOLIO, primary_key=True),
     code("scenario", "Name of the scenario: market_down_20, rates_up_50bp, ...", primary_key=True),
@@ -86,13 +103,18 @@ market_risk_scenarios = Table(
     stat("coverage", "Share of the gross delta-adjusted exposure that has a beta", ge=0, le=1),
     code("status", "ok, or why a figure is NULL", isin=SHOCK_STATUSES),
     *provenance(),
-    Index("market_risk_scenarios_portfolio_session", "portfolio_id", "session_date"),
     comment="One row per portfolio, session and single shock of the market or of the 10-year yield.",
+)
+
+stored_as(
+    market_risk_scenarios,
+    NumberedArrays(by=("session_date", "portfolio_id"), over={"scenario": "shock"}, present="status"),
+    indexes=[("portfolio_id", "session_date")],
 )
 
 stress_test_results = Table(
     "stress_test_results",
-    metadata,
+    long_tables,
     session_key(),
     key("portfolio_id", _PORTFOLIO, primary_key=True),
     code("scenario_id", _SCENARIO, primary_key=True),
@@ -113,13 +135,23 @@ stress_test_results = Table(
     stat("coverage", "Share of the gross delta-adjusted exposure with an implied return", ge=0, le=1),
     code("status", "ok, or why figures are NULL", isin=STRESS_STATUSES),
     *provenance(),
-    Index("stress_test_results_portfolio_session", "portfolio_id", "session_date"),
     comment="One row per portfolio, session and active scenario: what it would cost, and how plausible it is.",
+)
+
+stored_as(
+    stress_test_results,
+    NumberedArrays(
+        by=("session_date", "portfolio_id"),
+        over={"scenario_id": "scenario"},
+        present="status",
+        elsewhere=SCENARIO_FIGURES,
+    ),
+    indexes=[("portfolio_id", "session_date")],
 )
 
 stress_position_results = Table(
     "stress_position_results",
-    metadata,
+    long_tables,
     session_key(),
     code("scenario_id", _SCENARIO, primary_key=True),
     key("position_id", _POSITION, primary_key=True),
@@ -136,8 +168,51 @@ stress_position_results = Table(
     ),
     code("status", "ok, or why there is no figure", isin=STRESS_POSITION_STATUSES),
     *provenance(),
-    Index("stress_position_results_position_session", "position_id", "session_date"),
     comment="One row per PUBLIC or OPTIONS position, session and active scenario, but replays without a window.",
+)
+
+derived(stress_position_results)
+
+symbol_scenario_returns = Table(
+    "symbol_scenario_returns",
+    long_tables,
+    session_key(),
+    code("symbol", "Canonical symbol", primary_key=True),
+    code("scenario_id", _SCENARIO, primary_key=True),
+    stat("implied_return", "Return of the symbol in the scenario", nullable=False, ge=-1),
+    flag("floored", "Whether it was raised to -100 %"),
+    flag("is_own", "Whether it is what the symbol really did in a replay, not what factors imply"),
+    *provenance(),
+    comment="One row per priced symbol, session and active scenario that moves it: by how much.",
+)
+
+stored_as(
+    symbol_scenario_returns,
+    NumberedArrays(by=("session_date", "symbol"), over={"scenario_id": "scenario"}, present="implied_return"),
+    indexes=[("symbol", "session_date")],
+)
+
+option_scenario_pnl = Table(
+    "option_scenario_pnl",
+    long_tables,
+    session_key(),
+    key("position_id", _POSITION, primary_key=True),
+    code("scenario_id", _SCENARIO, primary_key=True),
+    key("portfolio_id", _PORTFOLIO),
+    money("pnl", "P&L of the option, re-priced"),
+    *provenance(),
+    comment="One row per held OPTIONS position, session and active scenario with a figure: its P&L, re-priced.",
+)
+
+stored_as(
+    option_scenario_pnl,
+    NumberedArrays(
+        by=("session_date", "position_id"),
+        over={"scenario_id": "scenario"},
+        present="pnl",
+        shared=("portfolio_id",),
+    ),
+    indexes=[("position_id", "session_date")],
 )
 
 stress_scenario_diagnostics = Table(
@@ -152,6 +227,7 @@ stress_scenario_diagnostics = Table(
     stat("mahalanobis", "Distance of the shocks in annual standard deviations, correlations included", ge=0),
     stat("max_z", "Largest shock in annual standard deviations, a relative one in those the market leaves", ge=0),
     flag("implausible", "Distance above five times the largest shock; NULL where unknown", nullable=True),
+    document("effective_shocks", "Shock of every factor the scenario implies, decimal"),
     count(
         "moments_n_obs", "Sessions common to the market and the shocked factors; NULL without returns", nullable=True
     ),
@@ -182,7 +258,7 @@ stress_scenario_shocks = Table(
 
 pairwise_correlations = Table(
     "pairwise_correlations",
-    metadata,
+    long_tables,
     session_key(),
     key("portfolio_id", _PORTFOLIO, primary_key=True),
     code("symbol_1", "Symbol, an option by its underlying", primary_key=True),
@@ -192,8 +268,13 @@ pairwise_correlations = Table(
     count("n_obs", "Common one-session returns in the window"),
     code("status", "ok, or why there is no correlation", isin=PAIR_STATUSES),
     *provenance(),
-    Index("pairwise_correlations_portfolio_session", "portfolio_id", "session_date"),
     comment="One row per portfolio, session and ordered pair of included symbols.",
+)
+
+stored_as(
+    pairwise_correlations,
+    PairTriangle(by=("session_date", "portfolio_id"), pair=("symbol_1", "symbol_2")),
+    indexes=[("portfolio_id", "session_date")],
 )
 
 correlation_calculations = Table(
@@ -341,15 +422,22 @@ position_risk_contributions = Table(
 
 pnl_attribution = Table(
     "pnl_attribution",
-    metadata,
+    long_tables,
     session_key(),
     key("position_id", _POSITION, primary_key=True),
     code("component", "Where the P&L came from", primary_key=True, isin=COMPONENTS),
     key("portfolio_id", _PORTFOLIO),
     money("pnl", "US dollars; the components of a position add up to its daily P&L"),
     *provenance(),
-    Index("pnl_attribution_portfolio_session", "portfolio_id", "session_date"),
     comment="One row per position, session and component of its daily P&L, adding up to the cent.",
+)
+
+stored_as(
+    pnl_attribution,
+    MemberColumns(
+        by=("session_date", "position_id"), over="component", value="pnl", members=COMPONENTS, shared=("portfolio_id",)
+    ),
+    indexes=[("portfolio_id", "session_date")],
 )
 
 scenario_accuracy = Table(

@@ -1,21 +1,12 @@
-"""Changes of inputs of computed sessions, recorded by the database itself where it was not the pipeline's writers.
+-- Changes of inputs of computed sessions, recorded by the database itself where it was not the pipeline's writers.
+--
+-- Prices, actions, yields and quotes: only statements of people, who have not taken a writer's lock (storage.partitions);
+-- the pipeline replaces whole sessions and compares them itself (storage.changes). Positions, marks and flows:
+-- everybody's, because the pipeline touches only rows that differ.
+--
+-- The triggers are deferred: what they record carries the time of the commit, so that whatever was computed while the
+-- transaction was open counts as older. Their conditions are judged row by row, and cost a writer nothing.
 
-Prices, actions, yields and quotes: only statements of people, who have not taken a writer's lock
-(``storage.partitions``); the pipeline replaces whole sessions and compares them itself (``storage.changes``).
-Positions, marks and flows: everybody's, because the pipeline touches only rows that differ.
-
-The triggers are deferred: what they record carries the time of the commit, so that whatever was computed while the
-transaction was open counts as older. Their conditions are judged row by row, and cost a writer nothing.
-"""
-
-from __future__ import annotations
-
-from alembic import op
-
-revision = "0007"
-down_revision = "0006"
-
-FUNCTIONS = """
 CREATE FUNCTION sigmasight.differing_figures(before jsonb, after jsonb, without text[]) RETURNS text[]
 LANGUAGE sql IMMUTABLE SET search_path = '' AS $$
     SELECT array_agg(k ORDER BY k) FROM jsonb_object_keys(coalesce(after, before)) AS keys(k)
@@ -121,43 +112,59 @@ BEGIN
     RETURN NULL;
 END
 $$;
-"""
 
-BY_HAND = "current_setting('sigmasight.writer', true) IS DISTINCT FROM 'pipeline'"
+CREATE CONSTRAINT TRIGGER record_added_or_removed AFTER INSERT OR DELETE ON sigmasight.daily_prices
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (current_setting('sigmasight.writer', true) IS DISTINCT FROM 'pipeline')
+    EXECUTE FUNCTION sigmasight.record_market_change('session_date');
 
-TRIGGERS = """
-CREATE CONSTRAINT TRIGGER record_{event} AFTER {events} ON sigmasight.{table}
-    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN ({condition})
-    EXECUTE FUNCTION sigmasight.{function};
-"""
+CREATE CONSTRAINT TRIGGER record_revised AFTER UPDATE ON sigmasight.daily_prices
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (OLD IS DISTINCT FROM NEW AND current_setting('sigmasight.writer', true) IS DISTINCT FROM 'pipeline')
+    EXECUTE FUNCTION sigmasight.record_market_change('session_date');
 
-MARKET = {
-    "daily_prices": "session_date",
-    "corporate_actions": "ex_date",
-    "treasury_yields": "session_date",
-    "option_prices": "session_date",
-}
+CREATE CONSTRAINT TRIGGER record_added_or_removed AFTER INSERT OR DELETE ON sigmasight.corporate_actions
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (current_setting('sigmasight.writer', true) IS DISTINCT FROM 'pipeline')
+    EXECUTE FUNCTION sigmasight.record_market_change('ex_date');
 
-BOOKS = ("positions", "position_marks", "portfolio_cash_flows")
+CREATE CONSTRAINT TRIGGER record_revised AFTER UPDATE ON sigmasight.corporate_actions
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (OLD IS DISTINCT FROM NEW AND current_setting('sigmasight.writer', true) IS DISTINCT FROM 'pipeline')
+    EXECUTE FUNCTION sigmasight.record_market_change('ex_date');
 
+CREATE CONSTRAINT TRIGGER record_added_or_removed AFTER INSERT OR DELETE ON sigmasight.treasury_yields
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (current_setting('sigmasight.writer', true) IS DISTINCT FROM 'pipeline')
+    EXECUTE FUNCTION sigmasight.record_market_change('session_date');
 
-def upgrade() -> None:
-    """Create the functions and the triggers."""
-    op.execute(FUNCTIONS)
-    for table, day in MARKET.items():
-        _watch(table, f"record_market_change('{day}')", BY_HAND)
-    for table in BOOKS:
-        _watch(table, "record_book_change()", "true")
+CREATE CONSTRAINT TRIGGER record_revised AFTER UPDATE ON sigmasight.treasury_yields
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (OLD IS DISTINCT FROM NEW AND current_setting('sigmasight.writer', true) IS DISTINCT FROM 'pipeline')
+    EXECUTE FUNCTION sigmasight.record_market_change('session_date');
 
+CREATE CONSTRAINT TRIGGER record_added_or_removed AFTER INSERT OR DELETE ON sigmasight.option_prices
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (current_setting('sigmasight.writer', true) IS DISTINCT FROM 'pipeline')
+    EXECUTE FUNCTION sigmasight.record_market_change('session_date');
 
-def _watch(table: str, function: str, condition: str) -> None:
-    """Two triggers: only an update has rows to compare."""
-    for event, events, differs in (
-        ("added_or_removed", "INSERT OR DELETE", ""),
-        ("revised", "UPDATE", "OLD IS DISTINCT FROM NEW AND "),
-    ):
-        op.execute(
-            TRIGGERS.format(
-                event=event, events=events, table=table, condition=f"{differs}{condition}", function=function
-            )
-        )
+CREATE CONSTRAINT TRIGGER record_revised AFTER UPDATE ON sigmasight.option_prices
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (OLD IS DISTINCT FROM NEW AND current_setting('sigmasight.writer', true) IS DISTINCT FROM 'pipeline')
+    EXECUTE FUNCTION sigmasight.record_market_change('session_date');
+
+CREATE CONSTRAINT TRIGGER record_added_or_removed AFTER INSERT OR DELETE ON sigmasight.positions
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (true)
+    EXECUTE FUNCTION sigmasight.record_book_change();
+
+CREATE CONSTRAINT TRIGGER record_revised AFTER UPDATE ON sigmasight.positions
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (OLD IS DISTINCT FROM NEW AND true)
+    EXECUTE FUNCTION sigmasight.record_book_change();
+
+CREATE CONSTRAINT TRIGGER record_added_or_removed AFTER INSERT OR DELETE ON sigmasight.position_marks
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (true)
+    EXECUTE FUNCTION sigmasight.record_book_change();
+
+CREATE CONSTRAINT TRIGGER record_revised AFTER UPDATE ON sigmasight.position_marks
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (OLD IS DISTINCT FROM NEW AND true)
+    EXECUTE FUNCTION sigmasight.record_book_change();
+
+CREATE CONSTRAINT TRIGGER record_added_or_removed AFTER INSERT OR DELETE ON sigmasight.portfolio_cash_flows
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (true)
+    EXECUTE FUNCTION sigmasight.record_book_change();
+
+CREATE CONSTRAINT TRIGGER record_revised AFTER UPDATE ON sigmasight.portfolio_cash_flows
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (OLD IS DISTINCT FROM NEW AND true)
+    EXECUTE FUNCTION sigmasight.record_book_change();
