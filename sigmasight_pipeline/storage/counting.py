@@ -58,7 +58,7 @@ def rows_of(table: Table) -> str:
     """The aggregate that counts rows of `table` over its stored ones."""
     match packing_of(table):
         case NumberedArrays(present=present):
-            return f"sum(cardinality(array_remove({present}, NULL)))"
+            return f"sum((SELECT count(one) FROM unnest({present}) AS one))"
         case PairTriangle(members=members):
             return f"sum(cardinality({members}) ^ 2)"
         case MemberColumns(members=figures):

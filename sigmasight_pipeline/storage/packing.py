@@ -142,7 +142,7 @@ def _(packing: PairTriangle, long: Table, frame: pl.DataFrame, numbers: Numbers)
         *packing.by,
         *packing.shared,
         _braced(quoted.list.join(",")).alias(packing.members),
-        *(_braced(pl.col(column.name).list.join(",")) for column in figures),
+        *(_braced(pl.col(column.name).list.join(",")).alias(column.name) for column in figures),
         *PROVENANCE,
     )
 
