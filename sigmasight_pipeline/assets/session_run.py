@@ -22,7 +22,6 @@ from sigmasight_pipeline.assets import partition_events, partition_metadata, pro
 from sigmasight_pipeline.assets.row_hash import RowHash
 from sigmasight_pipeline.assets.unpriced import TRIGGER_TAG, NotPricedYetError, UnpricedSessionsError
 from sigmasight_pipeline.checks.rules import Judged, Rule, Verdict
-from sigmasight_pipeline.checks.schema import validate
 from sigmasight_pipeline.settings import Settings
 from sigmasight_pipeline.storage import recomputations, tables, windows
 from sigmasight_pipeline.storage.database import PORTFOLIO, Database
@@ -225,7 +224,7 @@ class SessionRun:
         beyond: Collection[tuple[date, int]] = (),
         before_commit: InTransaction | None = None,
     ) -> pl.DataFrame:
-        """Validate `frame`, then replace the run's sessions (and portfolios) in one transaction.
+        """Replace the run's sessions (and portfolios) in one transaction.
 
         `beyond`: see ``partitions.replace_sessions``.
         """
@@ -244,20 +243,17 @@ class SessionRun:
 
         A run that reports (REPORT_TAG) compares what it replaces with what it writes, and keeps the counts.
         """
-        covered = [*sessions, *sorted({day for day, _ in beyond})]
-        valid = [validate(table, frame, covered) for table, frame in writes]
-        replaced = [(table, frame) for (table, _), frame in zip(writes, valid, strict=True)]
         if self.moved is not None:
-            before_commit = self._reporting(replaced, sessions, beyond, before_commit)
+            before_commit = self._reporting(writes, sessions, beyond, before_commit)
         replace_sessions(
             self.database,
-            replaced,
+            writes,
             sessions,
             portfolio_ids=self.portfolio_ids,
             beyond=beyond,
             before_commit=before_commit,
         )
-        return valid
+        return [frame.select(column.name for column in table.columns) for table, frame in writes]
 
     def _reporting(
         self,

@@ -1,9 +1,9 @@
-"""What may land in a table at all: a pandera model made from the table's own definition.
+"""What may enter from a user or a vendor at all: a pandera model made from the table's own definition.
 
 What belongs here: rules one frame can be judged by on its own (columns, types, nulls, closed lists, bounds, finite
 numbers, unique keys, sessions of the run). What does not: domain rules, which need other tables (the sibling modules).
 
-The model is applied before the write, because a blocking Dagster check fires only after the data has landed.
+What engines made passes the gate before the write alone (``storage.copying.checked``).
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
 """Moving a frame into a table: the last check of what may land, and CSV COPY in chunks.
 
-What belongs here: refusing a frame the table must not get, whatever validated it before, and the fastest safe way
-to send the rest. What does not: transactions, locks and what is deleted first (``storage.partitions``), domain
-rules and bounds (``checks``).
+What belongs here: the one gate every frame passes before it is written (types, NULLs, finiteness, bounds, closed lists,
+keys, foreign sessions), and the fastest safe way to send it. What does not: transactions, locks and what is deleted
+first (``storage.partitions``), domain rules (``checks``), and frames that enter from a user or a vendor
+(``checks.schema``).
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from typing import Any
@@ -36,6 +37,8 @@ class RefusalReason(StrEnum):
     WRONG_TYPE = "wrong_type"
     NULL_VALUE = "null_value"
     NOT_FINITE = "not_finite"
+    OUT_OF_BOUNDS = "out_of_bounds"
+    UNKNOWN_VALUE = "unknown_value"
     DUPLICATE_KEY = "duplicate_key"
     FOREIGN_ROW = "foreign_row"
     NOT_A_KEY = "not_a_key"
@@ -68,8 +71,9 @@ def checked(
     """`frame` with its columns in the table's order, or RefusedWriteError.
 
     Refused: columns other than `writable_columns` (of which `optional` may be absent), a dtype other than the
-    registry's, NULL where the table has none, NaN or infinity, two rows with the same `key` (where there is one),
-    and a value of a column in `allowed` that is not among those given.
+    registry's, NULL where the table has none, NaN or infinity, a value beyond its column's bounds or not in its closed
+    list, two rows with the same `key` (where there is one), and a value of a column in `allowed` that is not among
+    those given.
     """
     schema = polars_schema(table)
     expected = writable_columns(table)
@@ -93,6 +97,7 @@ def checked(
         return frame
     _refuse_nulls(table, frame)
     _refuse_not_finite(table, frame)
+    _refuse_out_of_bounds(table, frame)
     for name, values in allowed.items():
         _refuse_foreign(table, frame, name, values)
     if key:
@@ -148,6 +153,41 @@ def _refuse_not_finite(table: Table, frame: pl.DataFrame) -> None:
     found = [f"{count} NaN or infinite in {name}" for name, count in counts.items() if count]
     if found:
         raise RefusedWriteError(table, RefusalReason.NOT_FINITE, ", ".join(found))
+
+
+_BEYOND: Mapping[str, Callable[[pl.Expr, Any], pl.Expr]] = {
+    "ge": lambda column, bound: column < bound,
+    "gt": lambda column, bound: column <= bound,
+    "le": lambda column, bound: column > bound,
+    "isin": lambda column, values: ~column.is_in(list(values)),
+}
+"""What breaks each rule a column may carry."""
+
+_SAID = {"ge": "below {}", "gt": "at or below {}", "le": "above {}", "isin": "none of {}"}
+
+
+def _refuse_out_of_bounds(table: Table, frame: pl.DataFrame) -> None:
+    rules = [
+        (name, word, table.columns[name].info[word])
+        for name in frame.columns
+        for word in _BEYOND
+        if word in table.columns[name].info
+    ]
+    if not rules:
+        return
+    broken = frame.lazy().select(
+        _BEYOND[word](pl.col(name), bound).sum().alias(f"{name} {word}") for name, word, bound in rules
+    )
+    counts = broken.collect().row(0)
+    found = []
+    for count, (name, word, bound) in zip(counts, rules, strict=True):
+        if count:
+            first = frame.filter(_BEYOND[word](pl.col(name), bound)).get_column(name)[0]
+            limit = _SAID[word].format(", ".join(bound) if word == "isin" else bound)
+            found.append(f"{count} {name} {limit}, the first {first}")
+            reason = RefusalReason.UNKNOWN_VALUE if word == "isin" else RefusalReason.OUT_OF_BOUNDS
+    if found:
+        raise RefusedWriteError(table, reason, "; ".join(found))
 
 
 def _refuse_foreign(table: Table, frame: pl.DataFrame, name: str, values: Collection[object]) -> None:

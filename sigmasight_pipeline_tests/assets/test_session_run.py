@@ -24,8 +24,8 @@ from sigmasight_pipeline.assets.session_run import (
 )
 from sigmasight_pipeline.assets.unpriced import TRIGGER_TAG, NotPricedYetError, UnpricedSessionsError
 from sigmasight_pipeline.checks.rules import Rule, findings
-from sigmasight_pipeline.checks.schema import InvalidFrameError
 from sigmasight_pipeline.storage import tables
+from sigmasight_pipeline.storage.copying import RefusedWriteError
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.frames import polars_schema
 from sigmasight_pipeline.storage.partitions import merge_rows, replace_sessions
@@ -297,9 +297,9 @@ def test_a_frame_that_must_not_land_changes_nothing(stored: Database) -> None:
     run(stored, Engine())
     before = kept(stored)
     quality = stored.read(tables.data_quality_results).height
-    with pytest.raises(InvalidFrameError, match="column hhi: finite broken by 'NaN'"):
+    with pytest.raises(RefusedWriteError, match="NaN or infinite in hhi"):
         run(stored, Engine(seed=1, fault={"hhi": pl.lit(float("nan"))}))
-    with pytest.raises(InvalidFrameError, match="foreign session 2024-01-05"):
+    with pytest.raises(RefusedWriteError, match="session_date 2024-01-05, which this write does not cover"):
         run(stored, Engine(seed=1, fault={"session_date": pl.lit(D3)}), D1, D1)
     assert kept(stored).equals(before)
     assert stored.read(tables.data_quality_results).height == quality
