@@ -80,7 +80,7 @@ def contents(cli: CommandLine) -> dict[str, pl.DataFrame]:
     """Every table without stamps and journals; identifiers by their order, for one that was given and lost is none."""
     database = Database(cli.variables["SIGMASIGHT_DATABASE_URL"])
     found = {}
-    for table in tables.metadata.sorted_tables:
+    for table in tables.every_table():
         keys = [column.name for column in table.primary_key.columns]
         if table.name not in JOURNALS and "run_id" not in keys:
             frame = database.read(table).drop(cs.datetime(), cs.by_name(*tables.PROVENANCE, require_all=False))

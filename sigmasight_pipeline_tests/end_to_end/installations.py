@@ -34,7 +34,9 @@ CALENDAR = sessions.calendar()
 
 MARKET_TABLES = (tables.daily_prices, tables.corporate_actions, tables.option_prices, tables.treasury_yields)
 RESULT_TABLES = tuple(
-    table for table in tables.metadata.sorted_tables if set(PROVENANCE) <= {column.name for column in table.columns}
+    table
+    for table in tables.every_table()
+    if set(PROVENANCE) <= {column.name for column in table.columns} and not tables.is_derived(table)
 )
 """Every table an engine fills."""
 

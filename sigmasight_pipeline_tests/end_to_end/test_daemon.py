@@ -215,7 +215,7 @@ def test_the_ui_tells_what_every_asset_is(ui: Webserver) -> None:
     kept = ["batch_runs", "data_quality_results"]  # by what runs, and of every check: no asset of a run writes them
     assert sorted(nodes) == sorted([*REFERENCE, *MARKET_DATA, *COMPUTED, *kept])
     for name, node in nodes.items():
-        table = tables.metadata.tables[f"{tables.SCHEMA}.{name}"]
+        table = tables.named(name)
         assert node["groupName"] in ("reference", "market_data", "valuation", "factors", "risk", "operations"), name
         assert [owner["team"] for owner in node["owners"]] == ["portfolio-analytics"], name
         assert set(node["kinds"]) == {"postgres", "polars"}, name
@@ -325,7 +325,7 @@ def ended(opened: Installation, ui: Webserver, what: str) -> backfills.Backfill:
 def test_a_gap_is_found_and_filled_by_the_daemon(opened: Installation, ui: Webserver) -> None:
     before, missing = everything(opened), CALENDAR.between(FIRST, LOADED)[7]
     with opened.database.connect() as connection:
-        for table in ("portfolio_snapshots", "stress_test_results", "stress_position_results"):
+        for table in ("portfolio_snapshots", "stress_test_results", "symbol_scenario_returns"):
             connection.execute(f"DELETE FROM sigmasight.{table} WHERE session_date = %s".encode(), (missing,))
     gaps = Sensor(ui, "gaps")
     assert str(missing) in gaps()

@@ -118,7 +118,7 @@ Contents = dict[str, pl.DataFrame]
 
 def with_stamps(opened: Installation) -> Contents:
     """Every market, result and reference table of the pipeline's, stamps included."""
-    names = [*RESULT_TABLES, *(tables.metadata.tables[f"sigmasight.{name}"] for name in ("daily_prices", "positions"))]
+    names = [*RESULT_TABLES, *(tables.named(name) for name in ("daily_prices", "positions"))]
     names += [tables.corporate_actions, tables.treasury_yields, tables.option_prices]
     return {
         str(table.name): opened.database.read(table, order_by=list(table.primary_key.columns.keys())) for table in names

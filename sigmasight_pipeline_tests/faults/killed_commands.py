@@ -142,7 +142,7 @@ class State:
         tags = database.read(tables.tags, columns=["tag_id", "name"])
         meanings = {"portfolio_id": codes, "position_id": dict(lots.iter_rows()), "tag_id": dict(tags.iter_rows())}
         found = {}
-        for table in tables.metadata.sorted_tables:
+        for table in tables.every_table():
             if table.name in LOGS:
                 continue
             frame = database.read(table)

@@ -9,15 +9,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import polars as pl
-from sqlalchemy import Table
-
 from sigmasight_pipeline.cli.installation import Installation
 from sigmasight_pipeline.market_data.factory import open_source
 from sigmasight_pipeline.operations import gaps
 from sigmasight_pipeline.operations.gaps import Gap
-from sigmasight_pipeline.storage import tables
-from sigmasight_pipeline.storage.partitions import append_rows
 from sigmasight_pipeline_tests.end_to_end.installations import CALENDAR
 
 
@@ -33,16 +28,19 @@ def lost(opened: Installation, names: Sequence[str], where: str, *params: object
 
     That inputs were gone is forgotten with it: it is no change anything has to follow.
     """
-    chosen: list[tuple[Table, pl.DataFrame]] = []
     for name in names:
-        table = tables.metadata.tables[f"sigmasight.{name}"]
-        chosen.append((table, opened.database.read(table, where=where, params=params)))
         with opened.database.connect() as connection:
-            connection.execute(f"DELETE FROM {table.fullname} WHERE {where}".encode(), list(params))
+            connection.execute(
+                f"CREATE TABLE kept_{name} AS SELECT * FROM sigmasight.{name} WHERE {where}".encode(), list(params)
+            )
+            connection.execute(f"DELETE FROM sigmasight.{name} WHERE {where}".encode(), list(params))
     try:
         yield
     finally:
         with opened.database.connect() as connection:
-            for table, rows in chosen:
-                append_rows(connection, table, rows, replace=True)
+            for name in names:
+                connection.execute(
+                    f"INSERT INTO sigmasight.{name} SELECT * FROM kept_{name} ON CONFLICT DO NOTHING".encode()
+                )
+                connection.execute(f"DROP TABLE kept_{name}".encode())
             connection.execute("DELETE FROM sigmasight.input_changes")

@@ -96,7 +96,7 @@ class Inbox:
         return backfills.attempts(self.database, "inbox:")
 
     def imported(self) -> int:
-        return self.database.count(tables.metadata.tables["sigmasight.portfolio_imports"])
+        return self.database.count(tables.portfolio_imports)
 
     def query(self, statement: str) -> list[tuple[Any, ...]]:
         with self.database.connect() as connection:

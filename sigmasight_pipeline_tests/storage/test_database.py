@@ -39,7 +39,7 @@ def prices(database: Database) -> pl.DataFrame:
 
 
 def test_no_rows_have_the_registrys_dtypes(shared_database: Database) -> None:
-    for table in tables.metadata.tables.values():
+    for table in [*tables.metadata.tables.values(), *tables.long_tables.tables.values()]:
         assert shared_database.read(table).schema == polars_schema(table), table.name
 
 

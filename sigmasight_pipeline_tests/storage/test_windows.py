@@ -236,7 +236,7 @@ def test_last_known_per_several_columns(database: Database) -> None:
 
 
 def test_no_rows_have_the_registrys_dtypes(database: Database) -> None:
-    for table in tables.metadata.tables.values():
+    for table in tables.every_table():
         session_keyed = "session_date" in table.columns
         reads = [windows.as_of(table)]
         if session_keyed:
