@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 NO_INDEX := { echo "The locked packages could not be installed: see the lines above. Is the package index reachable? (PIP_INDEX_URL names another one.) Then run the same command again." >&2; exit 1; }
 
-.PHONY: help demo dev test test-slow test-long test-faults test-fortnight bench lint audit-dependencies lock clean
+.PHONY: help demo dev test test-slow test-long test-faults test-fortnight bench bench-scale lint audit-dependencies lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 28
@@ -48,6 +48,9 @@ test-fortnight: $(VENV)/.dev ## ten evenings through the real daemon, with late 
 
 bench: $(VENV)/.dev ## seconds per stage, rows per second, ratios against named peers
 	@$(BIN)/python -m sigmasight_pipeline_tests.benchmarks
+
+bench-scale: $(VENV)/.dev ## whole histories of up to 10,000 positions: seconds, memory, disk, where the time goes (half an hour)
+	@$(BIN)/python -m sigmasight_pipeline_tests.benchmarks.scale
 
 lint: $(VENV)/.dev ## ruff and the type checker
 	@$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Generated universes: prices, quotes and yields of a one-factor market, and books on it, as files of the source `files`.
+"""Generated universes: prices, quotes and yields of a one-factor market, and books on it, for the source `files`.
 
 What belongs here: making the files, reproducibly and quickly. What does not: running and measuring (``scale``).
 """
@@ -10,11 +10,13 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from sigmasight_pipeline.calculations.black_scholes import Floats
 from sigmasight_pipeline.calculations.black_scholes import price as european_price
 from sigmasight_pipeline.sessions import calendar
 
@@ -40,7 +42,7 @@ class Universe:
     seed: int = 7
     last: date = date(2024, 12, 30)
 
-    @property
+    @cached_property
     def days(self) -> list[date]:
         """Sessions with prices: those computed and the look-back before them."""
         line = calendar().between(date(2015, 1, 2), self.last)
@@ -51,7 +53,7 @@ class Universe:
         """The first computed session."""
         return self.days[LOOK_BACK]
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         """Symbols of the stocks: five letters, so that none looks like anything else."""
         letters = "ABCDEFGHIJ"
@@ -100,24 +102,19 @@ class Universe:
                 side = -1 if random.random() < 0.3 else 1
                 if place < options:
                     contract, strike = self._contract(symbol, closes[name])
-                    premium = self._premium(np.array([closes[name]]), strike, self.first)[0]
-                    rows.writerow(
-                        [contract, side * int(random.integers(1, 9)), f"{premium:.2f}", self.first, "overlay"]
-                    )
+                    premium = _premium(np.array([closes[name]]), np.array([strike]), self._years(self.first))[0]
+                    lot = [contract, side * int(random.integers(1, 9)), f"{premium:.2f}", self.first, "overlay"]
                 else:
-                    rows.writerow(
-                        [name, side * int(random.integers(100, 900)), f"{closes[name]:.2f}", self.first, "core"]
-                    )
+                    lot = [name, side * int(random.integers(100, 900)), f"{closes[name]:.2f}", self.first, "core"]
+                rows.writerow(lot)
             yield f"book-{number:03d}", text.getvalue().encode()
 
-    def _closes(self) -> np.ndarray:
+    def _closes(self) -> Floats:
         random = np.random.default_rng(self.seed)
         count = len(PROXIES) + self.symbols
         market = random.standard_normal(len(self.days)) * 0.010
-        own = (
-            random.standard_normal((len(self.days), count))
-            * np.r_[np.full(len(PROXIES), 0.006), np.full(self.symbols, 0.014)]
-        )
+        sizes = np.r_[np.full(len(PROXIES), 0.006), np.full(self.symbols, 0.014)]
+        own = random.standard_normal((len(self.days), count)) * sizes
         own[:, 0] = 0.0
         betas = np.r_[1.0, random.uniform(0.2, 1.4, count - 1)]
         steps = np.clip(0.0003 + market[:, None] * betas + own, -0.2, 0.2)
@@ -130,30 +127,25 @@ class Universe:
         expiry = self.last + timedelta(days=LIFE)
         return f"{self.names[symbol]}{expiry:%y%m%d}C{round(strike * 1000):08d}", strike
 
-    def _premium(self, spot: np.ndarray, strike: float, day: date) -> np.ndarray:
-        years = ((self.last + timedelta(days=LIFE)) - day).days / 365
-        ones = np.ones(len(spot))
-        fair = european_price(
-            np.full(len(spot), True), spot, strike * ones, years * ones, RATE * ones, VOLATILITY * ones
-        )
-        return np.maximum(np.round(fair, 2), 0.01)
+    def _years(self, day: date) -> float:
+        return ((self.last + timedelta(days=LIFE)) - day).days / 365
 
-    def _quotes(self, closes: np.ndarray) -> pl.DataFrame:
+    def _quotes(self, closes: Floats) -> pl.DataFrame:
         """Closes of the calls that are held, on every computed session."""
-        held = sorted(
-            {line.split(",")[0] for _, book in self.books() for line in book.decode().splitlines() if "C0" in line}
-        )
+        lines = [line for _, book in self.books() for line in book.decode().splitlines()[1:]]
+        held = sorted({line.split(",")[0] for line in lines if line.endswith("overlay")})
         names = {name: number for number, name in enumerate(self.names)}
         own = [names[contract[:5]] for contract in held]
-        days = self.days[LOOK_BACK:]
+        strikes = np.array([int(contract[-8:]) / 1000 for contract in held])
         parts = []
-        for place, day in enumerate(days):
+        for place, day in enumerate(self.days[LOOK_BACK:]):
             spot = closes[LOOK_BACK + place, len(PROXIES) :][own]
-            strikes = np.array([int(contract[-8:]) / 1000 for contract in held])
-            years = ((self.last + timedelta(days=LIFE)) - day).days / 365
-            ones = np.ones(len(own))
-            fair = european_price(ones.astype(bool), spot, strikes, years * ones, RATE * ones, VOLATILITY * ones)
-            parts.append(
-                pl.DataFrame({"symbol": held, "date": [day] * len(held), "close": np.maximum(np.round(fair, 2), 0.01)})
-            )
+            closes_of_day = _premium(spot, strikes, self._years(day))
+            parts.append(pl.DataFrame({"symbol": held, "date": [day] * len(held), "close": closes_of_day}))
         return pl.concat(parts)
+
+
+def _premium(spot: Floats, strike: Floats, years: float) -> Floats:
+    """Value of calls, to the cent and at least one."""
+    fair = european_price(np.full(len(spot), True), spot, strike, years, RATE, VOLATILITY)
+    return np.maximum(np.round(fair, 2), 0.01)
