@@ -113,6 +113,28 @@ def upgrade() -> None:
     err.print(f"Applied {', '.join(applied)} to {shown}." if applied else f"{shown}: already up to date.")
 
 
+@app.command()
+def revise() -> None:
+    """Print the statements of a migration: what brings this database's tables to what the code declares.
+
+    For developers: change a table's definition, look at what is printed, and put it into a new file of
+    storage/migrations/versions. Nothing is changed. Ends with 1 where there is a difference.
+    """
+    from sigmasight_pipeline.storage import revision  # only developers need it
+
+    settings = load_settings()
+    if settings.database_url is not None:
+        statements = revision.difference(settings.database_url.get_secret_value())
+    else:
+        with EmbeddedServer(settings.home_path).shared(this_command()) as address:
+            statements = revision.difference(address.url(DATABASE))
+    for statement in statements:
+        out.print(statement, markup=False, highlight=False, soft_wrap=True)
+    if statements:
+        raise typer.Exit(1)
+    err.print("The database's tables are those of the code.")
+
+
 def _upgrade_dagster(url: str) -> None:
     with suppress(DatabaseMissingError):  # the first run makes it
         remove_rows_of_earlier_versions(url)

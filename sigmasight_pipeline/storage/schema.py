@@ -159,6 +159,8 @@ def _upgrade_locked(url: str) -> list[str]:
         _become_owner(connection, url)
         config = _alembic_config()
         config.attributes["connection"] = outer
+        if before != known_revisions()[-1]:
+            staging.drop(connection)
         command.upgrade(config, "head")
         _write_comments(connection)
         if not staging.is_current(connection):
