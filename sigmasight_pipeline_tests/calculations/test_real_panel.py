@@ -119,16 +119,21 @@ def test_contradictions_are_told(panel: World) -> None:
             assert row["effective"] < -0.1, row
 
 
-@pytest.mark.parametrize("symbol", ["AMD", "AAPL", "MSFT", "RRC", "GE", "KO"])
+@pytest.mark.parametrize("symbol", ["AAPL", "AMD", "BAC", "CVX", "GE", "JPM", "RRC"])
 def test_a_young_stock_falls_as_it_does_with_its_full_history(panel: World, symbol: str) -> None:
-    """With 60 returns a stock had gained 199 % in a spike of volatility and 122 % in a crisis of liquidity."""
+    """With 60 returns a stock had gained 199 % in a spike of volatility and 122 % in a crisis of liquidity.
+
+    Betas of a quiet summer were taken with covariances of a year that had a spike in it: these seven gained 25 to 51 %
+    where their full histories said that they lose.
+    """
+    day = SESSIONS[0]
     crises = [row for row in falling_scenarios() if row["scenario_id"] in ("vix_spike_150", "liquidity_crisis")]
     returns = real_returns()
-    began = returns["session_date"].unique().sort()[-YOUNG]
+    began = returns.filter(pl.col("session_date") <= day)["session_date"].unique().sort()[-YOUNG]
     young = returns.filter((pl.col("symbol") != symbol) | (pl.col("session_date") >= began))
     full, cut = (
-        moves(world, scenarios=crises).filter(session_date=SESSIONS[-1], symbol=symbol).sort("scenario_id")
+        moves(world, scenarios=crises).filter(session_date=day, symbol=symbol).sort("scenario_id")
         for world in (panel, real_world(young))
     )
-    assert cut["implied_return"].to_list() == pytest.approx(full["implied_return"].to_list(), abs=0.15)
-    assert (cut["implied_return"] < 0).all()
+    assert cut["implied_return"].to_list() == pytest.approx(full["implied_return"].to_list(), abs=0.17)
+    assert (cut["implied_return"] < -0.1).all()
