@@ -195,6 +195,7 @@ def _single_shock(judged: Judged) -> pl.DataFrame:
         .join(_held(judged).select(*_POSITION, "symbol"), on=_POSITION)
         .join(betas, on=["session_date", "symbol", "factor"])
         .with_columns(expected=pl.max_horizontal(pl.col("beta") * pl.col("shock"), pl.lit(-1.0)))
+        .drop_nulls("beta")
         .filter((pl.col("implied_return") - pl.col("expected")).abs() > IDENTITY_TOLERANCE)
     )
     return findings(
@@ -354,7 +355,10 @@ def _linear(judged: Judged) -> pl.DataFrame:
     of_type = pl.DataFrame(kinds, schema={"scenario_type": pl.String(), "factor": pl.String()}, orient="row")
     greeks = judged.inputs["position_greeks"].select(*_POSITION, X=pl.col("delta_adjusted_exposure").cast(pl.Float64))
     betas = judged.inputs["symbol_factor_betas"].select("session_date", "symbol", "factor", "beta")
-    moved = pl.max_horizontal(pl.col("beta") * pl.col("shock"), pl.lit(-1.0))
+    # a maximum passes over what is NULL: without a beta a position would be expected to lose everything
+    moved = pl.when(pl.col("beta").is_not_null()).then(
+        pl.max_horizontal(pl.col("beta") * pl.col("shock"), pl.lit(-1.0))
+    )
     held = _held(judged)
     expected = (
         held.filter(~pl.col("renamed").any().over(_KEYS))
