@@ -94,10 +94,11 @@ def _books() -> Books:
                 positions.append(stock(key, symbol, quantity * 10, 1, days[0], portfolio_id=book + 1))
                 facts.append((key, book + 1, symbol, quantity * 10, None))
             else:
-                strike = STRIKES[number - STOCKS]
-                contract = f"{symbol}{expiry:%y%m%d}{'CP'[number % 2]}{strike:05}000"
+                # no two portfolios hold the same contract: one would be priced for both
+                strike = STRIKES[number - STOCKS] + book / 10
+                contract = f"{symbol}{expiry:%y%m%d}{'CP'[number % 2]}{round(strike * 1000):08}"
                 positions.append(option(key, contract, quantity, 1, days[0], portfolio_id=book + 1))
-                facts.append((key, book + 1, contract, quantity, (number % 2 == 0, float(strike))))
+                facts.append((key, book + 1, contract, quantity, (number % 2 == 0, strike)))
     values, greeks = _valued(computed, facts, expiry)
     return Books(
         frames={
