@@ -20,9 +20,10 @@ $(VENV)/.runtime: requirements.lock pyproject.toml deploy/check_python.sh
 	@$(PIP) --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
+$(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock requirements-panel.lock
 	@echo "Installing the locked test tools into $(VENV) ..."
 	@$(PIP) --require-hashes -r requirements-dev.lock || $(NO_INDEX)
+	@$(PIP) --require-hashes --only-binary :all: --upgrade --target $(VENV)/panel -r requirements-panel.lock || echo "No example data of real returns for this Python: the tests that read them are skipped." >&2
 	@touch $@
 
 demo: $(VENV)/.runtime ## the four demo portfolios, all history, from nothing to a summary
@@ -63,6 +64,7 @@ audit-dependencies: $(VENV)/.runtime ## known vulnerabilities of the locked pack
 lock: $(VENV)/.dev ## renew both lock files (needs uv)
 	@printf 'hatchling\neditables\n' > $(VENV)/build.in
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --no-strip-extras --python-version 3.11 pyproject.toml $(VENV)/build.in -o requirements.lock
+	printf 'skfolio\narch\n' | uv pip compile --quiet --universal --no-deps --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.11 - -o requirements-panel.lock
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --no-strip-extras --python-version 3.11 --extra dev -c requirements.lock pyproject.toml $(VENV)/build.in -o requirements-dev.lock
 
 clean: ## remove the environment and caches (state stays: `sigmasight reset` removes it)

@@ -39,6 +39,7 @@ WRITTEN_WITH: dict[str, str] = {
     tables.option_scenario_pnl.name: tables.stress_test_results.name,
     tables.stress_scenario_diagnostics.name: tables.stress_test_results.name,
     tables.stress_scenario_shocks.name: tables.stress_test_results.name,
+    tables.position_risk_contributions.name: tables.portfolio_simulated_risk.name,
     tables.correlation_cluster_positions.name: tables.correlation_clusters.name,
 }
 """Tables written by another table's asset; the tables not named here have an asset of their own name."""

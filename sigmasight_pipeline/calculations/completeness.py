@@ -46,7 +46,6 @@ WHY_NONE = {
     "valued_any": "no position held",
     "held": "no position held",
     "modelled": "no position held but PRIVATE ones",
-    "held_public": "no position held but PRIVATE ones",
     "factors": "no active factor",
     "regressed": "no active factor that has a return",
     "scenarios": "no active scenario",
@@ -91,7 +90,6 @@ PORTFOLIO_ENGINES = (
     Engine("correlation_clusters", ("clustered",), exact=False),
     Engine("portfolio_risk_metrics", ("windows",)),
     Engine("portfolio_simulated_risk"),
-    Engine("position_risk_contributions", ("held_public",)),
     Engine("scenario_accuracy", ("week_end",)),
     Engine("pnl_attribution", ("valued",), exact=False),
 )

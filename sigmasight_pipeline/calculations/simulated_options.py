@@ -69,13 +69,19 @@ class OptionBook:
 
     @classmethod
     def of(cls, options: HeldOptions) -> OptionBook:
-        """Price the premiums of `options` on the grid; an option's depend on its own inputs alone, to the bit."""
+        """Price the premiums of `options` on the grid; an option's depend on its own inputs alone, to the bit.
+
+        A contract that several portfolios hold is priced once.
+        """
         premium = np.zeros((NODES, len(options.spot)))
         rows = np.flatnonzero(options.is_american)
         if len(rows):
-            own = options.at(rows)
+            held = options.at(rows)
+            inputs = (held.is_call, held.strike, held.dividend_yield, held.spot, held.years, held.rate, held.volatility)
+            _, first, contract = np.unique(np.stack(inputs), axis=1, return_index=True, return_inverse=True)
+            own = held.at(first)
             spot = own.spot * (1.0 + _GRID[:, None])
-            premium[:, rows] = _value(own, spot) - _european(own, spot)
+            premium[:, rows] = (_value(own, spot) - _european(own, spot))[:, contract]
         return cls(options, premium)
 
     def at(self, rows: slice | IntArray) -> OptionBook:

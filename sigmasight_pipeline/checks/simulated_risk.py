@@ -22,6 +22,7 @@ happened."""
 
 _KEYS = ["session_date", "portfolio_id"]
 _POSITION = ["session_date", "position_id"]
+_CONTRIBUTIONS = "position_risk_contributions"
 
 
 def _portfolio_rows(judged: Judged) -> pl.DataFrame:
@@ -82,8 +83,6 @@ MODELLED = Rule(
     ),
 )
 
-PORTFOLIO_SIMULATED_RISK: Sequence[Rule] = (PORTFOLIO_ROWS, LOSSES_ORDERED, SIMULATED, MODELLED)
-
 
 def _position_rows(judged: Judged) -> pl.DataFrame:
     private = pl.col("investment_class") == "PRIVATE"
@@ -94,14 +93,15 @@ def _position_rows(judged: Judged) -> pl.DataFrame:
         .join(public, on="position_id", how="semi")
         .select(*_POSITION, "portfolio_id", "symbol")
     )
+    written = judged.inputs[_CONTRIBUTIONS]
     return pl.concat(
         [
             findings(
-                expected.join(judged.frame, on=_POSITION, how="anti"),
+                expected.join(written, on=_POSITION, how="anti"),
                 pl.format("position {} ({}) has no row", "position_id", "symbol"),
             ),
             findings(
-                judged.frame.join(expected, on=_POSITION, how="anti"),
+                written.join(expected, on=_POSITION, how="anti"),
                 pl.format("position {} has a row but is not held", "position_id"),
             ),
         ]
@@ -117,11 +117,10 @@ POSITION_ROWS = Rule(
 
 
 def _sums(judged: Judged) -> pl.DataFrame:
-    summed = judged.frame.group_by(_KEYS).agg(of_positions=pl.col("component_es_975").sum())
+    summed = judged.inputs[_CONTRIBUTIONS].group_by(_KEYS).agg(of_positions=pl.col("component_es_975").sum())
     total = pl.col("expected_shortfall_975_dollars")
     wrong = (
-        judged.inputs["portfolio_simulated_risk"]
-        .select(*_KEYS, "expected_shortfall_975_dollars")
+        judged.frame.select(*_KEYS, "expected_shortfall_975_dollars")
         .drop_nulls()
         .join(summed, on=_KEYS, how="left")
         .with_columns(pl.col("of_positions").fill_null(0))
@@ -145,4 +144,11 @@ COMPONENTS_ADD_UP = Rule(
     _sums,
 )
 
-POSITION_RISK_CONTRIBUTIONS: Sequence[Rule] = (POSITION_ROWS, COMPONENTS_ADD_UP)
+PORTFOLIO_SIMULATED_RISK: Sequence[Rule] = (
+    PORTFOLIO_ROWS,
+    LOSSES_ORDERED,
+    SIMULATED,
+    MODELLED,
+    POSITION_ROWS,
+    COMPONENTS_ADD_UP,
+)

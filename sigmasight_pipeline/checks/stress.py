@@ -197,6 +197,7 @@ def _single_shock(judged: Judged) -> pl.DataFrame:
         .join(single, on="scenario_id")
         .join(betas, on=["session_date", "symbol", "factor"])
         .with_columns(expected=pl.max_horizontal(pl.col("beta") * pl.col("shock"), pl.lit(-1.0)))
+        .drop_nulls("beta")
         .filter((pl.col("implied_return") - pl.col("expected")).abs() > IDENTITY_TOLERANCE)
     )
     return findings(
@@ -380,6 +381,7 @@ def _linear(judged: Judged) -> pl.DataFrame:
     kinds = [("market", MARKET), *(("rates", rate) for rate in rates)]
     of_type = pl.DataFrame(kinds, schema={"scenario_type": pl.String(), "factor": pl.String()}, orient="row")
     betas = judged.inputs["symbol_factor_betas"].select("session_date", "symbol", "factor", "beta")
+    # a maximum passes over what is NULL: without a beta a position would be expected to lose everything
     moved = pl.max_horizontal(pl.col("beta") * pl.col("shock"), pl.lit(-1.0))
     expected = (
         _held(judged)

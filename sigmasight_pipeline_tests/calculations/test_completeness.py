@@ -135,7 +135,6 @@ def test_rows_of_every_engine_are_the_product_of_its_sizes() -> None:
         "correlation_clusters": (None, 1, None),
         "portfolio_risk_metrics": (len(WINDOWS), len(WINDOWS), None),
         "portfolio_simulated_risk": (1, 1, None),
-        "position_risk_contributions": (1, 1, None),
         "scenario_accuracy": (0, 0, "not the last session of its week"),
         "pnl_attribution": (None, 3, None),
     }

@@ -333,6 +333,28 @@ def test_shocks_without_faults(rule: Rule) -> None:
 
 
 @pytest.mark.parametrize("rule", [*rules.STRESS_TEST_RESULTS, *rules.MARKET_RISK_SCENARIOS], ids=lambda rule: rule.name)
+def test_a_holding_too_young_for_a_beta_is_no_fault(rule: Rule) -> None:
+    """It was expected to lose everything, and the run of a book that held one failed."""
+    world = market({"AAA": {"Market": 1.2}, "YOUNG": {"Market": 1.0}}, computed=2, dropped={"YOUNG": 260})
+    world = world.holding(long(1, "AAA"), long(2, "YOUNG", 200))
+    results, of_positions, diagnostics, shocked = world.told(*SCENARIOS[:2])
+    risk = world.risk()
+    assert risk.filter(scenario_type="market").select("status", "coverage").unique().rows() == [("ok", 100 / 120)]
+    inputs = {
+        **INPUTS,
+        **world.book,
+        "instruments": world.instruments,
+        "symbol_factor_betas": world.betas,
+        "scenarios": frame(tables.stress_test_scenarios, SCENARIOS[:2]),
+        "stress_position_results": of_positions,
+        "stress_scenario_diagnostics": diagnostics,
+        "stress_scenario_shocks": shocked,
+    }
+    own = results if rule in rules.STRESS_TEST_RESULTS else risk
+    assert found(rule, judged(world.sessions, own, inputs)) == []
+
+
+@pytest.mark.parametrize("rule", [*rules.STRESS_TEST_RESULTS, *rules.MARKET_RISK_SCENARIOS], ids=lambda rule: rule.name)
 def test_nothing_but_closures_is_nothing_to_find(rule: Rule) -> None:
     own = RESULTS if rule in rules.STRESS_TEST_RESULTS else RISK
     empty = {name: table.clear() if "session_date" in table.columns else table for name, table in INPUTS.items()}

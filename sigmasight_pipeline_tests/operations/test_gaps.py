@@ -65,7 +65,6 @@ CHAIN = [
     "portfolio_risk_metrics",
     "portfolio_simulated_risk",
     "portfolio_snapshots",
-    "position_risk_contributions",
     "scenario_accuracy",
     "stress_test_results",
 ]
