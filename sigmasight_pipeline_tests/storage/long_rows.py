@@ -108,8 +108,8 @@ def numbers_of(draw: st.DrawFn, table: Table, frame: pl.DataFrame) -> Numbers:
     for dimension, own in made.items():
         others = draw(st.lists(NAMES.map("other ".__add__), max_size=2, unique=True))
         members = [*own, *others]
-        places = draw(st.lists(st.integers(1, 9), min_size=len(members), max_size=len(members), unique=True))
-        made[dimension] = dict(zip(members, places, strict=True))
+        places = draw(st.permutations(range(1, len(members) + 3)))
+        made[dimension] = dict(zip(members, places, strict=False))
     return made
 
 
@@ -194,7 +194,7 @@ def _parsed(column: Column[Any], literal: str) -> Any:
                 stack[-1].append(None if bare == "NULL" else convert(bare))
             place = element.end() - 1
         place += 1
-    ((found,),) = (stack,)
+    ((found,),) = stack
     return found
 
 
