@@ -44,8 +44,8 @@ NOT_BY_ASSETS = {
     "alert_outbox",
     "array_members",
 }
-"""What the pipeline keeps about itself: accepted files that wait to be applied, ranges, changes, files, messages, places
-in stored arrays."""
+"""What the pipeline keeps about itself: accepted files that wait to be applied, ranges, changes, files, messages,
+places in stored arrays."""
 
 DERIVED = {name for name, table in REGISTRY.items() if tables.is_derived(table)}
 """What nobody writes, because a view makes it of other tables."""

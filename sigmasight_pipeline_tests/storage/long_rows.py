@@ -10,6 +10,7 @@ import json
 import re
 from datetime import date
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 import polars as pl
@@ -195,7 +196,8 @@ def _parsed(column: Column[Any], literal: str) -> Any:
             place = element.end() - 1
         place += 1
     ((found,),) = stack
-    return found
+    # a matrix arrives as its cells, row by row
+    return list(chain.from_iterable(found)) if kind.dimensions == 2 else found
 
 
 def _item_type(column: Column[Any]) -> pl.DataType:

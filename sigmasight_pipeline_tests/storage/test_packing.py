@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from typing import Any
 
 import polars as pl
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from sqlalchemy import Table
 
-from sigmasight_pipeline.storage import tables, windows
+from sigmasight_pipeline.storage import members, tables, windows
 from sigmasight_pipeline.storage.copying import copy_rows, relation
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.frames import empty_frame
@@ -167,7 +169,8 @@ def scenarios_of(frame: pl.DataFrame) -> pl.DataFrame:
     told = pl.col(elsewhere(tables.stress_test_results)).first()
     first = frame.group_by("session_date", "scenario_id", maintain_order=True).agg(told)
     fixed: dict[str, Any] = {
-        "kind": "vector", "status": "ok", "window_sessions": 252, "volatility_shift": 0.0, "volatility_source": "stated",
+        "kind": "vector", "status": "ok", "window_sessions": 252, "volatility_shift": 0.0,
+        "volatility_source": "stated",
     } | PROVENANCE  # fmt: skip
     return framed(table, [dict.fromkeys(table.columns.keys()) | fixed | row for row in first.to_dicts()])
 
@@ -228,3 +231,88 @@ def test_the_view_and_a_window_give_what_was_written(installed: Database, table:
     read = windows.on_sessions(table, columns=[name for name in names if name not in keys])
     found = windows.read(installed, read, DAYS[0], DAYS[-1])
     assert_same_bits(canonical(found), canonical(frame.select(names)))
+
+
+def betas(day: date, symbol: str, *factors: str) -> pl.DataFrame:
+    """Rows of ``symbol_factor_betas``, of each factor a beta of its own."""
+    table = tables.symbol_factor_betas
+    row = dict.fromkeys(table.columns.keys()) | {"session_date": day, "symbol": symbol, "quality": "ok"} | PROVENANCE
+    counted = {"n_obs": 60, "window_sessions": 252}
+    return framed(
+        table, [row | counted | {"factor": name, "beta": float(number)} for number, name in enumerate(factors)]
+    )
+
+
+def raw(database: Database, day: date) -> list[float | None]:
+    """The array of betas as it is stored."""
+    stored = tables.stored_table(tables.symbol_factor_betas)
+    found: list[float | None] = database.read(stored, where="session_date = %s", params=[day])["beta"][0].to_list()
+    return found
+
+
+def assert_both_give(database: Database, expected: pl.DataFrame) -> None:
+    """The view and the reading of windows."""
+    table = tables.symbol_factor_betas
+    assert_same_bits(in_order(table, database.read(table)), in_order(table, expected))
+    found = windows.read(database, windows.on_sessions(table), DAYS[0], DAYS[-1])
+    assert_same_bits(found, in_order(table, expected).drop(tables.PROVENANCE))
+
+
+def test_a_factor_added_later_leaves_older_rows_their_places(database: Database) -> None:
+    first, then = betas(DAYS[0], "AAA", "Market", "Size"), betas(DAYS[1], "AAA", "Gold", "Market", "Size", "Value")
+    replace_sessions(database, [(tables.symbol_factor_betas, first)], DAYS[:1])
+    assert raw(database, DAYS[0]) == [0.0, 1.0]
+    replace_sessions(database, [(tables.symbol_factor_betas, then)], DAYS[1:2])
+    assert members.numbers(database) == {"factor": {"Market": 1, "Size": 2, "Gold": 3, "Value": 4}}
+    assert (raw(database, DAYS[0]), raw(database, DAYS[1])) == ([0.0, 1.0], [1.0, 2.0, 0.0, 3.0])
+    assert_both_give(database, pl.concat([first, then]))
+
+
+def test_a_factor_that_is_gone_keeps_its_rows_and_its_number(database: Database) -> None:
+    """Its definition is removed, then every row; who comes after it takes another place."""
+    table = tables.factor_definitions
+    defined = framed(
+        table,
+        [
+            dict.fromkeys(table.columns.keys())
+            | {"factor": name, "name": name, "kind": "style", "display_order": order, "active": True}
+            for order, name in enumerate(("Market", "Size"))
+        ],
+    )
+    with database.connect() as connection:
+        copy_rows(connection, relation(table), defined)
+    rows = betas(DAYS[0], "AAA", "Market", "Size")
+    replace_sessions(database, [(tables.symbol_factor_betas, rows)], DAYS[:1])
+    with database.connect() as connection:
+        connection.execute("DELETE FROM sigmasight.factor_definitions WHERE factor = 'Market'")
+    assert_both_give(database, rows)
+    left = betas(DAYS[0], "AAA", "Size", "Value")
+    replace_sessions(database, [(tables.symbol_factor_betas, left)], DAYS[:1])
+    assert members.numbers(database)["factor"] == {"Market": 1, "Size": 2, "Value": 3}
+    assert raw(database, DAYS[0]) == [None, 0.0, 1.0]
+    assert_both_give(database, left)
+
+
+def test_writers_of_several_sessions_agree_on_the_numbers(database: Database) -> None:
+    """Each brings a factor of its own, and one that all bring."""
+    parts = [betas(day, "AAA", f"Factor {number}", "Shared") for number, day in enumerate(DAYS)]
+    with ThreadPoolExecutor(len(DAYS)) as pool:
+        written = pool.map(
+            lambda part: replace_sessions(database, [(tables.symbol_factor_betas, part)], [part["session_date"][0]]),
+            parts,
+        )
+    assert [counts["symbol_factor_betas"] for counts in written] == [2] * len(DAYS)
+    assert sorted(members.numbers(database)["factor"].values()) == list(range(1, len(DAYS) + 2))
+    assert_both_give(database, pl.concat(parts))
+
+
+def test_a_write_that_fails_numbers_nobody(database: Database) -> None:
+    def fails(_connection: object) -> None:
+        raise RuntimeError("before the commit")
+
+    with pytest.raises(RuntimeError, match="before the commit"):
+        replace_sessions(
+            database, [(tables.symbol_factor_betas, betas(DAYS[0], "AAA", "Market"))], DAYS[:1], before_commit=fails
+        )
+    assert members.numbers(database) == {}
+    assert database.read(tables.symbol_factor_betas).is_empty()
