@@ -44,7 +44,6 @@ ESTIMATES = "symbol_factor_betas"
 WHY_NONE = {
     "valued": "no position held",
     "valued_any": "no position held",
-    "held": "no position held",
     "modelled": "no position held but PRIVATE ones",
     "factors": "no active factor",
     "regressed": "no active factor that has a return",
@@ -263,7 +262,7 @@ class _Life:
     symbol: pl.Series
 
     def counts(self, number: IntArray) -> dict[str, pl.Series]:
-        """Positions with a value, held beyond the session, and with Greeks, at each of the sessions `number`."""
+        """Positions with a value, with Greeks, and not PRIVATE held beyond the session, at each of `number`."""
         public = ~self.private
 
         def between(starts: IntArray, ends: IntArray, side: str) -> pl.Series:
@@ -272,7 +271,6 @@ class _Life:
 
         return {
             "valued": between(self.start, self.end, "left"),
-            "held": between(self.start, self.end, "right"),
             "modelled": between(self.start[public], self.end[public], "left"),
             "held_public": between(self.start[public], self.end[public], "right"),
         }

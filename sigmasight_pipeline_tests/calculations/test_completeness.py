@@ -125,9 +125,7 @@ def test_rows_of_every_engine_are_the_product_of_its_sizes() -> None:
         "portfolio_exposures": (1, 1, None),
         "group_exposures": (None, 3, None),
         "portfolio_snapshots": (1, 1, None),
-        "position_factor_exposures": (2 * 3, 6, None),
         "portfolio_factor_exposures": (3, 3, None),
-        "position_interest_rate_betas": (2, 2, None),
         "market_risk_scenarios": (len(single_shocks()), len(single_shocks()), None),
         "stress_test_results": (2, 2, None),
         "pairwise_correlations": (4, 4, None),
@@ -173,8 +171,6 @@ def test_where_nothing_is_due_the_reason_is_given() -> None:
     nothing = told(expected_rows(DAYS, world([])), DAYS[4], 1)
     assert {name for name, (_, _, reason) in nothing.items() if reason == "no position held"} == {
         "position_values",
-        "position_factor_exposures",
-        "position_interest_rate_betas",
         "group_exposures",
         "pnl_attribution",
     }
@@ -249,7 +245,6 @@ def test_positions_are_counted_as_the_engine_holds_them(book: list[dict[str, Any
     for engine, of_engine in {
         "position_values": rows,
         "position_greeks": public,
-        "position_interest_rate_betas": rows.filter(~pl.col("is_exit")),
     }.items():
         counted = of_engine.group_by("session_date", "portfolio_id").len("there")
         due = found.filter(engine=engine).join(counted, on=["session_date", "portfolio_id"], how="left")
