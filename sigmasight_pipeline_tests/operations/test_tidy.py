@@ -163,7 +163,7 @@ def test_the_command_shows_what_it_would_remove_and_removes_it(
         assert "Nothing was removed" in table
         assert max(map(len, table.splitlines())) <= 80
         assert json.loads(tidied("--json"))["rows"] == shown["rows"]
-        assert shown["rows"]["staging.stress_test_results"] > 0
+        assert shown["rows"]["sigmasight.stress_test_results"] > 0
         assert "nothing to remove" in tidied()
     finally:
         get_settings.cache_clear()

@@ -28,5 +28,5 @@ CROSS JOIN LATERAL unnest(
     s.direct_pnl, s.correlated_pnl, s.correlation_effect, s.sum_of_single_factor_pnl, s.revaluation_effect, s.total_pnl, s.impact_pct, s.coverage, s.status
 ) WITH ORDINALITY AS u (direct_pnl, correlated_pnl, correlation_effect, sum_of_single_factor_pnl, revaluation_effect, total_pnl, impact_pct, coverage, status, number)
 JOIN sigmasight.array_members AS m ON m.dimension = 'scenario' AND m.number = u.number
-JOIN sigmasight.stress_scenario_diagnostics AS d ON d.session_date = s.session_date AND d.scenario_id = m.member
+LEFT JOIN sigmasight.stress_scenario_diagnostics AS d ON d.session_date = s.session_date AND d.scenario_id = m.member
 WHERE u.status IS NOT NULL
