@@ -18,6 +18,7 @@ from sqlalchemy.schema import CreateIndex
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.audit import IN_SCOPE, Connection, Row, Scope, fetch
 from sigmasight_pipeline.storage.database import PORTFOLIO, SESSION
+from sigmasight_pipeline.storage.tables.packing import NumberedArrays, PairTriangle, packing_of, stored_table
 
 SESSION_TABLES: tuple[Table, ...] = (
     tables.daily_prices,
@@ -40,6 +41,9 @@ _OWNERS = {
 }
 """Where the identifiers in keys come from."""
 
+_NUMBERED_OWNERS = {"factor": tables.factor_definitions, "scenario": tables.stress_test_scenarios}
+"""Where the members of a dimension of stored arrays come from; one without a table of its own needs a number only."""
+
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy types no dialect
 
 _INDEXES = """
@@ -54,17 +58,85 @@ JOIN pg_namespace n ON n.oid = t.relnamespace
 WHERE n.nspname = 'sigmasight'
 """
 
+# places nobody may use are few: only they are looked into
+_UNKNOWN_PLACES = """
+WITH longest AS (
+  SELECT coalesce(max(array_length({array}, {axis})), 0) AS size FROM {table} t
+  WHERE t.session_date BETWEEN %(first)s AND %(last)s
+), unknown AS (
+  SELECT n.number, w.member FROM longest CROSS JOIN LATERAL generate_series(1, size) AS n(number)
+  LEFT JOIN sigmasight.array_members w ON (w.dimension, w.number) = ('{dimension}', n.number)
+  WHERE NOT EXISTS (SELECT FROM sigmasight.array_members m{owner}
+                    WHERE (m.dimension, m.number) = ('{dimension}', n.number))
+)
+SELECT min(t.session_date) AS first, max(t.session_date) AS last, count(*) AS rows,
+       min(coalesce(n.member, 'number ' || n.number)) AS example
+FROM {table} t JOIN unknown n ON EXISTS (SELECT FROM unnest({array}{slice}) AS u(value) WHERE u.value IS NOT NULL)
+WHERE t.session_date BETWEEN %(first)s AND %(last)s{scope}
+"""
+
+_UNKNOWN_SYMBOLS = """
+SELECT min(t.session_date) AS first, max(t.session_date) AS last, count(*) AS rows, min(u.symbol) AS example
+FROM {table} t CROSS JOIN LATERAL unnest(t.{members}) AS u(symbol)
+LEFT JOIN sigmasight.instruments i USING (symbol)
+WHERE i.symbol IS NULL AND t.session_date BETWEEN %(first)s AND %(last)s
+"""
+
 
 def misplaced_rows(connection: Connection, scope: Scope, newest_session: date) -> list[Row]:
     """Rows that belong to nothing: (table_name, problem, first, last, rows, example), one per table and problem.
 
     `problem` is the column whose owner does not exist, `no_session` (the exchange is closed on its day) or `future`
-    (after `newest_session`).
+    (after `newest_session`). Rows are those stored: of a packed table one may stand for many.
     """
     found: list[Row] = []
     for table in SESSION_TABLES:
         found += _misplaced(connection, scope, table, newest_session)
+    for table in tables.long_tables.sorted_tables:
+        found += _foreign_members(connection, scope, table)
     return found
+
+
+def _foreign_members(connection: Connection, scope: Scope, long: Table) -> list[Row]:
+    """What arrays of the stored form of `long` hold for members that are none: as in `misplaced_rows`."""
+    packing = packing_of(long)
+    if isinstance(packing, NumberedArrays):
+        statements = [
+            (column, _UNKNOWN_PLACES.format(**_axis(long, packing, place, dimension)))
+            for place, (column, dimension) in enumerate(packing.over.items())
+        ]
+    elif isinstance(packing, PairTriangle):
+        stored = stored_table(long)
+        statements = [(packing.pair[0], _UNKNOWN_SYMBOLS.format(table=stored.fullname, members=packing.members))]
+        if PORTFOLIO in stored.columns:
+            statements = [(column, f"{statement} AND {IN_SCOPE.format('t.')}") for column, statement in statements]
+    else:
+        return []
+    rows = [
+        {"table_name": str(long.name), "problem": column, **fetch(connection, statement, scope)[0]}
+        for column, statement in statements
+    ]
+    return [row for row in rows if row["rows"]]
+
+
+def _axis(long: Table, packing: NumberedArrays, place: int, dimension: str) -> dict[str, str]:
+    """The parts of `_UNKNOWN_PLACES` for one axis of the arrays of `long`, from 0."""
+    stored = stored_table(long)
+    slices = ["[:]"] * len(packing.over)
+    slices[place] = "[n.number:n.number]"
+    owner = _NUMBERED_OWNERS.get(dimension)
+    joined = ""
+    if owner is not None:
+        joined = f" JOIN {owner.fullname} o ON o.{next(iter(owner.primary_key.columns)).name} = m.member"
+    return {
+        "table": stored.fullname,
+        "array": f"t.{packing.present}",
+        "axis": str(place + 1),
+        "slice": "".join(slices),
+        "dimension": dimension,
+        "owner": joined,
+        "scope": f" AND {IN_SCOPE.format('t.')}" if PORTFOLIO in stored.columns else "",
+    }
 
 
 def _misplaced(connection: Connection, scope: Scope, table: Table, newest_session: date) -> list[Row]:

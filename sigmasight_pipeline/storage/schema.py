@@ -34,7 +34,7 @@ from sigmasight_pipeline.storage.errors import (
     ServerTooOldError,
     redact,
 )
-from sigmasight_pipeline.storage.tables import SCHEMA, metadata
+from sigmasight_pipeline.storage.tables import READERS_SCHEMA, SCHEMA, metadata
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -201,9 +201,11 @@ def _become_owner(connection: Connection, url: str) -> None:
             f"Schema {SCHEMA} in the database at {redact(url)} belongs to role {owner}, which role {user} is no "
             f"member of; run `sigmasight db upgrade` as {owner}."
         )
-    connection.execute(
-        sql.SQL("SET LOCAL ROLE {}").format(sql.SQL(owner))  # regrole::text is quoted already
-    )
+    role = sql.SQL(owner)  # regrole::text is quoted already
+    # a role that owns one schema need not be allowed to create another
+    if connection.execute("SELECT to_regnamespace(%s) IS NULL", (READERS_SCHEMA,)).fetchone() == (True,):
+        connection.execute(sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}").format(sql.Identifier(READERS_SCHEMA), role))
+    connection.execute(sql.SQL("SET LOCAL ROLE {}").format(role))
 
 
 def _registry_comments() -> dict[tuple[str, str | None], str | None]:

@@ -3,8 +3,8 @@
 What belongs here: finding the models of ``dbt_like_sql/models/staging`` and making the database's views those of this
 code. What does not: the SQL of a view (its file), what a table is (``storage.tables``).
 
-The views are made anew whenever their text or a comment differs from what the schema's own comment remembers: a view
-whose columns changed cannot be replaced in place.
+The views are made anew whenever their text differs from what the schema's own comment remembers, one is not there, or
+a comment is not the registry's: a view whose columns changed cannot be replaced in place.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ def view_texts() -> dict[str, str]:
 
 
 def is_current(connection: Connection) -> bool:
-    """Whether the views are those of this code."""
+    """Whether the views are those of this code, all of them there, with their comments."""
     row = connection.execute(
         "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = %s", (READERS_SCHEMA,)
     ).fetchone()
-    return row is not None and row[0] == _description()
+    return row is not None and row[0] == _description() and _stored_comments(connection) == _comments()
 
 
 def drop(connection: Connection) -> None:
@@ -59,12 +59,14 @@ def drop(connection: Connection) -> None:
 def renew(connection: Connection) -> None:
     """Make the views anew, in the caller's transaction; readers of them wait."""
     schema = sql.Identifier(READERS_SCHEMA)
-    connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
+    # asked for first: IF NOT EXISTS needs the right to create one even where there is one
+    if not _exists(connection):
+        connection.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
     drop(connection)
     for name, text in view_texts().items():
         view = sql.Identifier(READERS_SCHEMA, name)
         connection.execute(sql.SQL("CREATE VIEW {} AS ").format(view) + sql.SQL(text))
-        _comment(connection, long_tables.tables[f"{READERS_SCHEMA}.{name}"])
+        _write_comments(connection, long_tables.tables[f"{READERS_SCHEMA}.{name}"])
     connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(schema, sql.Literal(_description())))
 
 
@@ -73,7 +75,7 @@ def _exists(connection: Connection) -> bool:
     return row is not None and bool(row[0])
 
 
-def _comment(connection: Connection, table: Table) -> None:
+def _write_comments(connection: Connection, table: Table) -> None:
     view = sql.Identifier(READERS_SCHEMA, str(table.name))
     connection.execute(sql.SQL("COMMENT ON VIEW {} IS {}").format(view, sql.Literal(table.comment)))
     for column in table.columns:
@@ -84,18 +86,33 @@ def _comment(connection: Connection, table: Table) -> None:
         )
 
 
+def _stored_comments(connection: Connection) -> dict[tuple[str, str | None], str | None]:
+    """(view, column or None for the view itself) to its comment, of the views there are."""
+    rows = connection.execute(
+        "SELECT c.relname, a.attname, d.description FROM pg_class c "
+        "CROSS JOIN LATERAL (SELECT NULL::name AS attname, 0 AS attnum UNION ALL "
+        "SELECT attname, attnum FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0) a "
+        "LEFT JOIN pg_description d ON d.objoid = c.oid AND d.classoid = 'pg_class'::regclass "
+        "AND d.objsubid = a.attnum WHERE c.relkind = 'v' AND c.relnamespace = to_regnamespace(%s)",
+        (READERS_SCHEMA,),
+    ).fetchall()
+    return {(view, column): text for view, column, text in rows}
+
+
+@cache
+def _comments() -> dict[tuple[str, str | None], str | None]:
+    """The same, as the registry states it."""
+    comments: dict[tuple[str, str | None], str | None] = {}
+    for name in view_texts():
+        table = long_tables.tables[f"{READERS_SCHEMA}.{name}"]
+        comments[name, None] = table.comment
+        comments |= {(name, column.name): column.comment for column in table.columns}
+    return comments
+
+
 @cache
 def _description() -> str:
-    """What the schema says of itself, with the digest of its views' texts and comments."""
-    told = [
-        part
-        for name, text in view_texts().items()
-        for part in (
-            name,
-            text,
-            *(str(column.comment) for column in long_tables.tables[f"{READERS_SCHEMA}.{name}"].columns),
-            str(long_tables.tables[f"{READERS_SCHEMA}.{name}"].comment),
-        )
-    ]
-    digest = hashlib.sha256("\0".join(told).encode()).hexdigest()[:16]
+    """What the schema says of itself, with the digest of its views' texts."""
+    told = "\0".join(part for view in view_texts().items() for part in view)
+    digest = hashlib.sha256(told.encode()).hexdigest()[:16]
     return f"Results one row per fact, whatever way they are stored. Made by the pipeline (models {digest})."

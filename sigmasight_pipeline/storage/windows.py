@@ -21,6 +21,7 @@ from sigmasight_pipeline.storage.database import PORTFOLIO, SESSION, Database, q
 from sigmasight_pipeline.storage.members import numbers
 from sigmasight_pipeline.storage.packing import stored_columns, unpacked
 from sigmasight_pipeline.storage.tables import PROVENANCE, packing_of, stored_table, trading_sessions
+from sigmasight_pipeline.storage.tables.packing import NumberedArrays
 
 
 class Kind(StrEnum):
@@ -128,7 +129,8 @@ def read(
     table = read.table
     wanted = read.columns or [column.name for column in table.columns if column.name not in PROVENANCE]
     columns = [column.name for column in table.columns if column.primary_key or column.name in wanted]
-    source, selected = stored_table(table), stored_columns(table, columns)
+    is_packed = _is_read_packed(read, columns)
+    source, selected = (stored_table(table), stored_columns(table, columns)) if is_packed else (table, columns)
     owned, owner = "", []
     if portfolio_ids is not None and PORTFOLIO in table.columns:
         owned, owner = f" AND {PORTFOLIO} = ANY(%s)", [sorted(portfolio_ids)]
@@ -149,9 +151,16 @@ def read(
         statement = _with_last_rows(read, statement, owned, columns)
         params += [first, *owner]
     rows = database.read_statement(source, statement, params, columns=selected)
-    if packing_of(table) is not None:
+    if is_packed:
         rows = unpacked(table, rows, numbers(database), columns)
     return rows.sort(table.primary_key.columns.keys())
+
+
+def _is_read_packed(read: Read, columns: Collection[str]) -> bool:
+    """Whether the stored form is read; the view gives columns of another table, and the last row per member."""
+    packing = packing_of(read.table)
+    elsewhere = packing.elsewhere if isinstance(packing, NumberedArrays) else ()
+    return packing is not None and read.kind != Kind.LAST_KNOWN and not set(columns) & set(elsewhere)
 
 
 def _session_read(table: Table, kind: Kind, *, sessions: int = 0, per: tuple[str, ...] = ()) -> Read:

@@ -26,6 +26,7 @@ from sigmasight_pipeline_tests.storage.audit_world import (
     LAST,
     NOW,
     backfill,
+    place,
     planted,
     run,
     verdict,
@@ -122,7 +123,7 @@ FAULTS: dict[str, tuple[list[str], list[tuple[str, str | None, str | None, int]]
         "ON sigmasight.data_quality_results (checked_at) WHERE NOT passed AND severity = 'ERROR'",
     ),
     "orphans of a position": (
-        [f"UPDATE position_factor_exposures SET position_id = 99 WHERE session_date = '{D5}' AND position_id = 1"],
+        [f"UPDATE position_greeks SET position_id = 99 WHERE session_date = '{D5}' AND position_id = 1"],
         [("orphan_rows", None, D5, 1)],
         f"sigmasight backfill --from {D5} --to {D5}",
     ),
@@ -132,19 +133,27 @@ FAULTS: dict[str, tuple[list[str], list[tuple[str, str | None, str | None, int]]
         "backfill",
     ),
     "orphans of a scenario": (
-        ["INSERT INTO stress_test_scenarios SELECT (jsonb_populate_record(s, "
-         "'{\"scenario_id\": \"old\", \"active\": false}')).* FROM stress_test_scenarios s LIMIT 1",
-         f"INSERT INTO stress_test_results SELECT (jsonb_populate_record(r, '{{\"scenario_id\": \"old\"}}')).* "
-         f"FROM stress_test_results r WHERE session_date = '{D5}' AND scenario_id = 'crash'",
-         "DELETE FROM stress_test_scenarios WHERE scenario_id = 'old'"],
+        ["INSERT INTO array_members (dimension, number, member) VALUES ('scenario', 3, 'old')",
+         f"UPDATE stress_test_results SET status[3] = 'ok' WHERE session_date = '{D5}'"],
         [("orphan_rows", None, D5, 2)],
         "backfill",
     ),
     "orphans of a symbol and a factor": (
-        [f"UPDATE symbol_factor_betas SET factor = 'Luck', symbol = 'GONE' WHERE session_date = '{D5}' "
+        ["INSERT INTO array_members (dimension, number, member) VALUES ('factor', 3, 'Luck')",
+         f"UPDATE symbol_factor_betas SET quality[3] = 'ok', symbol = 'GONE' WHERE session_date = '{D5}' "
          "AND symbol = 'AAA'"],
         [("orphan_rows", None, D5, 1), ("orphan_rows", None, D5, 1)],
         "backfill",
+    ),
+    "a place in arrays that nobody was given": (
+        [f"UPDATE symbol_factor_betas SET quality[3] = 'ok' WHERE session_date = '{D5}' AND symbol = 'AAA'"],
+        [("orphan_rows", None, D5, 1)],
+        "backfill",
+    ),
+    "orphans of a symbol among correlations": (
+        [f"UPDATE pairwise_correlations SET symbols[1] = 'GONE' WHERE session_date = '{D5}'"],
+        [("orphan_rows", None, D5, 2)],
+        f"sigmasight backfill --from {D5} --to {D5}",
     ),
     "orphans of a portfolio": (
         [f"INSERT INTO portfolio_exposures SELECT (jsonb_populate_record(r, '{{\"portfolio_id\": 9}}')).* "
@@ -161,9 +170,9 @@ FAULTS: dict[str, tuple[list[str], list[tuple[str, str | None, str | None, int]]
         [f"UPDATE trading_sessions SET is_closed = true WHERE session_date = '{D5}'",
          f"UPDATE trading_sessions SET previous_session = '{D4}' WHERE session_date = '{D6}'",
          *(f"DELETE FROM {name} WHERE session_date = '{D5}'" for name in (
-             "portfolio_snapshots", "position_values", "position_greeks", "position_interest_rate_betas",
-             "position_factor_exposures", "stress_test_results", "pairwise_correlations", "portfolio_exposures",
-             "portfolio_factor_exposures", "market_risk_scenarios", "correlation_calculations",
+             "portfolio_snapshots", "position_values", "position_greeks", "stress_test_results",
+             "stress_scenario_diagnostics", "symbol_scenario_returns", "pairwise_correlations", "portfolio_exposures",
+             "portfolio_factor_exposures", "market_risk_scenarios", "correlation_calculations", "factor_correlations",
              "portfolio_risk_metrics", "daily_returns", "symbol_factor_betas")),
          f"UPDATE portfolio_snapshots SET net_cash_flow = 10 WHERE session_date = '{D6}'",
          f"UPDATE position_values SET total_pnl = total_pnl - 10 WHERE session_date >= '{D6}'"],
@@ -177,7 +186,8 @@ FAULTS: dict[str, tuple[list[str], list[tuple[str, str | None, str | None, int]]
         "DELETE FROM daily_prices WHERE session_date > '2024-01-16'",
     ),
     "missing scenario": (
-        [f"DELETE FROM stress_test_results WHERE session_date = '{D5}' AND portfolio_id = 1 AND scenario_id = 'crash'"],
+        [f"UPDATE stress_test_results SET status[{place('scenario', 'crash')}] = NULL "
+         f"WHERE session_date = '{D5}' AND portfolio_id = 1"],
         [("scenario_missing", "book", D5, 1)],
         f"sigmasight backfill --from {D5} --to {D5} --portfolio book",
     ),
@@ -311,7 +321,7 @@ EXPLAINED: dict[str, list[str]] = {
     ],
     "an inactive scenario": [
         "UPDATE stress_test_scenarios SET active = false WHERE scenario_id = 'rally'",
-        "DELETE FROM stress_test_results WHERE scenario_id = 'rally'",
+        f"UPDATE stress_test_results SET status[{place('scenario', 'rally')}] = NULL",
     ],
 }
 

@@ -50,9 +50,7 @@ HERE = [
     "group_exposures",
     "pairwise_correlations",
     "portfolio_exposures",
-    "position_factor_exposures",
     "position_greeks",
-    "position_interest_rate_betas",
     "position_values",
 ]
 """What a session of a book is made of that no later session reads through snapshots or look-backs."""

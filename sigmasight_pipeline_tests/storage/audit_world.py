@@ -1,5 +1,8 @@
 """A small healthy world of hand-written rows: two portfolios of one stock each over ten sessions, everything in place.
 
+What is derived (exposures and rate betas of positions) follows from Greeks and betas; `place` finds a member's place in
+stored arrays.
+
 What belongs here: the rows, changing them in a transaction that is taken back, and statements that add a verdict, a run
 or a range. What does not: faults (the tests plant them).
 """
@@ -9,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
+from itertools import product
 from typing import Any
 from uuid import uuid4
 
@@ -29,6 +33,8 @@ from sigmasight_pipeline_tests.storage import sample_rows
 
 DAYS = calendar().between(date(2024, 1, 2), date(2024, 1, 16))
 NOW = datetime(2024, 1, 17, 6, tzinfo=UTC)
+SYMBOLS = ("AAA", "SPY")
+FACTORS = ("Market", "Interest_Rate")
 SCENARIOS = ("crash", "rally")
 PORTFOLIOS = {1: "book", 2: "other"}
 
@@ -41,7 +47,7 @@ FROM unnest(%(days)s::date[]) AS d;
 INSERT INTO sigmasight.instruments (symbol, kind, name, sector, active, first_session)
 VALUES ('AAA', 'stock', 'Triple A', 'Technology', true, '2024-01-02'), ('SPY', 'etf', 'SPDR', NULL, true, '2024-01-02');
 INSERT INTO sigmasight.factor_definitions (factor, name, kind, proxy_symbol, display_order, active)
-VALUES ('Market', 'Market', 'style', 'SPY', 1, true);
+VALUES ('Market', 'Market', 'style', 'SPY', 1, true), ('Interest_Rate', 'Rates', 'rate', 'TLT', 2, true);
 INSERT INTO sigmasight.stress_test_scenarios
     (scenario_id, name, category, severity, kind, shocks, confidence, volatility_shift, active)
 VALUES ('crash', 'Crash', 'market', 'severe', 'vector', '{}', 'noisy', 0, true),
@@ -85,28 +91,45 @@ def build(database: Database) -> None:
                 values.with_columns(market_value=1000 + earned, daily_pnl=today, total_pnl=earned),
             ),
         ),
-        (tables.position_greeks, _rows(tables.position_greeks, position_id="portfolio_id")),
-        (
-            tables.position_interest_rate_betas,
-            _rows(tables.position_interest_rate_betas, position_id="portfolio_id", symbol="AAA"),
-        ),
-        (
-            tables.position_factor_exposures,
-            _rows(tables.position_factor_exposures, position_id="portfolio_id", factor="Market"),
-        ),
+        (tables.position_greeks, _rows(tables.position_greeks, position_id="portfolio_id", risk_symbol="AAA")),
         (
             tables.stress_test_results,
             pl.concat([_rows(tables.stress_test_results, scenario_id=name) for name in SCENARIOS]),
         ),
-        (tables.pairwise_correlations, _rows(tables.pairwise_correlations, symbol_1="AAA", symbol_2="SPY")),
+        (
+            tables.pairwise_correlations,
+            pl.concat(
+                [
+                    _rows(tables.pairwise_correlations, symbol_1=first, symbol_2=second)
+                    for first, second in product(SYMBOLS, repeat=2)
+                ]
+            ),
+        ),
         *(
             (table, _rows(table, **({"factor": "Market"} if "factor" in table.columns else {})))
             for table in EVERY_SNAPSHOT
         ),
         *(
-            (table, pl.concat([_market(table, symbol) for symbol in ("AAA", "SPY")]))
-            for table in (tables.daily_prices, tables.daily_returns, tables.symbol_factor_betas)
+            (table, pl.concat([_market(table, symbol=symbol) for symbol in SYMBOLS]))
+            for table in (tables.daily_prices, tables.daily_returns)
         ),
+        (
+            tables.symbol_factor_betas,
+            pl.concat(
+                [
+                    _market(tables.symbol_factor_betas, symbol=symbol, factor=factor)
+                    for symbol, factor in product(SYMBOLS, FACTORS)
+                ]
+            ),
+        ),
+        *(
+            (table, pl.concat([_market(table, scenario_id=scenario, **more) for scenario in SCENARIOS]))
+            for table, more in (
+                (tables.stress_scenario_diagnostics, {}),
+                (tables.symbol_scenario_returns, {"symbol": "AAA"}),
+            )
+        ),
+        (tables.factor_correlations, _market(tables.factor_correlations, factor_1="Market", factor_2="Market")),
     ]
     replace_sessions(database, written, DAYS)
     with database.connect() as connection:  # no return on the first session
@@ -127,9 +150,14 @@ def _rows(table: Table, **values: Any) -> pl.DataFrame:
     )
 
 
-def _market(table: Table, symbol: str) -> pl.DataFrame:
-    more = {"factor": "Market"} if "factor" in table.columns else {}
-    return sample_rows.rows(table, DAYS, per_session=1, values={"symbol": symbol, **more})
+def _market(table: Table, **values: Any) -> pl.DataFrame:
+    """One row per session."""
+    return sample_rows.rows(table, DAYS, per_session=1, values=values)
+
+
+def place(dimension: str, member: str) -> str:
+    """SQL of the place a member of a dimension has in stored arrays."""
+    return f"(SELECT number FROM array_members WHERE (dimension, member) = ('{dimension}', '{member}'))"
 
 
 def _typed(table: Table, frame: pl.DataFrame) -> pl.DataFrame:

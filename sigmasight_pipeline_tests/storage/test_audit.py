@@ -13,9 +13,10 @@ from sigmasight_pipeline.storage.audit import Scope
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
 from sigmasight_pipeline.storage.errors import StorageError
-from sigmasight_pipeline_tests.storage.audit_world import DAYS, planted, world
+from sigmasight_pipeline_tests.storage.audit_world import DAYS, place, planted, world
 
 LAST = DAYS[-1]
+MARKET, RATES = place("factor", "Market"), place("factor", "Interest_Rate")
 COUNTS = (
     *("greeks", "greeks_fallback", "greeks_none", "betas", "betas_none"),
     *("rate_betas", "rate_betas_none", "factors_ok", "factors"),
@@ -32,10 +33,13 @@ def test_coverage_counts_positions_with_and_without(database: Database) -> None:
     with planted(
         database,
         f"UPDATE position_greeks SET status = 'fallback' WHERE session_date = '{LAST}' AND position_id = 1",
-        f"DELETE FROM position_greeks WHERE session_date = '{LAST}' AND position_id = 2",
-        "UPDATE position_interest_rate_betas SET quality = 'no_variance' WHERE position_id = 2",
-        "UPDATE position_factor_exposures SET quality = 'no_beta' WHERE position_id = 1",
-        "UPDATE portfolio_factor_exposures SET status = 'low_coverage' WHERE portfolio_id = 1",
+        f"UPDATE position_greeks SET status = 'expired', risk_symbol = 'SPY' WHERE session_date = '{LAST}' "
+        "AND position_id = 2",
+        # of one symbol no beta, of the other none on yields
+        f"UPDATE symbol_factor_betas SET quality[{MARKET}] = 'no_variance', quality[{RATES}] = 'no_variance' "
+        "WHERE symbol = 'AAA'",
+        f"UPDATE symbol_factor_betas SET quality[{RATES}] = 'no_variance' WHERE symbol = 'SPY'",
+        f"UPDATE portfolio_factor_exposures SET status[{MARKET}] = 'low_coverage' WHERE portfolio_id = 1",
     ) as connection:
         book, other = audit.coverage(connection, Scope())
     assert book | dict.fromkeys(COUNTS) == {
@@ -45,18 +49,13 @@ def test_coverage_counts_positions_with_and_without(database: Database) -> None:
         "private": 0,
         **dict.fromkeys(COUNTS),
     }
-    assert [book[name] for name in COUNTS] == [0, 1, 0, 0, 1, 1, 0, 0, 1]
+    assert [book[name] for name in COUNTS] == [0, 1, 0, 0, 1, 0, 1, 0, 1]
     assert [other[name] for name in COUNTS] == [0, 0, 1, 1, 0, 0, 1, 1, 1]
 
 
 def test_a_private_position_needs_no_greeks_and_no_beta(database: Database) -> None:
-    with planted(
-        database,
-        "UPDATE positions SET investment_class = 'PRIVATE' WHERE position_id = 1",
-        "DELETE FROM position_greeks WHERE position_id = 1",
-        "UPDATE position_interest_rate_betas SET quality = 'private' WHERE position_id = 1",
-        "UPDATE position_factor_exposures SET quality = 'private' WHERE position_id = 1",
-    ) as connection:
+    private = "UPDATE positions SET investment_class = 'PRIVATE' WHERE position_id = 1"
+    with planted(database, private, "DELETE FROM position_greeks WHERE position_id = 1") as connection:
         book, _ = audit.coverage(connection, Scope())
     assert book["private"] == 1
     assert [book[name] for name in ("greeks_none", "betas_none", "rate_betas_none")] == [0, 0, 0]
@@ -65,11 +64,13 @@ def test_a_private_position_needs_no_greeks_and_no_beta(database: Database) -> N
 def test_betas_tell_their_observations(database: Database) -> None:
     with planted(
         database,
-        f"UPDATE symbol_factor_betas SET n_obs = 60, r_squared = 0.25 WHERE session_date = '{LAST}' AND symbol = 'AAA'",
-        f"UPDATE symbol_factor_betas SET n_obs = 3, quality = 'insufficient_history' WHERE session_date = '{LAST}' "
-        "AND symbol = 'SPY'",
+        f"UPDATE symbol_factor_betas SET n_obs[{MARKET}] = 60, r_squared[{MARKET}] = 0.25 "
+        f"WHERE session_date = '{LAST}' AND symbol = 'AAA'",
+        f"UPDATE symbol_factor_betas SET n_obs[{MARKET}] = 3, quality[{MARKET}] = 'insufficient_history' "
+        f"WHERE session_date = '{LAST}' AND symbol = 'SPY'",
     ) as connection:
-        (market,) = audit.betas(connection, Scope())
+        market, rates = audit.betas(connection, Scope())
+    assert (rates["factor"], rates["symbols"], rates["ok"]) == ("Interest_Rate", 2, 2)
     assert (market["session"], market["symbols"], market["ok"]) == (LAST, 2, 1)
     assert (market["smallest_n_obs"], market["median_r_squared"]) == (60, 0.25)
 
@@ -133,8 +134,76 @@ def test_every_table_of_sessions_is_looked_at(database: Database) -> None:
         ("portfolio_snapshots", "no_session", 2),
         ("position_values", "no_session", 2),
         ("daily_prices", "no_session", 2),
-        ("stress_test_results", "no_session", 4),
+        ("stress_test_results", "no_session", 2),  # stored rows: one for both scenarios
     }
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        # a place nobody was given
+        (
+            f"UPDATE symbol_factor_betas SET quality = quality || 'ok'::text WHERE session_date = '{LAST}'",
+            ("symbol_factor_betas", "factor", 2, "number 3"),
+        ),
+        # the number of a member is gone
+        (
+            "DELETE FROM array_members WHERE (dimension, member) = ('scenario', 'rally')",
+            ("symbol_scenario_returns", "scenario_id", 10, "number 2"),
+        ),
+        # the member has a number and is defined no more
+        (
+            "DELETE FROM stress_test_scenarios WHERE scenario_id = 'rally'",
+            ("symbol_scenario_returns", "scenario_id", 10, "rally"),
+        ),
+        (
+            "DELETE FROM factor_definitions WHERE factor = 'Interest_Rate'",
+            ("symbol_factor_betas", "factor", 20, "Interest_Rate"),
+        ),
+        # shocks are no table's: a number is enough
+        (
+            "DELETE FROM array_members WHERE dimension = 'shock'",
+            ("market_risk_scenarios", "scenario", 20, "number 1"),
+        ),
+        # a matrix, by row and by column
+        (
+            "UPDATE factor_correlations SET status = ARRAY[['ok', NULL], [NULL, NULL], ['ok', NULL]]",
+            ("factor_correlations", "factor_1", 10, "number 3"),
+        ),
+        (
+            "UPDATE factor_correlations SET status = ARRAY[['ok', NULL, 'ok'], [NULL, NULL, NULL]]",
+            ("factor_correlations", "factor_2", 10, "number 3"),
+        ),
+        # symbols stand in an array
+        (
+            f"UPDATE pairwise_correlations SET symbols[2] = 'GONE' WHERE session_date = '{LAST}' AND portfolio_id = 2",
+            ("pairwise_correlations", "symbol_1", 1, "GONE"),
+        ),
+    ],
+)
+def test_what_arrays_hold_for_nobody_is_found(
+    database: Database, statement: str, expected: tuple[str, str, int, str]
+) -> None:
+    with planted(database, statement) as connection:
+        found = audit_integrity.misplaced_rows(connection, Scope(), LAST)
+        nobody = Scope(portfolio_ids=(7,))
+        of_nobody = audit_integrity.misplaced_rows(connection, nobody, LAST)
+        before = audit_integrity.misplaced_rows(connection, Scope(last=date(2023, 12, 29)), LAST)
+    told = [(row["table_name"], row["problem"], row["rows"], row["example"]) for row in found]
+    assert expected in told
+    owned = {"portfolio_id"} <= set(tables.named(expected[0]).columns.keys())
+    assert (expected[:2] in [(row["table_name"], row["problem"]) for row in of_nobody]) is not owned
+    assert before == []
+
+
+def test_numbers_without_a_row_are_nobodys_fault(database: Database) -> None:
+    """A member of a dimension that is defined no more and of which nothing is stored, and empty places of arrays."""
+    with planted(
+        database,
+        "INSERT INTO array_members (dimension, number, member) VALUES ('factor', 3, 'Luck')",
+        "UPDATE symbol_factor_betas SET quality = quality || NULL::text",
+    ) as connection:
+        assert audit_integrity.misplaced_rows(connection, Scope(), LAST) == []
 
 
 def test_an_invalid_index_is_lost(database: Database) -> None:

@@ -13,16 +13,19 @@ from sigmasight_pipeline.storage import counting, tables
 from sigmasight_pipeline.storage.copying import copy_rows, relation
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.partitions import append_rows, replace_sessions
+from sigmasight_pipeline.storage.tables.packing import PairTriangle
 from sigmasight_pipeline_tests.storage import sample_rows
 
 D1, D2, D3, D4 = DAYS = sample_rows.weekdays(4, date(2024, 1, 2))
 COUNTED = (
     tables.portfolio_snapshots,  # its key has the portfolio
-    tables.position_factor_exposures,  # positions, and the portfolio beside
+    tables.pnl_attribution,  # positions, and the portfolio beside
     tables.treasury_yields,  # neither, and no moment
     tables.daily_prices,  # fetched, not computed
     tables.calculation_audit,
 )
+
+PACKED = tuple(table for table in tables.long_tables.sorted_tables if not tables.is_derived(table))
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -95,12 +98,16 @@ def database(shared_database: Database) -> Database:
 @pytest.fixture(autouse=True)
 def _empty(database: Database) -> None:
     with database.connect() as connection:
-        names = ", ".join(table.fullname for table in (*COUNTED, tables.daily_returns))
+        names = ", ".join(tables.stored_table(table).fullname for table in (*COUNTED, *PACKED, tables.daily_returns))
         connection.execute(f"TRUNCATE {names}".encode())
 
 
 def store(database: Database, table: Any, days: Sequence[date], count: int = 1, **values: Any) -> None:
+    """Add rows; of a table stored packed they are all its rows of these days."""
     frame = sample_rows.rows(table, days, count, values=values)
+    if tables.packing_of(table) is not None:
+        replace_sessions(database, {table: frame}, days)
+        return
     with database.connect() as connection:
         append_rows(connection, table, frame)
 
@@ -114,7 +121,7 @@ def absent(database: Database, table: Any) -> list[tuple[date, int]]:
 def test_rows_are_counted_by_session_and_portfolio_with_the_oldest_moment(database: Database) -> None:
     store(database, tables.portfolio_snapshots, [D1, D2], portfolio_id=1)
     store(database, tables.portfolio_snapshots, [D2], portfolio_id=2)
-    store(database, tables.position_factor_exposures, [D2], 3, portfolio_id=1)
+    store(database, tables.pnl_attribution, [D2], 3, portfolio_id=1)
     store(database, tables.treasury_yields, [D1, D4], 2)
     store(database, tables.daily_prices, [D2], 4)
     found = counting.row_counts(database, COUNTED, D1, D2)
@@ -123,7 +130,7 @@ def test_rows_are_counted_by_session_and_portfolio_with_the_oldest_moment(databa
         (D1, 1, "portfolio_snapshots", 1),
         (D2, 1, "portfolio_snapshots", 1),
         (D2, 2, "portfolio_snapshots", 1),
-        (D2, 1, "position_factor_exposures", 3),
+        (D2, 1, "pnl_attribution", 3),
         (D1, 0, "treasury_yields", 2),
         (D2, 0, "daily_prices", 4),
     }
@@ -135,7 +142,30 @@ def test_rows_are_counted_by_session_and_portfolio_with_the_oldest_moment(databa
     assert set(only.filter(portfolio_id=0)["engine"]) == {"treasury_yields", "daily_prices"}
 
 
-@pytest.mark.parametrize("table", [tables.portfolio_snapshots, tables.position_factor_exposures])
+@pytest.mark.parametrize("table", PACKED, ids=lambda table: str(table.name))
+def test_rows_stored_packed_are_counted_as_they_are_read(database: Database, table: Any) -> None:
+    """Of every packing, with rows that have some members and not others, or a second pair."""
+    frame = sample_rows.rows(table, [D1, D2], 3)
+    packing = tables.packing_of(table)
+    if isinstance(packing, PairTriangle):
+        frame = squares(frame, packing.pair)
+    replace_sessions(database, {table: frame}, [D1, D2])
+    keys = ["session_date", *(["portfolio_id"] if "portfolio_id" in table.columns else [])]
+    read = database.read(table).group_by(keys).len().select(*keys, pl.col("len").cast(pl.Int32))
+    found = counting.row_counts(database, [table], D1, D4)
+    assert sorted(found.select(*keys, "rows_present").iter_rows()) == sorted(read.iter_rows())
+    assert found["rows_present"].sum() == frame.height
+    assert set(found["oldest_computed_at"]) == {sample_rows.MOMENT}
+
+
+def squares(frame: pl.DataFrame, pair: tuple[str, str]) -> pl.DataFrame:
+    """A row for every ordered pair of two members, instead of each row."""
+    first, second = pair
+    both = pl.DataFrame({first: ["A", "A", "B", "B"], second: ["A", "B", "A", "B"]})
+    return frame.drop(pair).join(both, how="cross").select(frame.columns)
+
+
+@pytest.mark.parametrize("table", [tables.portfolio_snapshots, tables.pnl_attribution])
 def test_what_has_no_row_is_found_by_index_from_inception_on(database: Database, table: Any) -> None:
     owed = [(D1, 1), (D2, 1), (D2, 2), (D4, 1), (D4, 2)]  # not the closed session, not the third book
     assert absent(database, table) == owed
@@ -149,7 +179,7 @@ def test_engines_without_a_portfolio_are_looked_up_once_a_session(database: Data
     assert absent(database, tables.daily_prices) == [(D2, 0), (D4, 0)]
 
 
-@pytest.mark.parametrize("table", [tables.portfolio_snapshots, tables.position_factor_exposures, tables.daily_prices])
+@pytest.mark.parametrize("table", [tables.portfolio_snapshots, tables.pnl_attribution, tables.daily_prices])
 def test_absence_is_looked_up_by_an_index_however_small_the_table(database: Database, table: Any) -> None:
     statements: list[str] = []
 

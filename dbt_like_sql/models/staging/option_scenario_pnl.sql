@@ -4,7 +4,7 @@ SELECT
     o.position_id,
     m.member AS scenario_id,
     o.portfolio_id,
-    u.pnl,
+    u.pnl::numeric(20, 2) AS pnl,
     o.computed_at,
     o.code_version,
     o.run_id

@@ -4,7 +4,7 @@ SELECT
     a.position_id,
     c.component,
     a.portfolio_id,
-    c.pnl,
+    c.pnl::numeric(20, 2) AS pnl,
     a.computed_at,
     a.code_version,
     a.run_id

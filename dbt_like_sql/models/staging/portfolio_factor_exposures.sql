@@ -4,7 +4,7 @@ SELECT
     e.portfolio_id,
     m.member AS factor,
     u.beta,
-    u.exposure_dollar,
+    u.exposure_dollar::numeric(20, 2) AS exposure_dollar,
     u.coverage,
     u.private_share,
     u.positions_covered,
