@@ -15,8 +15,8 @@ import dagster as dg
 import polars as pl
 from sqlalchemy import Table
 
-from sigmasight_pipeline import sessions
 from sigmasight_pipeline.assets.partition_memory import remember
+from sigmasight_pipeline.assets.partitions import session_partitions
 from sigmasight_pipeline.checks.rules import Rule
 from sigmasight_pipeline.settings import get_settings
 from sigmasight_pipeline.storage import tables
@@ -59,7 +59,7 @@ UNPARTITIONED = frozenset(
 def partitions() -> dg.DailyPartitionsDefinition:
     """The session partitions every session asset shares, made once when the code location loads."""
     settings = get_settings()
-    made = sessions.session_partitions(settings.first_session, last_session=settings.last_session)
+    made = session_partitions(settings.first_session, last_session=settings.last_session)
     remember(made)
     return made
 
