@@ -17,8 +17,6 @@ from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-import exchange_calendars
-
 NEW_YORK = ZoneInfo("America/New_York")
 
 HORIZON_DAYS = 365
@@ -62,6 +60,8 @@ class SessionCalendar:
     """
 
     def __init__(self, first: date, last: date) -> None:
+        import exchange_calendars  # noqa: PLC0415 - it brings pandas, and not everybody who knows of sessions asks it
+
         calendar = exchange_calendars.get_calendar("XNYS", start=first.isoformat(), end=last.isoformat())
         schedule = calendar.schedule
         early = {stamp.date() for stamp in calendar.early_closes}
@@ -152,6 +152,8 @@ def weekday_holidays(known: SessionCalendar, first: date, last: date) -> list[da
     closed = [day for day in days if not known.is_session(day)]
     if last <= known.last:
         return closed
+    import exchange_calendars  # noqa: PLC0415 - see SessionCalendar
+
     rules = exchange_calendars.get_calendar("XNYS").regular_holidays
     ahead = rules.holidays((known.last + timedelta(days=1)).isoformat(), last.isoformat())
     return [*closed, *(stamp.date() for stamp in ahead)]

@@ -28,6 +28,7 @@ from sigmasight_pipeline.storage import recomputations, tables, windows
 from sigmasight_pipeline.storage.database import PORTFOLIO, Database
 from sigmasight_pipeline.storage.frames import empty_frame
 from sigmasight_pipeline.storage.partitions import append_rows, replace_sessions
+from sigmasight_pipeline.storage.standing import UnknownPortfolioError
 from sigmasight_pipeline.storage.upkeep import (
     InTransaction,
     newest_priced_session,
@@ -62,15 +63,6 @@ class ReferenceNotReadyError(RuntimeError):
         super().__init__(
             "trading_sessions is empty: materialise the reference assets first "
             "(`sigmasight import ...` does, or launch the job `reference` in the Dagster UI)"
-        )
-
-
-class UnknownPortfolioError(ValueError):
-    """A run was asked for portfolios that do not exist."""
-
-    def __init__(self, unknown: Sequence[str], known: Sequence[str]) -> None:
-        super().__init__(
-            f"unknown portfolio(s) {', '.join(sorted(unknown))}; known: {', '.join(sorted(known)) or 'none yet'}"
         )
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-
-import dagster as dg
+from typing import TYPE_CHECKING
 
 import sigmasight_pipeline
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 EVENT_BATCH_SIZE = "500"
 """Events of a range run are stored in batches; without it a run of 20 assets x 252 sessions takes twice as long."""
@@ -84,4 +86,6 @@ def set_environment(*, home: Path, database_url: str, dagster_url: str) -> None:
 
 def get_instance() -> dg.DagsterInstance:
     """The instance `dagster.yaml` describes; `set_environment` must have been called."""
+    import dagster as dg  # noqa: PLC0415 - the environment is set before Dagster is loaded, and often no run follows
+
     return dg.DagsterInstance.get()
