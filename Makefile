@@ -12,11 +12,11 @@ NO_INDEX := { echo "The locked packages could not be installed: see the lines ab
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 28
 
-$(VENV)/.runtime: requirements.lock pyproject.toml deploy/check_python.sh
+$(VENV)/.runtime: requirements.lock requirements-reference.lock pyproject.toml deploy/check_python.sh
 	@deploy/check_python.sh $(PYTHON)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the locked dependencies into $(VENV) (about 90 seconds the first time) ..."
-	@$(PIP) --require-hashes -r requirements.lock || $(NO_INDEX)
+	@$(PIP) --require-hashes -r requirements.lock -r requirements-reference.lock || $(NO_INDEX)
 	@$(PIP) --no-build-isolation -e .
 	@touch $@
 
@@ -57,10 +57,13 @@ lint: $(VENV)/.dev ## ruff and the type checker
 audit-dependencies: $(VENV)/.runtime ## known vulnerabilities of the locked packages (asks pypi.org)
 	@PYTHON=$(BIN)/python deploy/audit_dependencies.sh
 
-lock: $(VENV)/.dev ## renew both lock files (needs uv)
+lock: $(VENV)/.dev ## renew the lock files (needs uv)
 	@printf 'hatchling\neditables\n' > $(VENV)/build.in
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --no-strip-extras --python-version 3.11 pyproject.toml $(VENV)/build.in -o requirements.lock
-	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --no-strip-extras --python-version 3.11 --extra dev -c requirements.lock pyproject.toml $(VENV)/build.in -o requirements-dev.lock
+	@# what the extra `reference` adds to them: the image goes without it
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["reference"], sep="\n")' > $(VENV)/reference.in
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --no-deps --python-version 3.11 -c requirements.lock $(VENV)/reference.in -o requirements-reference.lock
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --no-strip-extras --python-version 3.11 --extra dev --extra reference -c requirements.lock -c requirements-reference.lock pyproject.toml $(VENV)/build.in -o requirements-dev.lock
 
 clean: ## remove the environment and caches (state stays: `sigmasight reset` removes it)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

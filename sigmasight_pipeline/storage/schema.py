@@ -94,7 +94,7 @@ def require_current(url: str) -> None:
 
 
 def check_server_version(server_version: int, url: str) -> None:
-    """Raise ServerTooOldError for a `server_version` (libpq's number, 140005 is 14.5) below the minimum."""
+    """Raise ServerTooOldError for a `server_version` (libpq's number, 150005 is 15.5) below the minimum."""
     if server_version < MINIMUM_SERVER_MAJOR * 10_000:
         raise ServerTooOldError.of(url, f"{server_version // 10_000}.{server_version % 10_000}")
 
