@@ -45,6 +45,7 @@ COMMANDS = {
     "checks": "audit.checks",
     "scenarios": "scenarios.app",
     "dev": "serving.dev",
+    "env": "environment.env",
     "reset": "database.reset",
     "db": "database.app",
     "prices": "prices.app",
@@ -87,7 +88,7 @@ EXPECTED: dict[str, dict[str, ExitStatus]] = {
     "operations.instance": {"ProjectFilesMissingError": ExitStatus.COULD_NOT},
     "operations.history": {"NothingToRunError": ExitStatus.COULD_NOT},
     "operations.books": {
-        "ImportedMeanwhileError": ExitStatus.COULD_NOT,
+        "ImportedMeanwhileError": ExitStatus.FOUND,
         "RejectedFileError": ExitStatus.FOUND,
         "ReplaceNeededError": ExitStatus.FOUND,
     },
