@@ -4,10 +4,12 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NEWEST := $(VENV)-newest
+NEWEST_TESTS ?= -n 3 --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 NO_INDEX := { echo "The locked packages could not be installed: see the lines above. Is the package index reachable? (PIP_INDEX_URL names another one.) Then run the same command again." >&2; exit 1; }
 
-.PHONY: help demo dev test test-slow test-long test-faults test-fortnight bench lint audit-dependencies lock clean
+.PHONY: help demo dev test test-slow test-long test-faults test-fortnight test-newest bench lint audit-dependencies lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 28
@@ -46,6 +48,12 @@ test-faults: $(VENV)/.dev ## every command killed at every commit, before and af
 test-fortnight: $(VENV)/.dev ## ten evenings through the real daemon, with late prices, corrections and kills (about 10 minutes)
 	@$(BIN)/python -m pytest -m slow -s sigmasight_pipeline_tests/end_to_end/test_fortnight.py
 
+test-newest: ## the suite with the newest releases pyproject.toml allows, in an environment of its own (needs uv)
+	@test -x $(NEWEST)/bin/python || $(PYTHON) -m venv $(NEWEST)
+	uv pip install --quiet --python $(NEWEST)/bin/python --upgrade hatchling editables
+	uv pip install --quiet --python $(NEWEST)/bin/python --upgrade --no-build-isolation-package sigmasight-pipeline -e '.[dev,reference]'
+	@$(NEWEST)/bin/python -m pytest $(NEWEST_TESTS)
+
 bench: $(VENV)/.dev ## seconds per stage, rows per second, ratios against named peers
 	@$(BIN)/python -m sigmasight_pipeline_tests.benchmarks
 
@@ -66,4 +74,4 @@ lock: $(VENV)/.dev ## renew the lock files (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate --no-strip-extras --python-version 3.11 --extra dev --extra reference -c requirements.lock -c requirements-reference.lock pyproject.toml $(VENV)/build.in -o requirements-dev.lock
 
 clean: ## remove the environment and caches (state stays: `sigmasight reset` removes it)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(NEWEST) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -23,6 +23,7 @@ FLOORS: dict[str, set[str]] = {
     "user_files": {"setting_rules"},
     "fixed_history": set(),
     "settings": {"setting_rules", "user_files", "fixed_history"},
+    "dagster_internals": set(),
     "symbols": set(),
     "sessions": set(),
     "storage": {"settings", "sessions"},
@@ -31,9 +32,9 @@ FLOORS: dict[str, set[str]] = {
     "market_data": {"calculations", "storage", "user_files", "setting_rules", *GROUND},
     "demo": {"market_data", "calculations", *GROUND},
     "checks": {"market_data", "calculations", "storage", *GROUND},
-    "assets": {"checks", "importing", "market_data", "calculations", "storage", *GROUND},
+    "assets": {"dagster_internals", "checks", "importing", "market_data", "calculations", "storage", *GROUND},
     # operations and the command line launch runs and calculate nothing
-    "operations": {"assets", "checks", "importing", "market_data", "demo", "storage", *GROUND},
+    "operations": {"dagster_internals", "assets", "checks", "importing", "market_data", "demo", "storage", *GROUND},
     "cli": {
         "operations",
         "definitions",

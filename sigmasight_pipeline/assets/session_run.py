@@ -14,7 +14,6 @@ from datetime import UTC, date, datetime
 import dagster as dg
 import polars as pl
 import psycopg
-from dagster._core.storage.tags import BACKFILL_ID_TAG
 from pydantic import Field
 from sqlalchemy import Table
 
@@ -23,6 +22,7 @@ from sigmasight_pipeline.assets.row_hash import RowHash
 from sigmasight_pipeline.assets.unpriced import TRIGGER_TAG, NotPricedYetError, UnpricedSessionsError
 from sigmasight_pipeline.checks.rules import Judged, Rule, Verdict
 from sigmasight_pipeline.checks.schema import validate
+from sigmasight_pipeline.dagster_internals import BACKFILL_ID_TAG
 from sigmasight_pipeline.settings import Settings
 from sigmasight_pipeline.storage import recomputations, tables, windows
 from sigmasight_pipeline.storage.database import PORTFOLIO, Database

@@ -17,9 +17,9 @@ from typing import Any
 
 import dagster as dg
 from dagster import DagsterRunStatus, RunsFilter
-from dagster._core.storage.tags import WILL_RETRY_TAG
 
 from sigmasight_pipeline.assets import graph
+from sigmasight_pipeline.dagster_internals import WILL_RETRY_TAG
 from sigmasight_pipeline.operations import jobs
 from sigmasight_pipeline.operations.launcher import (
     BACKFILL_TAG,

@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 import psycopg2
-from dagster._serdes import ConfigurableClassData
 from dagster_postgres.run_storage import PostgresRunStorage
 from dagster_postgres.schedule_storage import PostgresScheduleStorage
 from dagster_postgres.utils import (
@@ -26,6 +25,7 @@ from sqlalchemy import Connection, Engine, ExceptionContext, event
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
+from sigmasight_pipeline.dagster_internals import ConfigurableClassData
 from sigmasight_pipeline.settings import get_settings
 from sigmasight_pipeline.storage.connections import CONNECTION_DEFAULTS
 from sigmasight_pipeline.storage.errors import ServerUnreachableError, StorageError, explain

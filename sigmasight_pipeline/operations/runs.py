@@ -17,15 +17,15 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 import polars as pl
 from dagster import DagsterEventType, DagsterRunStatus, RunsFilter
-from dagster._core.storage.dagster_run import RunRecord
-from dagster._core.storage.tags import (
+
+from sigmasight_pipeline.dagster_internals import (
     BACKFILL_ID_TAG,
     GRPC_INFO_TAG,
     PARTITION_NAME_TAG,
     SCHEDULE_NAME_TAG,
     SENSOR_NAME_TAG,
+    RunRecord,
 )
-
 from sigmasight_pipeline.operations.launcher import (
     BACKFILL_TAG,
     RANGE_END_TAG,

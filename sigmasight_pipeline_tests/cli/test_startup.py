@@ -11,6 +11,7 @@ import pytest
 
 from sigmasight_pipeline.cli.main import COMMANDS
 from sigmasight_pipeline.storage import schema
+from sigmasight_pipeline_tests.cli.commands import together
 
 HEAVY = ("dagster", "scipy", "statsmodels", "pandas", "pandera", "alembic", "mibian")
 """Libraries that take longest to load; a look needs none of them."""

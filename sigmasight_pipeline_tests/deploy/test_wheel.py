@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,13 +18,13 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the wheel's contents and nothing else of the checkout."""
     built, target = tmp_path_factory.mktemp("built"), tmp_path_factory.mktemp("installed")
     _run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(built), cwd=ROOT)
     (wheel,) = built.glob("*.whl")
     _run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", target, wheel)
-    yield target
+    return target
 
 
 def _run(*command: str | Path, cwd: Path | None = None, **variables: str) -> str:
@@ -60,11 +59,13 @@ def test_it_runs_alone(installed: Path, server: EmbeddedServer, tmp_path: Path) 
         assert re.search(r"^export DAGSTER_HOME=", told, flags=re.MULTILINE)
         linked = tmp_path / "state" / "dagster" / "dagster.yaml"
         assert linked.resolve() == installed / "sigmasight_pipeline" / "dagster.yaml"
-        where = "import sigmasight_pipeline.definitions as loaded; print(loaded.__file__)"
-        script = f"{told}\n{sys.executable} -c '{where}'\n{sys.executable} -m dagster definitions validate -w {{}}"
-        loaded = _run(
-            *("bash", "-e", "-c", script.format(installed / "sigmasight_pipeline" / "workspace.yaml")),
-            cwd=tmp_path,
-            **own,
+        workspace = installed / "sigmasight_pipeline" / "workspace.yaml"
+        script = "\n".join(
+            [
+                told,
+                f"{sys.executable} -c 'import sigmasight_pipeline.definitions as loaded; print(loaded.__file__)'",
+                f"{sys.executable} -m dagster definitions validate -w {workspace}",
+            ]
         )
+        loaded = _run("bash", "-e", "-c", script, cwd=tmp_path, **own)
         assert str(installed) in loaded
