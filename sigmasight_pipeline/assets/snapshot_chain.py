@@ -19,7 +19,7 @@ import polars as pl
 import psycopg
 
 from sigmasight_pipeline.calculations import snapshots
-from sigmasight_pipeline.storage import changes, tables, windows
+from sigmasight_pipeline.storage import changes, judging, tables, windows
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.identities import verify_snapshots
 from sigmasight_pipeline.storage.upkeep import InTransaction, newest_snapshots
@@ -137,11 +137,7 @@ def _current_until(stored: Stored, following: Sequence[date], later: Mapping[int
     stale = changes.first_stale(
         stored.database, tables.position_values, stored.value_inputs, following[0], newest, keys
     )
-    there = stored.database.query(
-        "SELECT portfolio_id, session_date FROM sigmasight.portfolio_exposures "
-        "WHERE session_date BETWEEN %s AND %s AND portfolio_id = ANY(%s)",
-        (following[0], newest, keys),
-    )
+    there = judging.exposed(stored.database, following[0], newest, keys)
     sessions = dict(there.group_by("portfolio_id").agg("session_date").iter_rows())
     until: dict[int, date | None] = {}
     for key, end in later.items():

@@ -17,9 +17,9 @@ from typing import Any
 
 import dagster as dg
 from dagster import DagsterRunStatus, RunsFilter
-from dagster._core.storage.tags import WILL_RETRY_TAG
 
 from sigmasight_pipeline.assets import graph
+from sigmasight_pipeline.dagster_internals import WILL_RETRY_TAG
 from sigmasight_pipeline.operations import jobs
 from sigmasight_pipeline.operations.launcher import (
     BACKFILL_TAG,
@@ -35,7 +35,7 @@ from sigmasight_pipeline.operations.run_errors import stored_errors
 from sigmasight_pipeline.storage import backfills as rows
 from sigmasight_pipeline.storage.database import Database
 
-OPEN = ("pending", "processing")
+OPEN = rows.OPEN
 
 PRIORITY = {"inbox": 0, "repair": 0, "import": 0, "restatement": 1, "gap": 3}
 """What runs first where several ranges wait; everything else comes between restatements and gaps."""

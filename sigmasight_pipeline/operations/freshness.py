@@ -12,7 +12,7 @@ any session, so that computing an old one again would hide that the newest is mi
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 
 import dagster as dg
 
@@ -23,6 +23,7 @@ from sigmasight_pipeline.sessions import SessionCalendar
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.audit_integrity import SESSION_TABLES
 from sigmasight_pipeline.storage.freshness import Stored, stored
+from sigmasight_pipeline.storage.standing import ended_day
 from sigmasight_pipeline.storage.verdicts import ClockVerdict, keep_by_the_clock
 
 CHECK = "fresh"
@@ -91,7 +92,7 @@ def due_session(
 
     None after `last_session` is ever due.
     """
-    ended = (now - timedelta(hours=grace_hours)).astimezone(UTC).date() - timedelta(days=1)
+    ended = ended_day(now, grace_hours)
     day = calendar.on_or_before(ended if last_session is None else min(ended, last_session))
     while day in closed:
         day = calendar.offset(day, -1)

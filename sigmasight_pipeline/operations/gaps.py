@@ -27,7 +27,7 @@ from sigmasight_pipeline.operations import backfills, dependence, history, look_
 from sigmasight_pipeline.operations.launcher import Chunk, plan_range
 from sigmasight_pipeline.sessions import SessionCalendar
 from sigmasight_pipeline.settings import Settings
-from sigmasight_pipeline.storage import counting, retention, tables
+from sigmasight_pipeline.storage import counting, retention, standing, tables
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.upkeep import newest_priced_session
 
@@ -107,7 +107,7 @@ def find(database: Database, settings: Settings, source: MarketDataSource) -> li
     of any portfolio.
     """
     calendar = database.read(tables.trading_sessions, order_by="session_date")
-    newest, earliest = _newest(database), history.inception_of(database, ())
+    newest, earliest = _newest(database), standing.inception_of(database, ())
     line = calendar.filter(~pl.col("is_closed"))["session_date"]
     if newest is None or earliest is None:
         return []
@@ -131,7 +131,7 @@ def _newest(database: Database) -> date | None:
 
     Prices beyond the newest snapshot are those of a run that was stopped by the session after them.
     """
-    newest = history.newest_snapshot(database)
+    newest = standing.newest_snapshot(database)
     return newest and max(newest, newest_priced_session(database) or newest)
 
 
@@ -261,7 +261,7 @@ def plan(
     History is never recomputed further than the newest snapshot. Where prices of what is held are missing, market data
     comes first and everything is run. Raises ``history.NothingToRunError`` where the source has nothing to offer.
     """
-    newest = max(history.newest_snapshot(database) or gap.last, gap.last)
+    newest = max(standing.newest_snapshot(database) or gap.last, gap.last)
     size = settings.max_sessions_per_run
 
     def runs(job: str, first: date, last: date, assets: Collection[str] = ()) -> list[Chunk]:
@@ -278,7 +278,7 @@ def plan(
 
     if gap.symbols:
         return runs("market_data", gap.first, gap.last)
-    inception = history.inception_of(database, ())
+    inception = standing.inception_of(database, ())
     behind = inception is not None and gap.last < inception
     if behind or _lacks_prices(database, gap):
         return history.plan_history(

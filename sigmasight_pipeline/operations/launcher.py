@@ -17,18 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster import _check as check
-from dagster._core.definitions.job_base import InMemoryJob
-from dagster._core.execution.api import ExecuteRunWithPlanIterable, create_execution_plan, job_execution_iterator
-from dagster._core.execution.context_creation_job import (
-    PlanOrchestrationContextManager,
-    orchestration_context_event_generator,
-)
-from dagster._core.instance.ref import InstanceRef
-from dagster._core.utils import make_new_run_id
 
 from sigmasight_pipeline.assets import graph, progress, unpriced
 from sigmasight_pipeline.assets.session_run import FOLLOWED_TAG, REPORT_TAG
+from sigmasight_pipeline.dagster_internals import (
+    ExecuteRunWithPlanIterable,
+    InMemoryJob,
+    InstanceRef,
+    PlanOrchestrationContextManager,
+    check,
+    create_execution_plan,
+    job_execution_iterator,
+    make_new_run_id,
+    orchestration_context_event_generator,
+)
 from sigmasight_pipeline.operations import origins
 from sigmasight_pipeline.operations.run_errors import errors_of, stored_errors
 from sigmasight_pipeline.sessions import SessionCalendar, calendar

@@ -15,6 +15,7 @@ from sigmasight_pipeline.operations import backfills, history, jobs, restatement
 from sigmasight_pipeline.operations.launcher import Chunk, plan_range
 from sigmasight_pipeline.sessions import SessionCalendar, newest_complete_session
 from sigmasight_pipeline.settings import Settings
+from sigmasight_pipeline.storage import standing
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.upkeep import newest_priced_session
 
@@ -38,7 +39,7 @@ def look(
     earlier run was stopped by the session after them: the chain catches up to them first, and that session cannot
     keep it from being valued night after night.
     """
-    done = history.newest_snapshot(database)
+    done = standing.newest_snapshot(database)
     newest = history.newest_session(settings, now)
     if done is not None and done >= newest:
         return Missed((), f"{newest} is done, the newest snapshot is of {done}{_ending(settings, newest, now)}")

@@ -10,7 +10,6 @@ from typing import Any
 import polars as pl
 import pytest
 
-from sigmasight_pipeline.assets.session_run import UnknownPortfolioError
 from sigmasight_pipeline.operations.audit import Audit, audit
 from sigmasight_pipeline.operations.audit_findings import CODES
 from sigmasight_pipeline.operations.launcher import Chunk
@@ -18,6 +17,7 @@ from sigmasight_pipeline.operations.restatement import OutOfDate, Outstanding
 from sigmasight_pipeline.settings import Settings
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
+from sigmasight_pipeline.storage.standing import UnknownPortfolioError
 from sigmasight_pipeline_tests.storage.audit_world import (
     D4,
     D5,
