@@ -54,7 +54,7 @@ _SCHEMA = {
 def portfolio_simulated_risk(
     *, sessions: Sequence[date], rules: SimulationRules, **frames: Unpack[SimulationFrames]
 ) -> pl.DataFrame:
-    """One row per active portfolio and open session of `sessions` since its inception: risk of the positions held.
+    """One row per portfolio and open session of `sessions` of its life: risk of the positions held.
 
     Columns are those of ``portfolio_simulated_risk`` without provenance, ordered by its key. The positions are put
     through the returns of the last `rules.simulation_window` sessions (``simulation.simulations``), options re-priced.

@@ -17,7 +17,8 @@ from sigmasight_pipeline.storage import verdicts
 from sigmasight_pipeline.storage.database import Database
 
 _NEWEST = """
-SELECT p.portfolio_id, p.code, p.name, p.inception_date, s.session_date, s.net_asset_value::text AS net_asset_value,
+SELECT p.portfolio_id, p.code, p.name, p.inception_date, p.closing_date, s.session_date,
+       s.net_asset_value::text AS net_asset_value,
        s.cash_balance::text AS cash_balance, s.daily_pnl::text AS daily_pnl, s.daily_return,
        s.mtd_pnl::text AS mtd_pnl, s.mtd_return, s.ytd_pnl::text AS ytd_pnl, s.ytd_return,
        s.cumulative_pnl::text AS cumulative_pnl, s.cumulative_return, s.gross_exposure::text AS gross_exposure,
@@ -70,12 +71,12 @@ LEFT JOIN LATERAL (SELECT sum(x.pnl) FILTER (WHERE component = 'market') AS mark
                           sum(x.pnl) FILTER (WHERE component IN ('specific', 'unexplained')) AS rest
                    FROM sigmasight.pnl_attribution x
                    WHERE (x.session_date, x.portfolio_id) = (s.session_date, p.portfolio_id)) a ON true
-WHERE p.active ORDER BY p.code
+ORDER BY p.active DESC, p.code
 """
 
 
 def newest(database: Database) -> pl.DataFrame:
-    """One row per active portfolio: its newest snapshot, NULLs where it has none."""
+    """One row per portfolio, closed ones last: its newest snapshot, NULLs where it has none."""
     return database.query(_NEWEST)
 
 
@@ -115,7 +116,7 @@ def _worst(findings: pl.DataFrame, portfolio_id: int) -> str:
 
 def _table(row: dict[str, object], worst: str, mark: str, seconds: float | None) -> Table:
     table = Table(
-        title=Text.assemble(str(row["name"]), "  ", (f"({row['code']})", "dim")),
+        title=Text.assemble(str(row["name"]), "  ", (f"({row['code']}{_closed(row)})", "dim")),
         title_justify="left",
         show_header=False,
         min_width=78,
@@ -146,6 +147,10 @@ def _table(row: dict[str, object], worst: str, mark: str, seconds: float | None)
     table.caption = f"{_simulated(row)}{_worst_scenario(row, mark)}worst data-quality finding: {worst}"
     table.caption_justify = "left"
     return table
+
+
+def _closed(row: dict[str, object]) -> str:
+    return f", closed at {row['closing_date']}" if row["closing_date"] else ""
 
 
 def _add_exposures(table: Table, row: dict[str, object]) -> None:

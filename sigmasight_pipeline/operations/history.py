@@ -76,16 +76,17 @@ def available(
 
 
 def _stated_portfolios(database: Database) -> pl.DataFrame:
-    """(code, inception_date) of active portfolios and of those whose import waits to be applied."""
+    """(code, inception_date, closing_date) of portfolios and of those whose import waits to be applied."""
     return database.query(
-        "SELECT code, inception_date FROM sigmasight.portfolios WHERE active UNION ALL "
-        "SELECT portfolio_code, (content -> 'portfolio' ->> 'inception_date')::date FROM sigmasight.portfolio_imports "
-        "WHERE kind = 'positions' AND applied_at IS NULL"
+        "SELECT code, inception_date, closing_date FROM sigmasight.portfolios UNION ALL "
+        "SELECT i.portfolio_code, (i.content -> 'portfolio' ->> 'inception_date')::date, p.closing_date "
+        "FROM sigmasight.portfolio_imports i LEFT JOIN sigmasight.portfolios p ON p.code = i.portfolio_code "
+        "WHERE i.kind = 'positions' AND i.applied_at IS NULL"
     )
 
 
 def inception_of(database: Database, portfolios: Sequence[str]) -> date | None:
-    """Earliest inception of the named (else all active) portfolios, waiting imports included; None without any."""
+    """Earliest inception of the named (else all) portfolios, waiting imports included; None without any."""
     rows = _stated_portfolios(database)
     if portfolios:
         rows = rows.filter(pl.col("code").is_in(list(portfolios)))
@@ -93,8 +94,20 @@ def inception_of(database: Database, portfolios: Sequence[str]) -> date | None:
     return earliest if isinstance(earliest, date) else None
 
 
+def closing_of(database: Database, portfolios: Sequence[str] = ()) -> date | None:
+    """The newest closing session of the named (else all) portfolios; None where one is open, or there is none.
+
+    After it nothing is due of them.
+    """
+    rows = _stated_portfolios(database)
+    if portfolios:
+        rows = rows.filter(pl.col("code").is_in(list(portfolios)))
+    newest = None if rows["closing_date"].has_nulls() else rows["closing_date"].max()
+    return newest if isinstance(newest, date) else None
+
+
 def require_portfolios(database: Database, portfolios: Sequence[str]) -> None:
-    """Return only if every named portfolio is active or about to be (its import waits); else UnknownPortfolioError."""
+    """Return only if every named portfolio is there or about to be (its import waits); else UnknownPortfolioError."""
     known = _stated_portfolios(database)["code"].unique().to_list()
     if unknown := [code for code in portfolios if code not in known]:
         raise UnknownPortfolioError(unknown, known)
@@ -108,14 +121,15 @@ def newest_snapshot(database: Database) -> date | None:
 
 
 def missing_snapshots(database: Database, through: date) -> pl.DataFrame:
-    """(portfolio_id, code, first_missing, missing) of active portfolios that lack snapshots from inception to
-    `through`; closures do not count."""
+    """(portfolio_id, code, first_missing, missing) of portfolios that lack snapshots from inception to
+    `through` or their closing session; closures do not count."""
     return database.query(
         "SELECT p.portfolio_id, p.code, min(t.session_date) AS first_missing, count(*) AS missing "
         "FROM sigmasight.portfolios p "
-        "JOIN sigmasight.trading_sessions t ON t.session_date BETWEEN p.inception_date AND %s AND NOT t.is_closed "
+        "JOIN sigmasight.trading_sessions t ON NOT t.is_closed "
+        "AND t.session_date BETWEEN p.inception_date AND least(%s, p.closing_date) "
         "LEFT JOIN sigmasight.portfolio_snapshots s USING (session_date, portfolio_id) "
-        "WHERE p.active AND s.portfolio_id IS NULL GROUP BY 1, 2 ORDER BY 2",
+        "WHERE s.portfolio_id IS NULL GROUP BY 1, 2 ORDER BY 2",
         (through,),
     )
 
@@ -141,7 +155,14 @@ def plan_history(
     NothingToRunError where no session remains.
     """
     bounds = available(settings, source, calendar)
-    days = calendar.between(max(first, bounds.first), min(last, bounds.last))
+    closing = closing_of(database, portfolios)
+    days = calendar.between(max(first, bounds.first), min(last, bounds.last, closing or last))
+    if not days and closing is not None and closing < first:
+        whose = ", ".join(portfolios) or "every portfolio"
+        raise NothingToRunError(
+            f"no session from {first} on can be run: {whose} is closed at {closing} (`sigmasight portfolio reopen` "
+            "makes the sessions since due again)"
+        )
     if not days:
         span = f"from {first} to {last}" if first <= last else f"from {first} on"
         if settings.last_session is not None and first > bounds.newest:
