@@ -3,7 +3,8 @@
 What belongs here: the rules of these statements. What does not: writing them (``storage.portfolio_changes``), following
 them (``restatement``, ``history``), and commands.
 
-A portfolio is closed at a session: it has no rows after it, keeps those up to it, and they are renewed like any other's.
+A portfolio is closed at a session: it has no rows after it and keeps those up to it, which are renewed like any
+other's.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ def closing_session(
 ) -> date:
     """The session `code` is to be closed at: as stated, else that of its newest snapshot.
 
-    BookChangeError where it has none, and where the day is no session from its inception to `newest`, the newest session
-    that has ended.
+    BookChangeError where it has none, and where the day is no session from its inception to `newest`, the newest
+    session that has ended.
     """
     inception = require(database, code)["inception_date"]
     if not isinstance(inception, date):

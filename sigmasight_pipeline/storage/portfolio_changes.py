@@ -1,7 +1,8 @@
 """What is stated of a portfolio after its import: its name, its description, its closing session.
 
-What belongs here: reading and writing these columns. What does not: what may be written (``operations.portfolio_life``),
-its positions and equity (``imports``), and recording the change, which the database does itself (migration 0017).
+What belongs here: reading and writing these columns. What does not: what may be written
+(``operations.portfolio_life``), its positions and equity (``imports``), and recording the change, which the database
+does itself (migration 0017).
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ def listed(database: Database) -> pl.DataFrame:
     """Every tag by name: kind, colour, how many positions carry it, and the codes of their portfolios."""
     return database.query(
         "SELECT t.name, t.kind, t.colour, count(q.position_id) AS positions, "
-        "coalesce(json_agg(DISTINCT p.code ORDER BY p.code) FILTER (WHERE p.code IS NOT NULL), '[]')::text AS portfolios "
+        "coalesce(json_agg(DISTINCT p.code ORDER BY p.code) FILTER (WHERE p.code IS NOT NULL), '[]')::text "
+        "AS portfolios "
         "FROM sigmasight.tags t LEFT JOIN sigmasight.position_tags x USING (tag_id) "
         "LEFT JOIN sigmasight.positions q USING (position_id) LEFT JOIN sigmasight.portfolios p USING (portfolio_id) "
         "GROUP BY t.tag_id ORDER BY t.name"
