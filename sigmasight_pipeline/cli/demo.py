@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from sigmasight_pipeline.cli import summary
-from sigmasight_pipeline.cli.console import UserError, err, note
+from sigmasight_pipeline.cli.console import UserError, err, note, run_chunks
 from sigmasight_pipeline.cli.installation import Installation, connected, load_settings
 from sigmasight_pipeline.cli.options import parse_day
 from sigmasight_pipeline.fixed_history import record_last_session, recorded_last_session
@@ -49,7 +49,7 @@ def demo(
             run_history,
         )
         from sigmasight_pipeline.demo import portfolios as shipped
-        from sigmasight_pipeline.operations import books
+        from sigmasight_pipeline.operations import books, demo_books
 
         database = installation.database
         source = market_source(installation)
@@ -58,6 +58,10 @@ def demo(
             if accepted:
                 note(f"Importing {', '.join(accepted)} ...")
                 refresh_reference(installation, "demo")
+            demo_books.state(database, last)
+            if first_loads := demo_books.first_loads(database, installation.settings, FIRST_SESSION):
+                note(f"Loading prices to {FIRST_SESSION} as they were first reported ...")
+                run_chunks(installation.launcher, first_loads)
             codes = [book.code for book in shipped.books()]
             owed = missing_of(installation, codes, last)
             if owed is None:
