@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from decimal import Decimal
 from typing import Annotated
 
 import typer
@@ -48,7 +49,7 @@ def refusals() -> Iterator[None]:
 
 @app.command("list")
 def listing(as_json: AsJson = False) -> None:
-    """List every portfolio: code, name, inception, closing session, newest session, net asset value, lots."""
+    """List every portfolio: code, name, newest session and net asset value, closing session; --json says more."""
     with connected() as installation:
         rows = portfolio_changes.listed(installation.database)
     if as_json:
@@ -58,18 +59,17 @@ def listing(as_json: AsJson = False) -> None:
         err.print("No portfolio yet. Import one: sigmasight import my.csv --name 'My book' --equity 1000000")
         return
     shown = Table(box=SIMPLE, padding=(0, 1, 0, 0))
-    for column in ("code", "name", "inception", "closed at", "newest session"):
-        shown.add_column(column, overflow="fold")
-    for column in ("net asset value", "lots"):
-        shown.add_column(column, justify="right", no_wrap=True)
+    for column in ("code", "name", "newest", "net asset value", "closed at"):
+        number = column == "net asset value"
+        shown.add_column(column, justify="right" if number else "left", no_wrap=column != "name", overflow="fold")
     for row in rows.iter_rows(named=True):
         value = row["net_asset_value"]
         shown.add_row(
             row["code"],
             row["name"],
-            *(str(row[day] or "-") for day in ("inception_date", "closing_date", "newest_session")),
-            "-" if value is None else f"{float(value):,.2f}",
-            str(row["positions"]),
+            str(row["newest_session"] or "-"),
+            "-" if value is None else f"{Decimal(value):,.2f}",
+            str(row["closing_date"] or "-"),
         )
     out.print(shown)
 

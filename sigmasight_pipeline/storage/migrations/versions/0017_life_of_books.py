@@ -71,6 +71,9 @@ DECLARE
     called text[] := ARRAY(SELECT k FROM unnest('{code,description,name}'::text[]) AS keys(k)
                            WHERE before -> k IS DISTINCT FROM after -> k);
 BEGIN
+    IF NOT EXISTS (SELECT FROM sigmasight.portfolios p WHERE p.portfolio_id = NEW.portfolio_id) THEN
+        RETURN NULL;  -- gone by now
+    END IF;
     IF OLD.closing_date IS DISTINCT FROM NEW.closing_date THEN
         PERFORM sigmasight.record_change('portfolios',
             least(coalesce(OLD.closing_date, 'infinity'), coalesce(NEW.closing_date, 'infinity')) + 1,
