@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Annotated
 
@@ -112,7 +112,7 @@ def close(
             portfolio_life.close(database, code, session)
             note(f"{code} is closed at {session}.")
             follow_inputs(installation, [code], TRIGGER)
-            _complete(installation, code)
+            _complete(installation, code, session)
 
 
 @app.command()
@@ -129,7 +129,7 @@ def reopen(code: Code, no_run: NoRun = False) -> None:
         with books_in_hand(installation, f"reopening of {code}"):
             closed = portfolio_life.reopen(installation.database, code)
             note(f"{code} is open again; it was closed at {closed}.")
-            _complete(installation, code)
+            _complete(installation, code, closed)
 
 
 @app.command()
@@ -148,15 +148,19 @@ def describe(code: Code, text: Annotated[str, typer.Argument(metavar="TEXT", sho
     note(f"{code}: {text.strip() or 'no description'}")
 
 
-def _complete(installation: Installation, code: str) -> None:
-    """Run the sessions `code` lacks, up to the newest snapshot of any portfolio."""
-    from sigmasight_pipeline.cli.running import run_history
+def _complete(installation: Installation, code: str, closed: date) -> None:
+    """Run the sessions `code` lacks: up to the newest snapshot of any portfolio, or where none is later than its
+    closing session `closed`, as far as there are prices."""
+    from sigmasight_pipeline.cli.running import market_source, run_history
     from sigmasight_pipeline.operations import history
 
-    newest = history.newest_snapshot(installation.database)
-    missing = None if newest is None else history.missing_snapshots(installation.database, newest)
-    own = None if missing is None else missing.filter(missing["code"] == code)
-    if own is None or own.is_empty():
+    database, calendar = installation.database, sessions.calendar()
+    newest = history.newest_snapshot(database)
+    if newest is None or newest <= closed:
+        newest = history.available(installation.settings, market_source(installation), calendar).last
+    missing = history.missing_snapshots(database, newest)
+    own = missing.filter(missing["code"] == code)
+    if own.is_empty():
         note("Every session of it is there; nothing to compute.")
         return
     run_history(installation, first=own["first_missing"][0], last=newest, portfolios=[code], trigger=TRIGGER)

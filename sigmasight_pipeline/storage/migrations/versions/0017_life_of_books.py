@@ -135,7 +135,7 @@ BEGIN
     AND NOT EXISTS (SELECT FROM sigmasight.input_changes c
                     WHERE c.table_name = 'positions' AND c.portfolio_id = owned.portfolio_id
                     AND c.symbol = owned.symbol AND c.session_date <= owned.first_session
-                    AND c.xmin = pg_catalog.pg_current_xact_id()::xid);
+                    AND c.changed_at >= pg_catalog.now() AND c.xmin = pg_catalog.pg_current_xact_id()::xid);
     RETURN NULL;
 END
 $$;
