@@ -123,11 +123,11 @@ def roll(
 
 
 def _later(stored: Stored, last: date) -> dict[int, date]:
-    """The newest stored snapshot of every active portfolio that has one after `last`."""
-    active = stored.database.read(tables.portfolios, columns=["portfolio_id", "active"]).filter("active")
-    wanted = set(active["portfolio_id"])
-    wanted &= wanted if stored.portfolio_ids is None else set(stored.portfolio_ids)
-    return {key: day for key, day in newest_snapshots(stored.database).items() if day > last and key in wanted}
+    """The newest stored snapshot, up to its closing, of every portfolio that has one after `last`."""
+    closings = dict(stored.database.read(tables.portfolios, columns=["portfolio_id", "closing_date"]).iter_rows())
+    wanted = set(closings) if stored.portfolio_ids is None else set(stored.portfolio_ids)
+    ends = {key: min(day, closings[key] or day) for key, day in newest_snapshots(stored.database).items()}
+    return {key: day for key, day in ends.items() if day > last and key in wanted}
 
 
 def _current_until(stored: Stored, following: Sequence[date], later: Mapping[int, date]) -> dict[int, date | None]:

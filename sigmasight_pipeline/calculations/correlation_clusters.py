@@ -56,7 +56,7 @@ def clusters(
     min_portfolio_weight: float = 0.01,
     filter_mode: FilterMode = "both",
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The clusters of every active portfolio at the open `sessions`, and their members.
+    """The clusters of every portfolio at the open `sessions`, and their members.
 
     Columns are those of ``correlation_clusters`` and ``correlation_cluster_positions`` without provenance, each ordered
     by its key. A cluster is a connected component, of two symbols or more, of the graph of included symbols with an

@@ -78,7 +78,7 @@ def symbol_values(
     min_portfolio_weight: float,
     filter_mode: FilterMode,
 ) -> pl.DataFrame:
-    """Every symbol held by an active portfolio at an open session of `sessions`, and whether it passes the filter.
+    """Every symbol held by a portfolio at an open session of `sessions`, and whether it passes the filter.
 
     A symbol is that of a PUBLIC position or the underlying of an option. Columns session_date, portfolio_id, symbol,
     value (money: absolute sum of delta-adjusted exposures, without those that are NULL; NULL if all are), weight
@@ -210,7 +210,7 @@ def correlation_calculations(
     min_portfolio_weight: float = 0.01,
     filter_mode: FilterMode = "both",
 ) -> pl.DataFrame:
-    """One row per active portfolio and open session of `sessions` since its inception: how much its symbols move
+    """One row per portfolio and open session of `sessions` of its life: how much its symbols move
     together.
 
     Columns are those of ``correlation_calculations`` without provenance, ordered by its key.

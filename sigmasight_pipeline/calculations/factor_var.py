@@ -55,7 +55,7 @@ def factor_value_at_risk(
     min_observations: int = 60,
     min_coverage: float = 0.8,
 ) -> pl.DataFrame:
-    """One-day value at risk at 95 % of what each active portfolio holds at each open session since its inception.
+    """One-day value at risk at 95 % of what each portfolio holds at each open session of its life.
 
     factor_var_95 = 1.6449 sqrt(x' Sigma x + sum over symbols of (X_s e_s)^2) / net asset value, a positive fraction of
     net asset value: X_s is the sum of the symbol's delta-adjusted exposures, x_k = sum of X_s b_sk with the joint betas

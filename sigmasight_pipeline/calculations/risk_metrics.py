@@ -20,6 +20,7 @@ from sigmasight_pipeline.calculations.factor_returns import return_panel
 from sigmasight_pipeline.calculations.factor_var import factor_value_at_risk
 from sigmasight_pipeline.calculations.grids import grid
 from sigmasight_pipeline.calculations.pearson import BoolArray, Floats, IntArray
+from sigmasight_pipeline.calculations.portfolio_lives import lives
 from sigmasight_pipeline.calculations.return_metrics import (
     SESSIONS_PER_YEAR,
     BenchmarkMetrics,
@@ -76,7 +77,7 @@ def portfolio_risk_metrics(
     min_observations: int = 60,
     min_coverage: float = 0.8,
 ) -> pl.DataFrame:
-    """One row per active portfolio, open session of `sessions` since its inception and window of `windows`.
+    """One row per portfolio, open session of `sessions` of its life and window of `windows`.
 
     Columns are those of ``portfolio_risk_metrics`` without provenance, ordered by its key; formulas, units and signs
     see ``return_metrics`` and ``factor_var``. A window is the last w daily returns, the session's included.
@@ -156,7 +157,7 @@ def _histories(
     returns: pl.DataFrame,
     yields: pl.DataFrame,
 ) -> _Histories:
-    owners = portfolios.filter("active").sort("portfolio_id")
+    owners = lives(portfolios, "benchmark_symbol").sort("portfolio_id")
     ids = owners.get_column("portfolio_id")
     symbols = sorted(set(owners.get_column("benchmark_symbol")))
     inception = timeline.on_or_after(day_numbers(owners.get_column("inception_date")))

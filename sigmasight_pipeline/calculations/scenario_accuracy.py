@@ -44,7 +44,7 @@ def scenario_accuracy(
     accuracy_window: int = 90,
     min_pairs: int = 20,
 ) -> pl.DataFrame:
-    """One row per active portfolio and last open session of an ISO week among `sessions`, since its inception.
+    """One row per portfolio and last open session of an ISO week among `sessions`, of its life.
 
     Columns are those of ``scenario_accuracy`` without provenance, ordered by its key. For each of the last
     `accuracy_window` sessions D: predicted = market beta of D-1 x net asset value of D-1 x the market proxy's

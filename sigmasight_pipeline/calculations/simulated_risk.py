@@ -57,8 +57,8 @@ def portfolio_simulated_risk(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Risk of the positions held, by portfolio, and each position's part of it.
 
-    The first table has the columns of ``portfolio_simulated_risk`` without provenance, one row per active portfolio and
-    open session of `sessions` since its inception, ordered by its key. The positions are put through the returns of the
+    The first table has the columns of ``portfolio_simulated_risk`` without provenance, one row per portfolio and
+    open session of `sessions` of its life, ordered by its key. The positions are put through the returns of the
     last `rules.simulation_window` sessions (``simulation.simulations``), options re-priced. With the P&L of these n_obs
     sessions, losses positive: var_95 and var_99 are minus the percentile (linear), expected_shortfall_95 and _975 minus
     the mean of the floor(tail (n - 1)) + 1 worst, shares of net asset value, one day. expected_shortfall_975_dollars

@@ -150,7 +150,7 @@ def totals(pnl: Floats) -> Floats:
 def simulations(
     *, sessions: Sequence[date], rules: SimulationRules, **frames: Unpack[SimulationFrames]
 ) -> Iterator[Simulation]:
-    """Every active portfolio at every open session of `sessions` since its inception, by session and portfolio.
+    """Every portfolio at every open session of `sessions` of its life, by session and portfolio.
 
     A position takes its symbol's real one-session return; where the symbol has none that session, the value of its
     ridge regression on the style factors over the regression window, not below -1: sum of b_k f_k (counted). A symbol

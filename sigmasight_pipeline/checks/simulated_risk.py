@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from sigmasight_pipeline.calculations.exposures import held
+from sigmasight_pipeline.calculations.portfolio_lives import alive_at
 from sigmasight_pipeline.checks.rules import Judged, Rule, findings
 
 ROUNDING = 1e-12
@@ -26,14 +27,12 @@ _CONTRIBUTIONS = "position_risk_contributions"
 
 
 def _portfolio_rows(judged: Judged) -> pl.DataFrame:
-    days = pl.DataFrame({"session_date": list(judged.sessions)}, schema={"session_date": pl.Date()})
-    active = judged.inputs["portfolios"].filter("active").select("portfolio_id", "inception_date", "code")
-    expected = active.join(days, how="cross").filter(pl.col("session_date") >= pl.col("inception_date"))
+    expected = alive_at(judged.sessions, judged.inputs["portfolios"], "code")
     return findings(expected.join(judged.frame, on=_KEYS, how="anti"), pl.format("{} has no row", "code"))
 
 
 PORTFOLIO_ROWS = Rule(
-    "expected_rows", "ERROR", "Every active portfolio has a row, every session since its inception.", _portfolio_rows
+    "expected_rows", "ERROR", "Every portfolio has a row, every session of its life.", _portfolio_rows
 )
 
 LOSSES_ORDERED = Rule(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from sigmasight_pipeline.calculations.portfolio_lives import alive_at, lives
 from sigmasight_pipeline.checks.rules import Judged, Rule, findings, nothing
 from sigmasight_pipeline.storage import judging
 
@@ -28,7 +29,7 @@ def held_positions(judged: Judged, *, private: bool) -> pl.DataFrame:
     """
     days = pl.DataFrame({"session_date": list(judged.sessions)}, schema={"session_date": pl.Date()})
     opened = judged.inputs["calendar"].filter(~pl.col("is_closed")).select("session_date").sort("session_date")
-    portfolios = judged.inputs["portfolios"].filter("active").select("portfolio_id", "inception_date")
+    portfolios = lives(judged.inputs["portfolios"])
     # an exit on an unscheduled closure takes effect on the session after it, an expiry is settled on the one before
     exit_session = opened.rename({"session_date": "exit_session"})
     expiry_session = opened.rename({"session_date": "expiry_session"})
@@ -48,6 +49,7 @@ def held_positions(judged: Judged, *, private: bool) -> pl.DataFrame:
         .filter(
             day >= pl.max_horizontal("entry_date", "inception_date"),
             last.is_null() | (day <= last),
+            day <= pl.col("closing_date"),
         )
         .select("session_date", "position_id", "portfolio_id", "symbol")
     )
@@ -190,14 +192,8 @@ POSITION_VALUES: Sequence[Rule] = (
 
 
 def _portfolio_rows(judged: Judged) -> pl.DataFrame:
-    """Active portfolios x sessions since inception that have no row."""
-    days = pl.DataFrame({"session_date": list(judged.sessions)}, schema={"session_date": pl.Date()})
-    expected = (
-        judged.inputs["portfolios"]
-        .filter("active")
-        .join(days, how="cross")
-        .filter(pl.col("session_date") >= pl.col("inception_date"))
-    )
+    """Portfolios x sessions of their lives that have no row."""
+    expected = alive_at(judged.sessions, judged.inputs["portfolios"], "code")
     missing = expected.join(judged.frame, on=["session_date", "portfolio_id"], how="anti")
     return findings(missing, pl.format("{} has no row", "code"))
 
@@ -205,7 +201,7 @@ def _portfolio_rows(judged: Judged) -> pl.DataFrame:
 PORTFOLIO_ROWS = Rule(
     "expected_rows",
     "ERROR",
-    "Every active portfolio has a row for every session since its inception.",
+    "Every portfolio has a row for every session of its life.",
     _portfolio_rows,
 )
 

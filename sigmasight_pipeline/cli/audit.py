@@ -88,7 +88,7 @@ def _print(page: Audit) -> None:
         f"Newest snapshot {seen['newest_session'] or 'none'}, newest session {seen['session_due']}"
         + (f": {behind} session(s) behind" if behind else "")
     )
-    _table("Snapshots", sections["snapshots"], "portfolio inception first last present missing active")
+    _table("Snapshots", sections["snapshots"], "portfolio inception closing first last present missing")
     _table(
         "Coverage of the newest session: Greeks (fallback, none), betas (none), rate betas (none)",
         [_coverage(row) for row in sections["coverage"]],

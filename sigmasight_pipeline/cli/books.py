@@ -171,7 +171,7 @@ def _run_or_tell(installation: Installation, accepted: Accepted, no_run: bool) -
         )
     except history.NothingToRunError as error:
         refresh_reference(installation, "import")
-        warn(f"The file is imported, but {error}. `sigmasight backfill` computes it once there are prices.")
+        warn(f"The file is imported, but {error}. `sigmasight backfill` computes what can be later.")
 
 
 def _read(file: Path) -> bytes:

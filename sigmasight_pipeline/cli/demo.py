@@ -33,6 +33,7 @@ def demo(
     The history then ends at the last session, in the Dagster UI too; `--through` moves that end later.
     """
     from sigmasight_pipeline.cli import summary
+    from sigmasight_pipeline.cli.console import run_chunks
 
     started = time.monotonic()
     last = _last_session(parse_day(through, "--through"))
@@ -47,7 +48,7 @@ def demo(
             run_history,
         )
         from sigmasight_pipeline.demo import portfolios as shipped
-        from sigmasight_pipeline.operations import books
+        from sigmasight_pipeline.operations import books, demo_books
 
         database = installation.database
         source = market_source(installation)
@@ -56,6 +57,10 @@ def demo(
             if accepted:
                 note(f"Importing {', '.join(accepted)} ...")
                 refresh_reference(installation, "demo")
+            demo_books.state(database, last)
+            if first_loads := demo_books.first_loads(database, installation.settings, FIRST_SESSION):
+                note(f"Loading prices to {FIRST_SESSION} as they were first reported ...")
+                run_chunks(installation.launcher, first_loads)
             codes = [book.code for book in shipped.books()]
             owed = missing_of(installation, codes, last)
             if owed is None:

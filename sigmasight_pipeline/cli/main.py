@@ -51,6 +51,8 @@ COMMANDS = {
     "prices": "prices.app",
     "alerts": "alerts.app",
     "inbox": "inbox.inbox",
+    "portfolio": "portfolios.app",
+    "tag": "tags.app",
 }
 """Every command, or group of commands (an ``app``), and where below this package it stands, as `--help` lists them."""
 

@@ -132,6 +132,15 @@ def run_history(
     follow_changes(installation, run_on, trigger=trigger)
 
 
+def follow_inputs(installation: Installation, portfolios: Sequence[str], trigger: str) -> None:
+    """Run whatever of `portfolios` (codes) is older than the inputs it was made from."""
+
+    def run_on(more: list[Chunk]) -> None:
+        _run(installation, more, last=None, trigger=trigger, resume=False)
+
+    follow_changes(installation, run_on, trigger=trigger, portfolios=portfolios)
+
+
 def _run(installation: Installation, chunks: Sequence[Chunk], *, last: date | None, trigger: str, resume: bool) -> None:
     """Run chunks as a range of its own, which the same range goes on with where it was broken off (`resume`)."""
     from sigmasight_pipeline.operations import backfills, runs

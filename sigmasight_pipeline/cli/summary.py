@@ -55,7 +55,7 @@ def _worst(findings: pl.DataFrame, portfolio_id: int) -> str:
 
 def _table(row: dict[str, object], worst: str, mark: str, seconds: float | None) -> Table:
     table = Table(
-        title=Text.assemble(str(row["name"]), "  ", (f"({row['code']})", "dim")),
+        title=Text.assemble(str(row["name"]), "  ", (f"({row['code']}{_closed(row)})", "dim")),
         title_justify="left",
         show_header=False,
         min_width=78,
@@ -86,6 +86,10 @@ def _table(row: dict[str, object], worst: str, mark: str, seconds: float | None)
     table.caption = f"{_simulated(row)}{_worst_scenario(row, mark)}worst data-quality finding: {worst}"
     table.caption_justify = "left"
     return table
+
+
+def _closed(row: dict[str, object]) -> str:
+    return f", closed at {row['closing_date']}" if row["closing_date"] else ""
 
 
 def _add_exposures(table: Table, row: dict[str, object]) -> None:

@@ -80,7 +80,7 @@ def audit(
         raise UnknownPortfolioError(unknown, list(known))
     ids = tuple(known[code] for code in portfolios) if portfolios else None
     scope = Scope(ids, first or date.min, last or date.max)
-    due = newest_session(settings, now)
+    due = min(filter(None, (newest_session(settings, now), figures.closing(connection, scope))))
     newest = figures.newest_snapshot(connection, scope)
     through = newest or figures.newest_priced(connection, scope)
     identities = faults.identities(connection, scope)

@@ -305,6 +305,7 @@ def _scope(chunks: Sequence[Chunk], *, stopped: bool = False) -> dict[str, Any]:
                 "trigger": chunk.trigger,
                 "assets": list(chunk.assets),
                 "followed_by": chunk.followed_by and chunk.followed_by.isoformat(),
+                "known_on": chunk.known_on and chunk.known_on.isoformat(),
             }
             for chunk in chunks
         ],
@@ -340,6 +341,7 @@ def _backfill(row: dict[str, Any]) -> Backfill:
                 trigger=run["trigger"],
                 assets=tuple(run["assets"]),
                 followed_by=date.fromisoformat(run["followed_by"]) if run.get("followed_by") else None,
+                known_on=date.fromisoformat(run["known_on"]) if run.get("known_on") else None,
             )
             for run in scope["runs"]
         ),

@@ -229,7 +229,6 @@ class Importer:
             "benchmark_symbol": book.benchmark or row.get("benchmark_symbol") or DEFAULT_BENCHMARK,
             "inception_date": inception and self.calendar.on_or_after(max(inception, self.first_session)),
             "initial_equity": fields.initial_equity,
-            "active": True,
         }, []
 
     def _inception(self, parsed: Parsed[PositionRow]) -> date:
@@ -334,11 +333,7 @@ def _header_differences(header: dict[str, object], known: pl.DataFrame) -> list[
     if known.is_empty():
         return []
     row = known.row(0, named=True)
-    return [
-        f"changed portfolio: {name} {row[name]} -> {value}"
-        for name, value in header.items()
-        if row[name] != value and name != "active"
-    ]
+    return [f"changed portfolio: {name} {row[name]} -> {value}" for name, value in header.items() if row[name] != value]
 
 
 def _digest(header: dict[str, object] | None, rows: pl.DataFrame) -> str:

@@ -101,7 +101,8 @@ class Standing:
 
 
 def find(database: Database, settings: Settings, source: MarketDataSource) -> list[Gap]:
-    """Every gap from the inception of active portfolios to the newest session any is valued at or priced.
+    """Every gap from the first inception to the newest session any portfolio is valued at or priced; none of a closed
+    portfolio after its closing session.
 
     What the look-back lacks of what `source` has comes first, then engines by symbol. Nothing before the first snapshot
     of any portfolio.
@@ -114,7 +115,7 @@ def find(database: Database, settings: Settings, source: MarketDataSource) -> li
     days = line.filter((line >= earliest) & (line <= newest)).to_list()
     if not days:
         return []
-    portfolios = database.read(tables.portfolios, columns=["portfolio_id", "code", "inception_date", "active"])
+    portfolios = database.read(tables.portfolios)
     expected = _expected(database, settings, portfolios, days)
     missing = _missing(database, expected, days[0], days[-1])
     codes = {audit.ALL_PORTFOLIOS: "", **dict(zip(portfolios["portfolio_id"], portfolios["code"], strict=True))}
@@ -129,10 +130,13 @@ def find(database: Database, settings: Settings, source: MarketDataSource) -> li
 def _newest(database: Database) -> date | None:
     """The newest session that should be valued: prices are stored of it, or it is; None before the first snapshot.
 
-    Prices beyond the newest snapshot are those of a run that was stopped by the session after them.
+    Prices beyond the newest snapshot are those of a run that was stopped by the session after them; where every
+    portfolio is closed, nothing waits for them.
     """
     newest = standing.newest_snapshot(database)
-    return newest and max(newest, newest_priced_session(database) or newest)
+    if newest is None or standing.closing_of(database) is not None:
+        return newest
+    return max(newest, newest_priced_session(database) or newest)
 
 
 def _look_back(database: Database, settings: Settings, source: MarketDataSource, earliest: date) -> list[Gap]:
@@ -159,9 +163,11 @@ def _expected(database: Database, settings: Settings, portfolios: pl.DataFrame, 
     found = audit.expected_rows(database, settings, days)
     kept = retention.kept_from(database).get(AUDIT, days[0])
     audited = (
-        portfolios.filter("active")
-        .join(pl.DataFrame({"session_date": days}), how="cross")
-        .filter(pl.col("session_date") >= pl.max_horizontal("inception_date", pl.lit(kept)))
+        portfolios.join(pl.DataFrame({"session_date": days}), how="cross")
+        .filter(
+            pl.col("session_date") >= pl.max_horizontal("inception_date", pl.lit(kept)),
+            pl.col("session_date") <= pl.col("closing_date").fill_null(date.max),
+        )
         .select("session_date", "portfolio_id", engine=pl.lit(AUDIT))
     )
     return pl.concat([found.filter(pl.col("reason").is_null()).select(_KEYS), audited])

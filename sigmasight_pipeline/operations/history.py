@@ -93,7 +93,14 @@ def plan_history(
     NothingToRunError where no session remains.
     """
     bounds = available(settings, source, calendar)
-    days = calendar.between(max(first, bounds.first), min(last, bounds.last))
+    closing = closing_of(database, portfolios)
+    days = calendar.between(max(first, bounds.first), min(last, bounds.last, closing or last))
+    if not days and closing is not None and closing < first:
+        whose = ", ".join(portfolios) or "every portfolio"
+        raise NothingToRunError(
+            f"no session from {first} on can be run: {whose} is closed at {closing} (`sigmasight portfolio reopen` "
+            "makes the sessions since due again)"
+        )
     if not days:
         span = f"from {first} to {last}" if first <= last else f"from {first} on"
         if settings.last_session is not None and first > bounds.newest:

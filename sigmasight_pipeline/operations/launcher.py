@@ -63,7 +63,7 @@ class Chunk:
     """One Dagster run: a job over consecutive sessions (both ends included), or over none (reference).
 
     `assets` restricts it to these assets of the job; empty: all of them. `followed_by` is the session the next run of
-    the same range begins with; None where this is the last one.
+    the same range begins with; None where this is the last one. `known_on`: see ``resources.MarketDataResource``.
     """
 
     job: str
@@ -74,6 +74,7 @@ class Chunk:
     trigger: str = "manual"
     assets: tuple[str, ...] = ()
     followed_by: date | None = None
+    known_on: date | None = None
 
     @property
     def tags(self) -> dict[str, str]:
@@ -91,11 +92,14 @@ class Chunk:
         return tags
 
     def run_config(self, filtered_steps: Sequence[str]) -> dict[str, Any]:
-        """Run configuration: the portfolio filter for the steps that take one, and no console log of Dagster's."""
+        """Run configuration: the portfolio filter for the steps that take one, the day market data is asked as of, and
+        no console log of Dagster's."""
         config: dict[str, Any] = {"loggers": QUIET_LOGGERS}
         if self.portfolios:
             own = {"config": {"portfolios": list(self.portfolios)}}
             config["ops"] = dict.fromkeys(filtered_steps, own)
+        if self.known_on is not None:
+            config["resources"] = {"market_data": {"config": {"known_on": self.known_on.isoformat()}}}
         return config
 
     @property

@@ -48,13 +48,17 @@ def look(
     except history.NothingToRunError as error:
         return Missed((), str(error))
     first = bounds.last if done is None else calendar.offset(done, 1)
-    waiting = bounds.waiting(calendar, first)
+    closed = standing.closing_of(database)
+    if closed is not None and first > closed:
+        return Missed((), f"every portfolio is closed, the last one at {closed}: nothing is due after it")
+    end = bounds.last if closed is None else min(bounds.last, closed)
+    waiting = bounds.waiting(calendar, first, closed)
     if first > bounds.last:
         return Missed((), waiting or f"nothing after {done} can be computed yet")
     chunks = plan_range(
         jobs.daily.name,
         first,
-        _last(first, bounds.last, newest_priced_session(database)),
+        _last(first, end, newest_priced_session(database)),
         calendar=calendar,
         size=settings.max_sessions_per_run,
         trigger=TRIGGER,

@@ -58,7 +58,7 @@ def plan(
     """
     wanted = portfolio_ids(database, portfolios)
     newest = [day for key, day in newest_snapshots(database).items() if wanted is None or key in wanted]
-    books = database.read(tables.portfolios, columns=["portfolio_id", "inception_date", "active"]).filter("active")
+    books = database.read(tables.portfolios, columns=["portfolio_id", "inception_date"])
     inceptions = books.filter(pl.lit(wanted is None) | pl.col("portfolio_id").is_in(wanted or []))["inception_date"]
     if not newest or inceptions.is_empty():
         raise NothingToRunError("no snapshot is stored yet that could be repaired: `sigmasight backfill` computes them")

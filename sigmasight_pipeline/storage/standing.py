@@ -15,7 +15,8 @@ from sigmasight_pipeline.settings import Settings
 from sigmasight_pipeline.storage.database import Database
 
 _FIGURES = """
-SELECT p.portfolio_id, p.code, p.name, p.inception_date, s.session_date, s.net_asset_value::text AS net_asset_value,
+SELECT p.portfolio_id, p.code, p.name, p.inception_date, p.closing_date, s.session_date,
+       s.net_asset_value::text AS net_asset_value,
        s.cash_balance::text AS cash_balance, s.daily_pnl::text AS daily_pnl, s.daily_return,
        s.mtd_pnl::text AS mtd_pnl, s.mtd_return, s.ytd_pnl::text AS ytd_pnl, s.ytd_return,
        s.cumulative_pnl::text AS cumulative_pnl, s.cumulative_return, s.gross_exposure::text AS gross_exposure,
@@ -68,7 +69,7 @@ LEFT JOIN LATERAL (SELECT sum(x.pnl) FILTER (WHERE component = 'market') AS mark
                           sum(x.pnl) FILTER (WHERE component IN ('specific', 'unexplained')) AS rest
                    FROM staging.pnl_attribution x
                    WHERE (x.session_date, x.portfolio_id) = (s.session_date, p.portfolio_id)) a ON true
-WHERE p.active ORDER BY p.code
+ORDER BY p.active DESC, p.code
 """
 
 _LATE = """
@@ -99,25 +100,38 @@ class UnknownPortfolioError(ValueError):
 
 
 def stated_portfolios(database: Database) -> pl.DataFrame:
-    """(code, inception_date) of active portfolios and of those whose import waits to be applied."""
+    """(code, inception_date, closing_date) of portfolios and of those whose import waits to be applied."""
     return database.query(
-        "SELECT code, inception_date FROM sigmasight.portfolios WHERE active UNION ALL "
-        "SELECT portfolio_code, (content -> 'portfolio' ->> 'inception_date')::date FROM sigmasight.portfolio_imports "
-        "WHERE kind = 'positions' AND applied_at IS NULL"
+        "SELECT code, inception_date, closing_date FROM sigmasight.portfolios UNION ALL "
+        "SELECT i.portfolio_code, (i.content -> 'portfolio' ->> 'inception_date')::date, p.closing_date "
+        "FROM sigmasight.portfolio_imports i LEFT JOIN sigmasight.portfolios p ON p.code = i.portfolio_code "
+        "WHERE i.kind = 'positions' AND i.applied_at IS NULL"
     )
 
 
 def inception_of(database: Database, portfolios: Sequence[str]) -> date | None:
-    """Earliest inception of the named (else all active) portfolios, waiting imports included; None without any."""
-    rows = stated_portfolios(database)
-    if portfolios:
-        rows = rows.filter(pl.col("code").is_in(list(portfolios)))
+    """Earliest inception of the named (else all) portfolios, waiting imports included; None without any."""
+    rows = _named(stated_portfolios(database), portfolios)
     earliest = rows["inception_date"].min()
     return earliest if isinstance(earliest, date) else None
 
 
+def closing_of(database: Database, portfolios: Sequence[str] = ()) -> date | None:
+    """The newest closing session of the named (else all) portfolios; None where one is open, or there is none.
+
+    After it nothing is due of them.
+    """
+    rows = _named(stated_portfolios(database), portfolios)
+    newest = None if rows["closing_date"].has_nulls() else rows["closing_date"].max()
+    return newest if isinstance(newest, date) else None
+
+
+def _named(rows: pl.DataFrame, portfolios: Sequence[str]) -> pl.DataFrame:
+    return rows.filter(pl.col("code").is_in(list(portfolios))) if portfolios else rows
+
+
 def require_portfolios(database: Database, portfolios: Sequence[str]) -> None:
-    """Return only if every named portfolio is active or about to be (its import waits); else UnknownPortfolioError."""
+    """Return only if every named portfolio is there or about to be (its import waits); else UnknownPortfolioError."""
     known = stated_portfolios(database)["code"].unique().to_list()
     if unknown := [code for code in portfolios if code not in known]:
         raise UnknownPortfolioError(unknown, known)
@@ -131,20 +145,21 @@ def newest_snapshot(database: Database) -> date | None:
 
 
 def missing_snapshots(database: Database, through: date) -> pl.DataFrame:
-    """(portfolio_id, code, first_missing, missing) of active portfolios that lack snapshots from inception to
-    `through`; closures do not count."""
+    """(portfolio_id, code, first_missing, missing) of portfolios that lack snapshots from inception to
+    `through` or their closing session; closures do not count."""
     return database.query(
         "SELECT p.portfolio_id, p.code, min(t.session_date) AS first_missing, count(*) AS missing "
         "FROM sigmasight.portfolios p "
-        "JOIN sigmasight.trading_sessions t ON t.session_date BETWEEN p.inception_date AND %s AND NOT t.is_closed "
+        "JOIN sigmasight.trading_sessions t ON NOT t.is_closed "
+        "AND t.session_date BETWEEN p.inception_date AND least(%s, p.closing_date) "
         "LEFT JOIN sigmasight.portfolio_snapshots s USING (session_date, portfolio_id) "
-        "WHERE p.active AND s.portfolio_id IS NULL GROUP BY 1, 2 ORDER BY 2",
+        "WHERE s.portfolio_id IS NULL GROUP BY 1, 2 ORDER BY 2",
         (through,),
     )
 
 
 def figures(database: Database) -> pl.DataFrame:
-    """One row per active portfolio, by code: figures of its newest snapshot, NULLs where it has none."""
+    """One row per portfolio, closed ones last: figures of its newest snapshot, NULLs where it has none."""
     return database.query(_FIGURES)
 
 

@@ -115,6 +115,20 @@ def told(found: pl.DataFrame, day: date, owner: int) -> dict[str, tuple[int | No
     }
 
 
+def test_a_closed_book_owes_nothing_after_its_closing_and_keeps_no_symbol_held() -> None:
+    books = [portfolio(1, DAYS[0]), portfolio(2, DAYS[0], active=False, closing_date=DAYS[1])]
+    positions = [stock(1, "XOM", 10, 100, DAYS[0]), stock(2, "SPY", 10, 100, DAYS[0], portfolio_id=2)]
+    found = expected_rows(DAYS, world(positions, portfolios=frame(tables.portfolios, books)))
+    assert set(found.filter(portfolio_id=2)["session_date"]) == {DAYS[0], DAYS[1]}
+    whole = expected_rows(
+        DAYS, world(positions, portfolios=frame(tables.portfolios, [books[0], portfolio(2, DAYS[0])]))
+    )
+    for day in DAYS[:2]:
+        assert told(found, day, 2) == told(whole, day, 2)
+    betas = [told(found, day, 0)["symbol_factor_betas"][1] for day in DAYS[1:3]]
+    assert betas[0] == 2 * betas[1], "of two symbols held, then of one"
+
+
 def test_rows_of_every_engine_are_the_product_of_its_sizes() -> None:
     what = world(HELD, correlated=correlated((DAYS[4], 1, 2, 0.5)))
     found = told(expected_rows(DAYS, what), DAYS[4], 1)

@@ -314,9 +314,9 @@ EXPLAINED: dict[str, list[str]] = {
         "UPDATE backfill_progress SET completed_at = '2024-01-08 23:00+00'",
         run(1, "success", 1),
     ],
-    "an inactive portfolio": [
-        "UPDATE portfolios SET active = false WHERE portfolio_id = 2",
+    "a closed portfolio after its closing": [
         f"DELETE FROM portfolio_snapshots WHERE session_date = '{LAST}' AND portfolio_id = 2",
+        "UPDATE portfolios SET active = false WHERE portfolio_id = 2",
         "UPDATE portfolios SET equity_balance = 1580, equity_as_of = '2024-01-12' WHERE portfolio_id = 2",
     ],
     "an inactive scenario": [
