@@ -19,13 +19,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from sigmasight_pipeline.calculations.arrays import IntArray
 from sigmasight_pipeline.calculations.estimation_windows import SHORT_WINDOWS
 from sigmasight_pipeline.calculations.factor_model import REGRESSED_INSTRUMENTS
 from sigmasight_pipeline.calculations.factor_moments import Weighting
 from sigmasight_pipeline.calculations.factor_returns import regressed_factors
 from sigmasight_pipeline.calculations.risk_metrics import WINDOWS
 from sigmasight_pipeline.calculations.stress import single_shocks
-from sigmasight_pipeline.calculations.timeline import IntArray, Timeline, day_numbers
+from sigmasight_pipeline.calculations.timeline import Timeline, day_numbers
 
 ALL_PORTFOLIOS = 0
 """Stands for a portfolio in rows about engines that work for all of them."""
