@@ -277,6 +277,16 @@ def test_http_has_one_module() -> None:
     }
 
 
+def test_types_of_arrays_have_one_module() -> None:
+    aliases = {
+        path.name: node.lineno
+        for path in modules("calculations")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Assign) and "NDArray" in ast.unparse(node.value)
+    }
+    assert set(aliases) == {"arrays.py"}
+
+
 def test_the_walk_sees_what_it_must(tmp_path: Path) -> None:
     """Relative imports and imports inside functions are found."""
     assert ["storage", "tables", "columns", "code"] in list(own(ROOT / "storage" / "tables" / "market.py"))

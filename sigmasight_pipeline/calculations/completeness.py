@@ -19,6 +19,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from sigmasight_pipeline.calculations.arrays import IntArray
 from sigmasight_pipeline.calculations.estimation_windows import SHORT_WINDOWS
 from sigmasight_pipeline.calculations.factor_model import REGRESSED_INSTRUMENTS
 from sigmasight_pipeline.calculations.factor_moments import Weighting
@@ -26,7 +27,7 @@ from sigmasight_pipeline.calculations.factor_returns import regressed_factors
 from sigmasight_pipeline.calculations.portfolio_lives import lives
 from sigmasight_pipeline.calculations.risk_metrics import WINDOWS
 from sigmasight_pipeline.calculations.stress import single_shocks
-from sigmasight_pipeline.calculations.timeline import IntArray, Timeline, day_numbers
+from sigmasight_pipeline.calculations.timeline import Timeline, day_numbers
 
 ALL_PORTFOLIOS = 0
 """Stands for a portfolio in rows about engines that work for all of them."""

@@ -16,16 +16,14 @@ from datetime import date
 from fractions import Fraction
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from sigmasight_pipeline.calculations.arrays import BoolArray, IntArray
 from sigmasight_pipeline.calculations.contracts import Contract, adjusted_symbol, contract_of
-from sigmasight_pipeline.calculations.money import PRICE, IntArray, from_units, rounded_product, to_units
+from sigmasight_pipeline.calculations.money import PRICE, from_units, rounded_product, to_units
 from sigmasight_pipeline.calculations.portfolio_lives import lives
 from sigmasight_pipeline.calculations.splits import NO_SPLITS, SplitSteps, continued
 from sigmasight_pipeline.calculations.timeline import NEVER, Timeline, day_numbers, open_sessions, to_dates
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 class NonWholeSplitRatioError(ValueError):

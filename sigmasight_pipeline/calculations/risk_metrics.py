@@ -15,11 +15,11 @@ from datetime import date
 import numpy as np
 import polars as pl
 
+from sigmasight_pipeline.calculations.arrays import BoolArray, FloatArray, IntArray
 from sigmasight_pipeline.calculations.exposures import portfolio_sessions
 from sigmasight_pipeline.calculations.factor_returns import return_panel
 from sigmasight_pipeline.calculations.factor_var import factor_value_at_risk
 from sigmasight_pipeline.calculations.grids import grid
-from sigmasight_pipeline.calculations.pearson import BoolArray, Floats, IntArray
 from sigmasight_pipeline.calculations.portfolio_lives import lives
 from sigmasight_pipeline.calculations.return_metrics import (
     SESSIONS_PER_YEAR,
@@ -49,9 +49,9 @@ class _Histories:
     """
 
     timeline: Timeline
-    returns: Floats
-    risk_free: Floats
-    benchmarks: Floats
+    returns: FloatArray
+    risk_free: FloatArray
+    benchmarks: FloatArray
     benchmark: IntArray
     session: IntArray
     portfolio: IntArray
@@ -233,7 +233,7 @@ def _chunk(histories: _Histories, rows: slice, window: int, min_benchmark: int) 
 
 def _spread(
     found: ReturnMetrics | BenchmarkMetrics, complete: BoolArray, kind: type[ReturnMetrics | BenchmarkMetrics]
-) -> dict[str, Floats]:
+) -> dict[str, FloatArray]:
     """Figures of the complete columns laid out over all columns, NaN elsewhere."""
     result = {}
     for field in fields(kind):
@@ -242,11 +242,11 @@ def _spread(
     return result
 
 
-def _floats(name: str, values: Floats) -> pl.Series:
+def _floats(name: str, values: FloatArray) -> pl.Series:
     return pl.Series(name, values).fill_nan(None)
 
 
-def _dates(name: str, row: Floats, first: IntArray, days: IntArray) -> pl.Series:
+def _dates(name: str, row: FloatArray, first: IntArray, days: IntArray) -> pl.Series:
     """The session of each row of its window that begins at `first`; NULL for NaN and rows below 0."""
     known = row >= 0
     return to_dates(days[np.where(known, first + np.where(known, row, 0).astype(np.int64), -1)], name)

@@ -16,8 +16,9 @@ from typing import Any, Unpack
 import numpy as np
 import polars as pl
 
+from sigmasight_pipeline.calculations.arrays import FloatArray, IntArray
 from sigmasight_pipeline.calculations.money import CENTS, LARGEST_UNITS, MONEY, AmountOverflowError
-from sigmasight_pipeline.calculations.pearson import Floats, IntArray, column_sums
+from sigmasight_pipeline.calculations.pearson import column_sums
 from sigmasight_pipeline.calculations.return_metrics import TAIL_95, TAIL_99, percentile, worst_count
 from sigmasight_pipeline.calculations.risk_contributions import Contributions
 from sigmasight_pipeline.calculations.simulation import (
@@ -87,12 +88,12 @@ def portfolio_simulated_risk(
     return pl.DataFrame(found, schema=_SCHEMA), contributions.table()
 
 
-def shortfall_rows(total: Floats, tail: float) -> IntArray:
+def shortfall_rows(total: FloatArray, tail: float) -> IntArray:
     """The rows of `total` (sessions,) an expected shortfall is the mean of: the worst first, of equals the oldest."""
     return np.argsort(total, kind="stable")[: worst_count(len(total), tail)]
 
 
-def expected_shortfall(total: Floats, tail: float) -> float:
+def expected_shortfall(total: FloatArray, tail: float) -> float:
     """Minus the mean of the worst of `total` (sessions,), added worst first."""
     worst = total[shortfall_rows(total, tail)]
     # from 0: no loss is 0, not minus 0

@@ -14,19 +14,18 @@ from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from sigmasight_pipeline.calculations.arrays import BoolArray, FloatArray, IntArray
 from sigmasight_pipeline.calculations.division import ratio
 from sigmasight_pipeline.calculations.exposures import COUNTS, GREEKS, held
-from sigmasight_pipeline.calculations.holdings import BoolArray, brought_in
+from sigmasight_pipeline.calculations.holdings import brought_in
 from sigmasight_pipeline.calculations.money import (
     CENTS,
     LARGEST_UNITS,
     MONEY,
     PRICE,
     AmountOverflowError,
-    IntArray,
     from_units,
     rounded_product,
     to_units,
@@ -40,8 +39,6 @@ from sigmasight_pipeline.calculations.timeline import (
     open_sessions,
     to_dates,
 )
-
-FloatArray = npt.NDArray[np.float64]
 
 PERIODS = ("mtd", "qtd", "ytd")
 

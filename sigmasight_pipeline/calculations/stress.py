@@ -19,10 +19,11 @@ from math import nan
 import numpy as np
 import polars as pl
 
+from sigmasight_pipeline.calculations.arrays import FloatArray
 from sigmasight_pipeline.calculations.factor_moments import Weighting
 from sigmasight_pipeline.calculations.factor_returns import factor_returns, return_panel, session_axis
 from sigmasight_pipeline.calculations.joint_betas import RIDGE_PENALTY
-from sigmasight_pipeline.calculations.stress_book import Day, Floats, Moves, Outcome, betas, book, outcomes
+from sigmasight_pipeline.calculations.stress_book import Day, Moves, Outcome, betas, book, outcomes
 from sigmasight_pipeline.calculations.stress_details import (
     Details,
     details,
@@ -196,7 +197,7 @@ def stress_results(
     proxy_of = known.proxy_of(held_book.symbols)
     results: list[Totals] = []
     shown: list[Details] = []
-    direct_by_day: list[Floats] = []
+    direct_by_day: list[FloatArray] = []
     all_solved: list[list[Solved]] = []
     window_sessions: list[int] = []
     for number, day in enumerate(held_book.days):

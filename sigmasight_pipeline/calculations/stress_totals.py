@@ -8,20 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from sigmasight_pipeline.calculations.money import CENTS, MONEY, IntArray, from_units
+from sigmasight_pipeline.calculations.arrays import AnyArray, BoolArray, FloatArray, IntArray
+from sigmasight_pipeline.calculations.money import CENTS, MONEY, from_units
 from sigmasight_pipeline.calculations.stress_book import Book, Day, Outcome
 from sigmasight_pipeline.calculations.stress_outcomes import Solved, stacked_returns
 from sigmasight_pipeline.calculations.stress_returns import floored
-
-Floats = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-AnyArray = npt.NDArray[Any]
 
 
 class StressStatus(StrEnum):
@@ -62,8 +58,8 @@ class Totals(NamedTuple):
 
     correlated: IntArray
     total: IntArray
-    net_asset_value: Floats
-    coverage: Floats
+    net_asset_value: FloatArray
+    coverage: FloatArray
     """NaN where there is no exposure."""
     status: IntArray
     """Places in STATUSES."""

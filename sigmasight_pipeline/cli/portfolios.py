@@ -22,7 +22,7 @@ from sigmasight_pipeline.cli.console import UserError, err, note, out
 from sigmasight_pipeline.cli.installation import Installation, connected
 from sigmasight_pipeline.cli.options import parse_day
 from sigmasight_pipeline.operations import portfolio_life
-from sigmasight_pipeline.storage import portfolio_changes
+from sigmasight_pipeline.storage import portfolio_changes, standing
 
 app = typer.Typer(
     help="List portfolios; close one at a session and reopen it; give it another name or description.",

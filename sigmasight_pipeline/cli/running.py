@@ -134,6 +134,7 @@ def run_history(
 
 def follow_inputs(installation: Installation, portfolios: Sequence[str], trigger: str) -> None:
     """Run whatever of `portfolios` (codes) is older than the inputs it was made from."""
+    from sigmasight_pipeline.cli.following import follow_changes
 
     def run_on(more: list[Chunk]) -> None:
         _run(installation, more, last=None, trigger=trigger, resume=False)

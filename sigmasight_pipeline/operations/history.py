@@ -15,6 +15,7 @@ from sigmasight_pipeline.operations.launcher import Chunk, plan_range
 from sigmasight_pipeline.sessions import SessionCalendar, newest_complete_session
 from sigmasight_pipeline.sessions import calendar as calendar_of
 from sigmasight_pipeline.settings import Settings
+from sigmasight_pipeline.storage import standing
 from sigmasight_pipeline.storage.database import Database
 
 
@@ -93,7 +94,7 @@ def plan_history(
     NothingToRunError where no session remains.
     """
     bounds = available(settings, source, calendar)
-    closing = closing_of(database, portfolios)
+    closing = standing.closing_of(database, portfolios)
     days = calendar.between(max(first, bounds.first), min(last, bounds.last, closing or last))
     if not days and closing is not None and closing < first:
         whose = ", ".join(portfolios) or "every portfolio"

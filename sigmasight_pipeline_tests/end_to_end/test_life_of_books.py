@@ -15,7 +15,7 @@ from polars.testing import assert_frame_equal
 from sigmasight_pipeline.cli.console import UserError
 from sigmasight_pipeline.market_data.factory import open_source
 from sigmasight_pipeline.operations import freshness, gaps, missed
-from sigmasight_pipeline.storage import audit, audit_faults, tables
+from sigmasight_pipeline.storage import audit, audit_faults, standing, tables
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
 from sigmasight_pipeline.storage.freshness import stored
 from sigmasight_pipeline_tests.end_to_end.installations import (
