@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from sigmasight_pipeline.calculations.arrays import FloatArray
 from sigmasight_pipeline.calculations.money import CENTS, MONEY, allocated, from_units
-from sigmasight_pipeline.calculations.pearson import Floats, column_sums
+from sigmasight_pipeline.calculations.pearson import column_sums
 from sigmasight_pipeline.calculations.simulation import Simulation
 
 _COLUMNS = {
@@ -42,7 +43,7 @@ class Contributions:
         count = len(simulation.covered)
         self._add(simulation, [None] * count, None, [status] * count)
 
-    def split(self, simulation: Simulation, worst: Floats, shortfall: Decimal) -> None:
+    def split(self, simulation: Simulation, worst: FloatArray, shortfall: Decimal) -> None:
         """The positions of a portfolio that loses `shortfall` (US dollars, positive) on average where it loses most.
 
         `worst` (sessions, covered positions) are the positions' P&L there, US dollars.

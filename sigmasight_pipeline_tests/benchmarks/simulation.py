@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 import QuantLib
-from numpy.typing import NDArray
 
+from sigmasight_pipeline.calculations.arrays import FloatArray
 from sigmasight_pipeline.calculations.option_pricing import OptionTerms, option_greeks, option_price
 from sigmasight_pipeline.calculations.simulated_risk import TAIL_975, portfolio_simulated_risk
 from sigmasight_pipeline.calculations.simulation import SimulationRules
@@ -37,14 +37,12 @@ BUDGET = 1 / 50
 
 PEER = "loop over positions, QuantLib's QdFp engine for options"
 
-Floats = NDArray[np.float64]
-
 
 class Books(NamedTuple):
     """What the engine reads, the symbols' returns (sessions, symbols), and the computed sessions."""
 
     frames: dict[str, Any]
-    returns: Floats
+    returns: FloatArray
     computed: list[date]
 
 
@@ -158,7 +156,7 @@ def _loop(books: Books) -> Callable[[], list[float]]:
     engine = QuantLib.QdFpAmericanEngine(process)
     positions = books.frames["positions"].sort("position_id")
 
-    def repriced(symbol: str, moves: Floats) -> Floats:
+    def repriced(symbol: str, moves: FloatArray) -> FloatArray:
         """What a unit gains at each return."""
         side = QuantLib.Option.Call if symbol[-9] == "C" else QuantLib.Option.Put
         expires = QuantLib.DateParser.parseISO(f"20{symbol[-15:-13]}-{symbol[-13:-11]}-{symbol[-11:-9]}")
@@ -175,7 +173,7 @@ def _loop(books: Books) -> Callable[[], list[float]]:
     def shortfalls() -> list[float]:
         found = []
         for book in range(1, PEER_BOOKS + 1):
-            total: Floats = np.zeros(WINDOW)
+            total: FloatArray = np.zeros(WINDOW)
             own = positions.filter(portfolio_id=book).select("symbol", "quantity").iter_rows()
             for symbol, quantity in own:
                 moves = window[:, ord(symbol[1]) - ord("A")]

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from sigmasight_pipeline.calculations.black_scholes import Floats
+from sigmasight_pipeline.calculations.arrays import FloatArray
 from sigmasight_pipeline.calculations.black_scholes import price as european_price
 from sigmasight_pipeline.sessions import calendar
 
@@ -109,7 +109,7 @@ class Universe:
                 rows.writerow(lot)
             yield f"book-{number:03d}", text.getvalue().encode()
 
-    def _closes(self) -> Floats:
+    def _closes(self) -> FloatArray:
         random = np.random.default_rng(self.seed)
         count = len(PROXIES) + self.symbols
         market = random.standard_normal(len(self.days)) * 0.010
@@ -130,7 +130,7 @@ class Universe:
     def _years(self, day: date) -> float:
         return ((self.last + timedelta(days=LIFE)) - day).days / 365
 
-    def _quotes(self, closes: Floats) -> pl.DataFrame:
+    def _quotes(self, closes: FloatArray) -> pl.DataFrame:
         """Closes of the calls that are held, on every computed session."""
         lines = [line for _, book in self.books() for line in book.decode().splitlines()[1:]]
         held = sorted({line.split(",")[0] for line in lines if line.endswith("overlay")})
@@ -145,7 +145,7 @@ class Universe:
         return pl.concat(parts)
 
 
-def _premium(spot: Floats, strike: Floats, years: float) -> Floats:
+def _premium(spot: FloatArray, strike: FloatArray, years: float) -> FloatArray:
     """Value of calls, to the cent and at least one."""
     fair = european_price(np.full(len(spot), True), spot, strike, years, RATE, VOLATILITY)
     return np.maximum(np.round(fair, 2), 0.01)
