@@ -202,9 +202,7 @@ def _become_owner(connection: Connection, url: str) -> None:
     role = sql.SQL(owner)  # regrole::text is quoted already
     # a role that owns one schema need not be allowed to create another
     if connection.execute("SELECT to_regnamespace(%s) IS NULL", (READERS_SCHEMA,)).fetchone() == (True,):
-        connection.execute(
-            sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}").format(sql.Identifier(READERS_SCHEMA), role)
-        )
+        connection.execute(sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}").format(sql.Identifier(READERS_SCHEMA), role))
     connection.execute(sql.SQL("SET LOCAL ROLE {}").format(role))
 
 

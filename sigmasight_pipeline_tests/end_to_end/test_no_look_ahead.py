@@ -39,7 +39,8 @@ FALSIFIED = {
     "position_greeks": "delta = delta * 2, delta_adjusted_exposure = delta_adjusted_exposure * 2",
     # their net asset values stay: the identity is checked up to the newest snapshot
     "portfolio_snapshots": "daily_return = 0.3, leverage = 9, vega = 1",
-    "symbol_factor_betas": "beta = array(SELECT one * 2 FROM unnest(beta) WITH ORDINALITY AS u (one, place) ORDER BY place)",
+    "symbol_factor_betas": "beta = array(SELECT one * 2 FROM unnest(beta) WITH ORDINALITY AS u (one, place) "
+    "ORDER BY place)",
 }
 """What is done to the rows after DAY; position_marks too, by their own statement."""
 
