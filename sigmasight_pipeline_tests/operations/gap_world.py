@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from uuid import uuid4
 
 from sigmasight_pipeline.cli.installation import Installation
 from sigmasight_pipeline.market_data.factory import open_source
@@ -28,19 +29,20 @@ def lost(opened: Installation, names: Sequence[str], where: str, *params: object
 
     That inputs were gone is forgotten with it: it is no change anything has to follow.
     """
-    for name in names:
+    kept = {name: f"kept_{name}_{uuid4().hex[:8]}" for name in names}
+    for name, copy in kept.items():
         with opened.database.connect() as connection:
             connection.execute(
-                f"CREATE TABLE kept_{name} AS SELECT * FROM sigmasight.{name} WHERE {where}".encode(), list(params)
+                f"CREATE TABLE {copy} AS SELECT * FROM sigmasight.{name} WHERE {where}".encode(), list(params)
             )
             connection.execute(f"DELETE FROM sigmasight.{name} WHERE {where}".encode(), list(params))
     try:
         yield
     finally:
         with opened.database.connect() as connection:
-            for name in names:
+            for name, copy in kept.items():
                 connection.execute(
-                    f"INSERT INTO sigmasight.{name} SELECT * FROM kept_{name} ON CONFLICT DO NOTHING".encode()
+                    f"INSERT INTO sigmasight.{name} SELECT * FROM {copy} ON CONFLICT DO NOTHING".encode()
                 )
-                connection.execute(f"DROP TABLE kept_{name}".encode())
+                connection.execute(f"DROP TABLE {copy}".encode())
             connection.execute("DELETE FROM sigmasight.input_changes")

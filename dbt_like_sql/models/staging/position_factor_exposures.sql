@@ -17,6 +17,8 @@ SELECT
     coalesce(b.run_id, v.run_id) AS run_id
 FROM sigmasight.position_values AS v
 JOIN sigmasight.positions AS p ON p.position_id = v.position_id
+-- rows only where the exposures of the portfolio are computed, and not removed for their age
+JOIN sigmasight.portfolio_factor_exposures AS e ON e.session_date = v.session_date AND e.portfolio_id = v.portfolio_id
 CROSS JOIN sigmasight.factor_definitions AS f
 LEFT JOIN sigmasight.array_members AS m ON m.dimension = 'factor' AND m.member = f.factor
 LEFT JOIN sigmasight.position_greeks AS g ON g.session_date = v.session_date AND g.position_id = v.position_id

@@ -21,6 +21,9 @@ FROM sigmasight.stress_scenario_diagnostics AS d
 JOIN sigmasight.array_members AS m ON m.dimension = 'scenario' AND m.member = d.scenario_id
 JOIN sigmasight.position_values AS v ON v.session_date = d.session_date
 JOIN sigmasight.positions AS p ON p.position_id = v.position_id
+-- rows only of scenarios that are computed for the portfolio, and not removed for their age
+JOIN sigmasight.stress_test_results AS t
+    ON t.session_date = v.session_date AND t.portfolio_id = v.portfolio_id AND t.status[m.number] IS NOT NULL
 JOIN sigmasight.position_greeks AS g ON g.session_date = v.session_date AND g.position_id = v.position_id
 LEFT JOIN sigmasight.symbol_scenario_returns AS r ON r.session_date = v.session_date AND r.symbol = g.risk_symbol
 LEFT JOIN sigmasight.option_scenario_pnl AS o ON o.session_date = v.session_date AND o.position_id = v.position_id
