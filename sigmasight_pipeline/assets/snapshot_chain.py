@@ -76,6 +76,12 @@ class Rolled:
         return list(self.continued.select(_KEY).iter_rows())
 
     @property
+    def continued_from(self) -> dict[int, date]:
+        """Of every portfolio whose snapshots were continued the first session of them: what later sessions made of
+        their old net asset values is owed."""
+        return dict(self.continued.group_by("portfolio_id").agg(pl.col("session_date").min()).iter_rows())
+
+    @property
     def sessions_beyond(self) -> list[date]:
         """Sessions the chain was continued to, oldest first."""
         return self.continued["session_date"].unique().sort().to_list()
@@ -183,5 +189,8 @@ def closing(rolled: Rolled, last: date, keep: InTransaction) -> InTransaction:
         if rolled.owed:
             what = f"does not follow from the snapshots of {last}, which were computed anew"
             changes.owe(connection, tables.portfolio_snapshots, rolled.owed, what)
+        if rolled.continued_from:
+            what = f"was continued from {last}; what is made of it is older"
+            changes.owe(connection, tables.portfolio_snapshots, rolled.continued_from, what)
 
     return write

@@ -42,9 +42,10 @@ def repair(
 ) -> None:
     """Recompute P&L, snapshots and equity of a range through the assets that compute them every day.
 
-    Prices and everything else upstream stay as they are stored. Where the last session's net asset value changes, the
-    snapshots after it follow; so does everything that is older than an input it was made from. Exit status 1 where
-    anything could not be computed.
+    Prices and everything else upstream stay as they are stored; factor exposures, scenarios, risk and attribution are
+    computed anew with them. Where the last session's net asset value changes, the snapshots after it follow, and what
+    is made of those; so does everything that is older than an input it was made from. Exit status 1 where anything
+    could not be computed.
     """
     from sigmasight_pipeline import sessions
     from sigmasight_pipeline.operations import repair as operations
@@ -136,6 +137,7 @@ def _run(installation: Installation, chunks: list[Chunk], codes: list[str], *, a
     from sigmasight_pipeline.operations.launcher import RangeFailedError
 
     run_ids: list[str] = []
+    own = 0
     error: str | None = None
 
     def run_all(runs_of_a_range: list[Chunk]) -> None:
@@ -144,13 +146,15 @@ def _run(installation: Installation, chunks: list[Chunk], codes: list[str], *, a
 
     try:
         run_all(chunks)
+        own = len(run_ids)
         follow_changes(installation, run_all, trigger=operations.TRIGGER)
     except RangeFailedError as failure:
         run_ids.append(failure.outcome.run_id)
+        own = own or len(run_ids)
         error = str(failure)
     finally:
         runs.sync(installation.launcher.instance, installation.database)
-    rows = operations.outcome(installation.database, chunks, run_ids, codes)
+    rows = operations.outcome(installation.database, chunks, run_ids[:own], codes, followed_by=run_ids[own:])
     failed = int(rows["rows_failed"].sum())
     if as_json:
         _print_json({"dry_run": False, "tables": _documents(rows), "runs": run_ids, "error": error})

@@ -11,6 +11,7 @@ from datetime import date
 
 import polars as pl
 
+from sigmasight_pipeline.assets import graph
 from sigmasight_pipeline.operations import jobs
 from sigmasight_pipeline.operations.history import NothingToRunError
 from sigmasight_pipeline.operations.launcher import Chunk, plan_range
@@ -30,7 +31,13 @@ REPAIRED = (
     "group_exposures",
     "portfolio_snapshots",
 )
-"""Results that are computed anew; everything else stays as it is."""
+"""Results a repair is about: what is tried without writing, and shown."""
+
+
+def renewed() -> list[str]:
+    """Assets that a repair computes anew: REPAIRED, and everything of the daily job that is made of them."""
+    dependent = {*REPAIRED, *graph.downstream(REPAIRED)}
+    return [name for name in jobs.asset_names("daily") if name in dependent]
 
 
 def portfolio_ids(database: Database, codes: Sequence[str]) -> list[int] | None:
@@ -71,7 +78,7 @@ def plan(
         size=settings.max_sessions_per_run,
         portfolios=portfolios,
         trigger=TRIGGER,
-        assets=[name for name in jobs.asset_names("daily") if name in (*REPAIRED, "calculation_audit")],
+        assets=renewed(),
     )
     if not chunks:
         raise NothingToRunError(
@@ -82,12 +89,18 @@ def plan(
 
 
 def outcome(
-    database: Database, chunks: Sequence[Chunk], run_ids: Collection[str], codes: Sequence[str] = ()
+    database: Database,
+    chunks: Sequence[Chunk],
+    run_ids: Collection[str],
+    codes: Sequence[str] = (),
+    *,
+    followed_by: Collection[str] = (),
 ) -> pl.DataFrame:
-    """By table and portfolio: rows created, updated, deleted, unchanged, and `rows_failed`, those not computed anew."""
+    """By table and portfolio: rows created, updated, deleted, unchanged by the runs `run_ids` of `chunks`, and
+    `rows_failed`, those neither they computed anew nor the runs they were `followed_by`."""
     firsts, lasts = [c.first for c in chunks if c.first], [c.last for c in chunks if c.last]
     failed = recomputations.not_computed(
-        database, REPAIRED, min(firsts), max(lasts), run_ids, portfolio_ids(database, codes)
+        database, REPAIRED, min(firsts), max(lasts), [*run_ids, *followed_by], portfolio_ids(database, codes)
     )
     counts = recomputations.of_runs(database, run_ids).filter(pl.col("table_name").is_in(REPAIRED))
     missing = pl.DataFrame(

@@ -259,6 +259,12 @@ def test_a_repair_is_tried_without_writing_and_then_done(opened: Installation) -
             "cash_balance = cash_balance + 14 WHERE portfolio_id = %s AND session_date >= %s",
             (owner, first),
         )
+        # what is made of net asset values, in the range and after it, was made of the wrong ones
+        connection.execute(
+            "UPDATE sigmasight.portfolio_factor_exposures SET beta = array(SELECT one * 2 FROM unnest(beta) "
+            "WITH ORDINALITY AS u (one, place) ORDER BY place) WHERE portfolio_id = %s AND session_date >= %s",
+            (owner, first),
+        )
         connection.execute(
             "DELETE FROM sigmasight.portfolio_exposures WHERE portfolio_id = %s AND session_date = %s", (owner, last)
         )
@@ -286,6 +292,7 @@ def test_a_repair_is_tried_without_writing_and_then_done(opened: Installation) -
     assert counts["portfolio_snapshots"]["rows_updated"] == len(DAYS) - 2
     assert sum(row["rows_failed"] for row in done["tables"]) == 0
     expected = {row["table_name"]: row for row in tried["tables"] if row["portfolio"] == "changed"}
+    assert set(counts) == set(expected)
     for name, row in counts.items():
         assert {k: v for k, v in row.items() if k != "rows_failed"} == expected[name], "as it was told before"
     for name, frame in audit_left_out(everything(opened)).items():
