@@ -1,8 +1,8 @@
-"""The one New York Stock Exchange calendar: sessions, their order, and the partitions made of them.
+"""The one New York Stock Exchange calendar: sessions and their order.
 
-What belongs here: which days are sessions, the session before, after, at or following a date, half-days, and the
-Dagster partitions definition with the same days. What does not: unscheduled closures of stored history (they are
-data, ``trading_sessions.is_closed``) and bond-market holidays (``market_data``).
+What belongs here: which days are sessions, the session before, after, at or following a date, and half-days. What does
+not: the partitions made of them (``assets.partitions``), unscheduled closures of stored history (they are data,
+``trading_sessions.is_closed``) and bond-market holidays (``market_data``).
 
 A session is named by its date. Its partition key is that date in ISO form, never anything derived from a time
 window: a Dagster window is a UTC day and ends 19:00 or 20:00 New York time.
@@ -17,25 +17,13 @@ from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-import dagster as dg
-import exchange_calendars
-
 NEW_YORK = ZoneInfo("America/New_York")
 
 HORIZON_DAYS = 365
 """exchange_calendars knows one year ahead; further ahead it would be guessing holidays."""
 
-PARTITIONS_HORIZON_DAYS = 5 * 366
-"""How far ahead the partitions leave the exchange's rule-based holidays out: they are made once, when the code location
-loads, and a code server may live for years; without this the first holiday beyond the horizon became a partition."""
-
 MINIMUM_HORIZON_DAYS = 180
 """Below this a check tells the operator to restart the code location (the calendar is built when it loads)."""
-
-WEEKEND_CRON = "0 0 * * 6,0"
-
-SATURDAY = 5
-"""``date.weekday()`` of the first day of the weekend."""
 
 
 class NotASessionError(ValueError):
@@ -72,6 +60,8 @@ class SessionCalendar:
     """
 
     def __init__(self, first: date, last: date) -> None:
+        import exchange_calendars  # noqa: PLC0415 - it brings pandas, and not everybody who knows of sessions asks it
+
         calendar = exchange_calendars.get_calendar("XNYS", start=first.isoformat(), end=last.isoformat())
         schedule = calendar.schedule
         early = {stamp.date() for stamp in calendar.early_closes}
@@ -156,40 +146,14 @@ def newest_complete_session(now: datetime | None = None) -> date:
     return calendar(moment.date()).on_or_before(yesterday)
 
 
-def session_partitions(
-    first_session: date, today: date | None = None, *, last_session: date | None = None
-) -> dg.DailyPartitionsDefinition:
-    """One Dagster partition per session from `first_session`; the partition appears when its UTC day has ended.
-
-    With `last_session` none appears after that day (which need not be a session). Weekends go out by one cron string
-    and each holiday by its date: the weekday list `0 0 * * 1-5` would hide Friday until Monday, and a list of every
-    closed day costs 130 kB per asset.
-    """
-    known = calendar(today)
-    last = known.last + timedelta(days=PARTITIONS_HORIZON_DAYS)
-    if last_session is not None:
-        last = min(last, last_session)
-    holidays = [
-        datetime(day.year, day.month, day.day, tzinfo=UTC)
-        for day in _weekday_holidays(known, first_session, last)
-        if day.weekday() < SATURDAY
-    ]
-    return dg.DailyPartitionsDefinition(
-        start_date=first_session.isoformat(),
-        # Dagster's end is the first day without a partition
-        end_date=None if last_session is None else (last_session + timedelta(days=1)).isoformat(),
-        timezone="UTC",
-        end_offset=0,
-        exclusions=[WEEKEND_CRON, *holidays],
-    )
-
-
-def _weekday_holidays(known: SessionCalendar, first: date, last: date) -> list[date]:
+def weekday_holidays(known: SessionCalendar, first: date, last: date) -> list[date]:
     """Days from `first` to `last` without a session: those of the calendar, beyond it those of the exchange's rules."""
     days = (first + timedelta(days=n) for n in range((min(last, known.last) - first).days + 1))
     closed = [day for day in days if not known.is_session(day)]
     if last <= known.last:
         return closed
+    import exchange_calendars  # noqa: PLC0415 - see SessionCalendar
+
     rules = exchange_calendars.get_calendar("XNYS").regular_holidays
     ahead = rules.holidays((known.last + timedelta(days=1)).isoformat(), last.isoformat())
     return [*closed, *(stamp.date() for stamp in ahead)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -88,3 +89,9 @@ def shown(value: object) -> str:
 def may_be_secret(text: str) -> bool:
     """Whether a text looks like an address with a user, or names what people keep to themselves."""
     return re.search(r"://|@|(?i:pass|secret|token)", text) is not None
+
+
+def owner_fault(owners: Iterable[str]) -> str | None:
+    """What is wrong with owners of assets, as Dagster takes them; None where nothing is."""
+    wrong = [owner for owner in owners if not re.fullmatch(r"team:[\w.-]+|[^@\s:]+@[^@\s]+\.[^@\s]+", owner)]
+    return f"{', '.join(wrong)}: an owner is team:NAME or a mail address" if wrong else None

@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     )
     database_url: SecretStr | None = Field(
         default=None,
-        description="postgresql:// URL of a real server (14 or newer); unset: the embedded server under `home`.",
+        description="postgresql:// URL of a real server (15 or newer); unset: the embedded server under `home`.",
     )
     first_session: date = Field(
         default=date(2022, 12, 1),
@@ -111,6 +111,18 @@ class Settings(BaseSettings):
         ge=1,
         description="Days `sigmasight db tidy` keeps events of ended runs, verdicts and ticks in Dagster's tables; the "
         "newest state of every partition and check is kept for ever.",
+    )
+
+    dagster_pool_size: int = Field(
+        default=2, ge=1, description="Connections each process keeps open to each of Dagster's three storages."
+    )
+    dagster_pool_overflow: int = Field(default=8, ge=0, description="How many more it opens for a while.")
+    webserver_pool_size: int = Field(
+        default=8, ge=1, description="The same in the webserver: pages ask a dozen questions at once."
+    )
+    asset_owners: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("team:portfolio-analytics",),
+        description="Owners of the assets as the UI shows them, comma separated: `team:NAME` or a mail address.",
     )
 
     alert_webhook_url: SecretStr | None = Field(
@@ -225,11 +237,18 @@ class Settings(BaseSettings):
         default=0.20, gt=0, description="The next close this near to a quarantined one confirms it."
     )
 
-    @field_validator("closed_sessions", "alert_mail_to", mode="before")
+    @field_validator("closed_sessions", "alert_mail_to", "asset_owners", mode="before")
     @classmethod
     def _split_list(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("asset_owners")
+    @classmethod
+    def _owners_can_be_shown(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if fault := setting_rules.owner_fault(value):
+            raise ValueError(fault)
         return value
 
     @field_validator(

@@ -6,8 +6,10 @@ Read from the source, function-level imports included.
 from __future__ import annotations
 
 import ast
+import re
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ FLOORS: dict[str, set[str]] = {
     "user_files": {"setting_rules"},
     "fixed_history": set(),
     "settings": {"setting_rules", "user_files", "fixed_history"},
+    "dagster_internals": set(),
     "symbols": set(),
     "sessions": set(),
     "storage": {"settings", "sessions"},
@@ -31,9 +34,9 @@ FLOORS: dict[str, set[str]] = {
     "market_data": {"calculations", "storage", "user_files", "setting_rules", *GROUND},
     "demo": {"market_data", "calculations", *GROUND},
     "checks": {"market_data", "calculations", "storage", *GROUND},
-    "assets": {"checks", "importing", "market_data", "calculations", "storage", *GROUND},
+    "assets": {"dagster_internals", "checks", "importing", "market_data", "calculations", "storage", *GROUND},
     # operations and the command line launch runs and calculate nothing
-    "operations": {"assets", "checks", "importing", "market_data", "demo", "storage", *GROUND},
+    "operations": {"dagster_internals", "assets", "checks", "importing", "market_data", "demo", "storage", *GROUND},
     "cli": {
         "operations",
         "definitions",
@@ -54,7 +57,7 @@ FLOORS: dict[str, set[str]] = {
 DESCRIPTIONS_ONLY = {
     "importing": {"tables", "frames"},
     "market_data": {"tables", "frames"},
-    "checks": {"tables", "frames", "database"},
+    "checks": {"tables", "frames", "database", "judging"},
 }
 """Of storage: the edges use what tables look like, and checks also read; none of them writes."""
 
@@ -64,7 +67,7 @@ EXCEPTIONS = {("market_data/factory.py", "demo"), ("cli/main.py", "__version__")
 WITHOUT_DAGSTER = (
     "fixed_history",
     "settings",
-    "fixed_history",
+    "sessions",
     "setting_rules",
     "user_files",
     "symbols",
@@ -87,7 +90,12 @@ def modules(part: str = "") -> list[Path]:
 
 def imports(path: Path) -> Iterator[str]:
     """Every imported name with its full path, relative ones resolved."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    return imports_of(ast.walk(ast.parse(path.read_text(encoding="utf-8"))), path)
+
+
+def imports_of(nodes: Iterable[ast.AST], path: Path) -> Iterator[str]:
+    """The same of some nodes of the module at `path`."""
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -155,6 +163,128 @@ def test_engines_are_pure(path: Path) -> None:
             pytest.fail(f"{path.name}:{node.lineno} uses {ast.unparse(node)}")
         if isinstance(node, (ast.Global, ast.Nonlocal)):
             pytest.fail(f"{path.name}:{node.lineno} keeps state between calls")
+
+
+STATEMENT = re.compile(
+    r"\bSELECT\b.*\bFROM\b|\bINSERT INTO\b|\bDELETE FROM\b|\bUPDATE \S+ SET\b|\bCREATE (TABLE|INDEX|VIEW)\b",
+    flags=re.DOTALL,
+)
+
+TELLS_STATEMENTS = {"operations/audit_findings.py"}
+"""Their statements are words: what a person may run to put something right."""
+
+
+def statements(path: Path) -> list[int]:
+    """Lines with SQL statements in strings, those of f-strings included."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    texts = [node for node in ast.walk(tree) if isinstance(node, (ast.Constant, ast.JoinedStr))]
+    docs = {
+        node.body[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    return [node.lineno for node in texts if node not in docs and STATEMENT.search(ast.unparse(node))]
+
+
+@pytest.mark.parametrize("part", sorted(set(FLOORS) - {"storage"}))
+def test_statements_stand_in_storage_alone(part: str) -> None:
+    found = {path.relative_to(ROOT).as_posix(): statements(path) for path in modules(part)}
+    assert {name: lines for name, lines in found.items() if lines and name not in TELLS_STATEMENTS} == {}
+
+
+def test_statements_are_seen() -> None:
+    assert statements(ROOT / "storage" / "standing.py")
+    assert statements(ROOT / "operations" / "audit_findings.py")
+
+
+def reached(part: str) -> set[str]:
+    """Parts and libraries an import of `part` loads, imports of imports included, as far as they are unconditional."""
+    seen: set[Path] = set()
+    found: set[str] = set()
+    waiting = modules(part)
+    while waiting:
+        path = waiting.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        loaded = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+        for name in imports_of(loaded, path):
+            if name.startswith(f"{PACKAGE}."):
+                found.add(name.split(".")[1])
+                waiting += [file for file in files_of(name) if file not in seen]
+            else:
+                found.add(name.split(".")[0])
+    return found
+
+
+def files_of(name: str) -> list[Path]:
+    """The modules an import of `name` (a module, or a name in one) runs, packages on the way included."""
+    parts = name.split(".")[1:]
+    candidates = [ROOT.joinpath(*parts[:count]) for count in range(1, len(parts) + 1)]
+    files = [file for base in candidates for file in (base.with_suffix(".py"), base / "__init__.py")]
+    return [file for file in files if file.is_file()]
+
+
+@pytest.mark.parametrize("part", sorted(FLOORS))
+def test_what_is_loaded_lies_below_imports_of_imports_included(part: str) -> None:
+    allowed, waiting = set[str](), [part]
+    while waiting:
+        one = waiting.pop()
+        if one not in allowed:
+            allowed.add(one)
+            waiting += FLOORS[one]
+    excepted = {name for path, name in EXCEPTIONS if part_of(ROOT / path) in allowed}
+    # what an exception leads to is allowed with it
+    allowed |= excepted | {below for name in excepted for below in FLOORS.get(name, set())}
+    assert {name for name in reached(part) if name in FLOORS} <= allowed
+
+
+WITHOUT_LOADING = """
+import importlib, pkgutil, sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0].startswith("dagster"):
+            raise ImportError(f"{name} is not to be loaded")
+
+sys.meta_path.insert(0, Blocked())
+for part in sys.argv[1:]:
+    module = importlib.import_module(f"sigmasight_pipeline.{part}")
+    for found in pkgutil.walk_packages(getattr(module, "__path__", ()), f"{module.__name__}."):
+        if ".migrations." not in found.name:  # Alembic runs those
+            importlib.import_module(found.name)
+"""
+
+
+def test_below_the_assets_everything_loads_without_dagster() -> None:
+    """Whoever imports it: libraries bring others, so that only loading tells."""
+    ended = subprocess.run(
+        [sys.executable, "-c", WITHOUT_LOADING, *WITHOUT_DAGSTER],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_http_has_one_module() -> None:
+    assert {path.relative_to(ROOT).as_posix() for path in modules() if "httpx" in outside(path)} == {
+        "market_data/http.py"
+    }
+
+
+def test_types_of_arrays_have_one_module() -> None:
+    aliases = {
+        path.name: node.lineno
+        for path in modules("calculations")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Assign) and "NDArray" in ast.unparse(node.value)
+    }
+    assert set(aliases) == {"arrays.py"}
 
 
 def test_the_walk_sees_what_it_must(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sigmasight_pipeline.assets.partitions import session_partitions
 from sigmasight_pipeline.sessions import (
     NotASessionError,
     OutsideCalendarError,
@@ -16,7 +17,6 @@ from sigmasight_pipeline.sessions import (
     calendar,
     keys,
     newest_complete_session,
-    session_partitions,
 )
 
 KNOWN = calendar(date(2026, 11, 20))

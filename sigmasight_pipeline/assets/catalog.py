@@ -15,14 +15,13 @@ import dagster as dg
 import polars as pl
 from sqlalchemy import Table
 
-from sigmasight_pipeline import sessions
 from sigmasight_pipeline.assets.partition_memory import remember
+from sigmasight_pipeline.assets.partitions import session_partitions
 from sigmasight_pipeline.checks.rules import Rule
 from sigmasight_pipeline.settings import get_settings
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.windows import Read
 
-OWNERS = ["team:portfolio-analytics"]
 KINDS = {"postgres", "polars"}
 
 MAX_SESSIONS_PER_RUN = 252
@@ -39,6 +38,7 @@ WRITTEN_WITH: dict[str, str] = {
     tables.option_scenario_pnl.name: tables.stress_test_results.name,
     tables.stress_scenario_diagnostics.name: tables.stress_test_results.name,
     tables.stress_scenario_shocks.name: tables.stress_test_results.name,
+    tables.position_risk_contributions.name: tables.portfolio_simulated_risk.name,
     tables.correlation_cluster_positions.name: tables.correlation_clusters.name,
 }
 """Tables written by another table's asset; the tables not named here have an asset of their own name."""
@@ -60,7 +60,7 @@ UNPARTITIONED = frozenset(
 def partitions() -> dg.DailyPartitionsDefinition:
     """The session partitions every session asset shares, made once when the code location loads."""
     settings = get_settings()
-    made = sessions.session_partitions(settings.first_session, last_session=settings.last_session)
+    made = session_partitions(settings.first_session, last_session=settings.last_session)
     remember(made)
     return made
 
@@ -142,18 +142,26 @@ def described(table: Table, more: str = "", engine: Callable[..., object] | None
     return "\n\n".join(part for part in parts if part)
 
 
-def shown(table: Table, group: str, *, grain: str, code_version: str, filtered: bool = False) -> dict[str, Any]:
+def shown(
+    table: Table,
+    group: str,
+    *,
+    grain: str,
+    code_version: str,
+    filtered: bool = False,
+    engine: Callable[..., object] | None = None,
+) -> dict[str, Any]:
     """What every asset says of itself: the arguments ``dg.asset`` and ``dg.AssetSpec`` have in common.
 
     `filtered`: the step takes a portfolio filter (``PortfolioConfig``); the launcher looks for the tag.
     """
     return {
         "group_name": group,
-        "owners": OWNERS,
+        "owners": list(get_settings().asset_owners),
         "kinds": KINDS,
         "tags": {"grain": grain, **({"filter": "portfolio"} if filtered else {})},
         "code_version": code_version,
-        "metadata": definition_metadata(table),
+        "metadata": {**definition_metadata(table), **code_reference(engine)},
     }
 
 
@@ -211,7 +219,7 @@ def partitioned_asset(
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=MAX_SESSIONS_PER_RUN),
         pool=pool,
         op_tags=step_tags(pool=pool, early=early),
-        **shown(table, group, grain="session", code_version=code_version, filtered=filtered),
+        **shown(table, group, grain="session", code_version=code_version, filtered=filtered, engine=engine),
     )
     return decorate
 
@@ -240,3 +248,14 @@ def definition_metadata(table: Table) -> dict[str, object]:
         "dagster/column_schema": column_schema(table),
         "primary_key": ", ".join(column.name for column in table.primary_key.columns),
     }
+
+
+def code_reference(engine: Callable[..., object] | None) -> dict[str, object]:
+    """Metadata by which the UI leads from an asset to the source of its engine; none without one."""
+    path = None if engine is None else inspect.getsourcefile(engine)
+    if engine is None or path is None:
+        return {}
+    line = inspect.getsourcelines(engine)[1]
+    label = f"{engine.__module__.rsplit('.', 1)[-1]}.{engine.__name__}"
+    reference = dg.LocalFileCodeReference(file_path=path, line_number=line, label=label)
+    return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}

@@ -21,6 +21,7 @@ from sigmasight_pipeline.assets.resources import MarketDataResource, PostgresRes
 from sigmasight_pipeline.assets.session_asset import SessionAsset, session_asset
 from sigmasight_pipeline.assets.session_run import PortfolioConfig, SessionRun
 from sigmasight_pipeline.assets.treasury_yields import GROUP, SOURCE_POOL, treasury_yields
+from sigmasight_pipeline.calculations.portfolio_lives import ending_with_their_books
 from sigmasight_pipeline.calculations.returns import daily_returns
 from sigmasight_pipeline.checks import market_data as rules
 from sigmasight_pipeline.checks.rules import Verdict
@@ -237,7 +238,7 @@ def _receive(run: SessionRun, source: MarketDataSource, *, only_missing: bool) -
     ever_priced = {*prices["symbol"], *before["symbol"]}
     needed = needed_symbols(
         sessions=pl.Series(run.sessions, dtype=pl.Date),
-        positions=positions,
+        positions=ending_with_their_books(positions, database.read(tables.portfolios)),
         instruments=instruments,
         factors=factors,
         ever_priced=ever_priced,

@@ -15,7 +15,8 @@ from datetime import date
 from typing import Any
 
 import dagster as dg
-from dagster._core.execution.plan.outputs import StepOutputHandle
+
+from sigmasight_pipeline.dagster_internals import StepOutputHandle
 
 
 def materialize_only(context: dg.AssetExecutionContext, sessions: Collection[date]) -> None:

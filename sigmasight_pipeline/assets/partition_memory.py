@@ -1,7 +1,7 @@
 """What Dagster asks of the session partitions again and again, answered from memory the second time.
 
 What belongs here: answers that follow from the definition alone, whatever the time is. What does not: what the
-partitions are (``sessions.session_partitions``), and answers that change as sessions end.
+partitions are (``partitions.session_partitions``), and answers that change as sessions end.
 
 Why: before every step Dagster 1.13 lists which partitions of each input the run's sessions need, walking cron schedules
 from weekend to weekend and, through a look-back, session by session. It is the same walk for every step and input of a

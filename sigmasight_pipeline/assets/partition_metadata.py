@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from datetime import date
 
 import dagster as dg
-from dagster._core.execution.context.metadata_logging import AssetMetadataHandle, OutputMetadataAccumulator
+
+from sigmasight_pipeline.dagster_internals import AssetMetadataHandle, OutputMetadataAccumulator
 
 
 def add(context: dg.AssetExecutionContext, asset: str, by_session: Mapping[date, Mapping[str, object]]) -> None:

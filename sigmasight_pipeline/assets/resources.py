@@ -6,6 +6,7 @@ vendors.
 
 from __future__ import annotations
 
+from datetime import date
 from functools import lru_cache
 
 import dagster as dg
@@ -23,10 +24,10 @@ def _database(url: str) -> Database:
     return Database(url)
 
 
-@lru_cache(maxsize=1)
-def _source() -> MarketDataSource:
-    """One source per process: what it has read or simulated is kept between steps."""
-    return open_source(get_settings(), sessions.calendar())
+@lru_cache(maxsize=2)
+def _source(known_on: str | None = None) -> MarketDataSource:
+    """One source per process and day it is asked on: what it has read or simulated is kept between steps."""
+    return open_source(get_settings(), sessions.calendar(), None if known_on is None else date.fromisoformat(known_on))
 
 
 class PostgresResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # its type parameter is for deferred resources
@@ -41,12 +42,17 @@ class PostgresResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # it
 
 
 class MarketDataResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # as above
-    """The market data source the settings name (SIGMASIGHT_PRICE_SOURCE)."""
+    """The market data source the settings name (SIGMASIGHT_PRICE_SOURCE).
+
+    A run that names a day `known_on` gets what the simulated market knew on it, before its later corrections.
+    """
+
+    known_on: str | None = None
 
     @property
     def source(self) -> MarketDataSource:
         """The source, opened on first use."""
-        return _source()
+        return _source(self.known_on)
 
 
 class SettingsResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # as above

@@ -14,7 +14,6 @@ from sigmasight_pipeline.calculations import (
     attribution,
     correlation_clusters,
     correlations,
-    risk_contributions,
     risk_metrics,
     scenario_accuracy,
     simulated_risk,
@@ -239,17 +238,16 @@ def _simulation(settings: Settings) -> SimulationRules:
     )
 
 
-_SIMULATION: dict[str, Read] = {
-    **_BOOK,
-    **_FACTORS,
-    **_HELD,
-    "portfolio_snapshots": on_sessions(tables.portfolio_snapshots),
-    "returns": look_back(tables.daily_returns, sessions=_simulation(_SETTINGS).return_look_back),
-}
-
 PORTFOLIO_SIMULATED_RISK = SessionAsset(
     table=tables.portfolio_simulated_risk,
-    reads=_SIMULATION,
+    also=(tables.position_risk_contributions,),
+    reads={
+        **_BOOK,
+        **_FACTORS,
+        **_HELD,
+        "portfolio_snapshots": on_sessions(tables.portfolio_snapshots),
+        "returns": look_back(tables.daily_returns, sessions=_simulation(_SETTINGS).return_look_back),
+    },
     engine=simulated_risk.portfolio_simulated_risk,
     group=GROUP,
     priced=True,
@@ -262,24 +260,10 @@ PORTFOLIO_SIMULATED_RISK = SessionAsset(
         "largest_worst_loss": pl.col("worst_pnl").min(),
         "largest_modelled_share": pl.col("modelled_share").max(),
     },
-    description="Historical simulation: nothing is assumed about how returns are distributed; gamma is in it.",
-)
-
-POSITION_RISK_CONTRIBUTIONS = SessionAsset(
-    table=tables.position_risk_contributions,
-    reads={**_SIMULATION, "portfolio_simulated_risk": on_sessions(tables.portfolio_simulated_risk)},
-    engine=risk_contributions.position_risk_contributions,
-    group=GROUP,
-    priced=True,
-    code_version="1",
-    rules=simulation_rules.POSITION_RISK_CONTRIBUTIONS,
-    parameters=lambda settings: {"rules": _simulation(settings)},
-    figures={
-        "largest_share": pl.col("share_of_es_975").max(),
-        "share_simulated": (pl.col("status") == "ok").mean(),
-    },
     grain=(tables.positions,),
-    description="After Euler: positive for a position that loses when its portfolio does, negative for a hedge.",
+    description="Written together with `position_risk_contributions`, each position's part of the shortfall (after "
+    "Euler: positive for a position that loses when its portfolio does, negative for a hedge). Historical simulation: "
+    "nothing is assumed about how returns are distributed; gamma is in it.",
 )
 
 SCENARIO_ACCURACY = SessionAsset(
@@ -343,7 +327,6 @@ ASSETS = [
         CORRELATION_CLUSTERS,
         PORTFOLIO_RISK_METRICS,
         PORTFOLIO_SIMULATED_RISK,
-        POSITION_RISK_CONTRIBUTIONS,
         SCENARIO_ACCURACY,
         PNL_ATTRIBUTION,
     )

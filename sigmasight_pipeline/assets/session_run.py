@@ -14,7 +14,6 @@ from datetime import UTC, date, datetime
 import dagster as dg
 import polars as pl
 import psycopg
-from dagster._core.storage.tags import BACKFILL_ID_TAG
 from pydantic import Field
 from sqlalchemy import Table
 
@@ -22,11 +21,13 @@ from sigmasight_pipeline.assets import partition_events, partition_metadata, pro
 from sigmasight_pipeline.assets.row_hash import RowHash
 from sigmasight_pipeline.assets.unpriced import TRIGGER_TAG, NotPricedYetError, UnpricedSessionsError
 from sigmasight_pipeline.checks.rules import Judged, Rule, Verdict
+from sigmasight_pipeline.dagster_internals import BACKFILL_ID_TAG
 from sigmasight_pipeline.settings import Settings
 from sigmasight_pipeline.storage import recomputations, tables, windows
 from sigmasight_pipeline.storage.database import PORTFOLIO, Database
 from sigmasight_pipeline.storage.frames import empty_frame
 from sigmasight_pipeline.storage.partitions import append_rows, replace_sessions
+from sigmasight_pipeline.storage.standing import UnknownPortfolioError
 from sigmasight_pipeline.storage.upkeep import (
     InTransaction,
     newest_priced_session,
@@ -61,15 +62,6 @@ class ReferenceNotReadyError(RuntimeError):
         super().__init__(
             "trading_sessions is empty: materialise the reference assets first "
             "(`sigmasight import ...` does, or launch the job `reference` in the Dagster UI)"
-        )
-
-
-class UnknownPortfolioError(ValueError):
-    """A run was asked for portfolios that do not exist."""
-
-    def __init__(self, unknown: Sequence[str], known: Sequence[str]) -> None:
-        super().__init__(
-            f"unknown portfolio(s) {', '.join(sorted(unknown))}; known: {', '.join(sorted(known)) or 'none yet'}"
         )
 
 

@@ -19,7 +19,7 @@ import polars as pl
 import psycopg
 
 from sigmasight_pipeline.calculations import snapshots
-from sigmasight_pipeline.storage import changes, tables, windows
+from sigmasight_pipeline.storage import changes, judging, tables, windows
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.identities import verify_snapshots
 from sigmasight_pipeline.storage.upkeep import InTransaction, newest_snapshots
@@ -123,11 +123,11 @@ def roll(
 
 
 def _later(stored: Stored, last: date) -> dict[int, date]:
-    """The newest stored snapshot of every active portfolio that has one after `last`."""
-    active = stored.database.read(tables.portfolios, columns=["portfolio_id", "active"]).filter("active")
-    wanted = set(active["portfolio_id"])
-    wanted &= wanted if stored.portfolio_ids is None else set(stored.portfolio_ids)
-    return {key: day for key, day in newest_snapshots(stored.database).items() if day > last and key in wanted}
+    """The newest stored snapshot, up to its closing, of every portfolio that has one after `last`."""
+    closings = dict(stored.database.read(tables.portfolios, columns=["portfolio_id", "closing_date"]).iter_rows())
+    wanted = set(closings) if stored.portfolio_ids is None else set(stored.portfolio_ids)
+    ends = {key: min(day, closings[key] or day) for key, day in newest_snapshots(stored.database).items()}
+    return {key: day for key, day in ends.items() if day > last and key in wanted}
 
 
 def _current_until(stored: Stored, following: Sequence[date], later: Mapping[int, date]) -> dict[int, date | None]:
@@ -137,11 +137,7 @@ def _current_until(stored: Stored, following: Sequence[date], later: Mapping[int
     stale = changes.first_stale(
         stored.database, tables.position_values, stored.value_inputs, following[0], newest, keys
     )
-    there = stored.database.query(
-        "SELECT portfolio_id, session_date FROM sigmasight.portfolio_exposures "
-        "WHERE session_date BETWEEN %s AND %s AND portfolio_id = ANY(%s)",
-        (following[0], newest, keys),
-    )
+    there = judging.exposed(stored.database, following[0], newest, keys)
     sessions = dict(there.group_by("portfolio_id").agg("session_date").iter_rows())
     until: dict[int, date | None] = {}
     for key, end in later.items():

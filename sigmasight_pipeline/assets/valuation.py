@@ -60,7 +60,7 @@ GREEKS = SessionAsset(
     group=GROUP,
     early=True,
     priced=True,
-    code_version="3",
+    code_version="4",
     rules=greeks_rules.POSITION_GREEKS,
     parameters=lambda settings: {"volatility": _volatility(settings)},
     figures={
@@ -78,7 +78,7 @@ VALUES = SessionAsset(
     group=GROUP,
     early=True,
     priced=True,
-    code_version="2",
+    code_version="3",
     rules=rules.POSITION_VALUES,
     parameters=lambda settings: {
         "volatility": _volatility(settings),

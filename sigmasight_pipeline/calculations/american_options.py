@@ -16,15 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sigmasight_pipeline.calculations import black_scholes
-from sigmasight_pipeline.calculations.black_scholes import (
-    DAYS_PER_YEAR,
-    POINTS,
-    Contracts,
-    Floats,
-    Greeks,
-    Mask,
-    flattened,
-)
+from sigmasight_pipeline.calculations.arrays import BoolArray, FloatArray
+from sigmasight_pipeline.calculations.black_scholes import DAYS_PER_YEAR, POINTS, Contracts, Greeks, flattened
 from sigmasight_pipeline.calculations.early_exercise import Premiums, Puts, premium_changes, premiums, two_sided
 
 BLOCK = 512
@@ -43,7 +36,7 @@ def price(
     rate: ArrayLike,
     volatility: ArrayLike,
     dividend_yield: ArrayLike = 0.0,
-) -> Floats:
+) -> FloatArray:
     """Value of American options per underlying unit, in the broadcast shape of the arguments.
 
     Never below the exercise value nor below ``black_scholes.price``; equal to the latter, to the bit, where early
@@ -88,7 +81,7 @@ def price_and_greeks(
     rate: ArrayLike,
     volatility: ArrayLike,
     dividend_yield: ArrayLike = 0.0,
-) -> tuple[Floats, Greeks]:
+) -> tuple[FloatArray, Greeks]:
     """``price`` and its derivatives, in the broadcast shape of the arguments; units as mibian's.
 
     At its exercise value an option has delta 1 (call) or -1 (put) and no other Greek. Theta follows from the others by
@@ -109,34 +102,34 @@ def price_and_greeks(
     return value.reshape(shape), Greeks(*(row.reshape(shape) for row in result))
 
 
-def exercise_value(is_call: ArrayLike, spot: ArrayLike, strike: ArrayLike) -> Floats:
+def exercise_value(is_call: ArrayLike, spot: ArrayLike, strike: ArrayLike) -> FloatArray:
     """What exercising now brings: spot - strike for a call, strike - spot for a put, not below 0; US dollars."""
     gain = np.asarray(spot, dtype=np.float64) - np.asarray(strike, dtype=np.float64)
-    value: Floats = np.maximum(np.where(is_call, gain, -gain), 0.0)
+    value: FloatArray = np.maximum(np.where(is_call, gain, -gain), 0.0)
     return value
 
 
-def exercise_may_pay(contracts: Contracts) -> Mask:
+def exercise_may_pay(contracts: Contracts) -> BoolArray:
     """Whether exercise before expiry can be worth anything: what it earns is interest, of a call dividends."""
     earns = np.where(contracts.is_call, contracts.dividend_yield, contracts.rate)
     costs = np.where(contracts.is_call, contracts.rate, contracts.dividend_yield)
-    may: Mask = (earns > 0.0) | (costs < np.minimum(earns, 0.0))
+    may: BoolArray = (earns > 0.0) | (costs < np.minimum(earns, 0.0))
     return may
 
 
 class _Early(NamedTuple):
     """The options of a block whose early exercise may be worth something, arrays (options,)."""
 
-    rows: Mask
+    rows: BoolArray
     """Which of the block they are."""
     contracts: Contracts
     puts: Puts
     """The same as puts of strike 1: a call is a put with spot and strike, rate and dividend yield exchanged."""
-    scale: Floats
+    scale: FloatArray
     """What one such put stands for: the strike, of a call the spot."""
 
     @classmethod
-    def of(cls, contracts: Contracts, volatility: Floats, european: Floats) -> _Early | None:
+    def of(cls, contracts: Contracts, volatility: FloatArray, european: FloatArray) -> _Early | None:
         """Of the options at `volatility`, whose European value is `european`; None where there is none."""
         rows = exercise_may_pay(contracts) & np.isfinite(european) & (contracts.time > 0.0)
         if not rows.any():
@@ -149,14 +142,14 @@ class _Early(NamedTuple):
             rows, chosen, Puts(np.where(is_call, strike, spot) / scale, time, earns, costs, volatility[rows]), scale
         )
 
-    def worth(self, european: Floats, premium: Premiums) -> tuple[Floats, Mask]:
+    def worth(self, european: FloatArray, premium: Premiums) -> tuple[FloatArray, BoolArray]:
         """What they are worth with the `premium`, and which are in the money and worth that and nothing more."""
         exercise = exercise_value(self.contracts.is_call, self.contracts.spot, self.contracts.strike)
         value = np.where(premium.exercised, exercise, european + self.scale * premium.value)
         return np.maximum(value, exercise), (value <= exercise) & (exercise > 0.0)
 
 
-def _differentiate(contracts: Contracts, volatility: Floats, value: Floats, result: Floats) -> None:
+def _differentiate(contracts: Contracts, volatility: FloatArray, value: FloatArray, result: FloatArray) -> None:
     """Make American ones of the European values in `value` (options,) and Greeks in `result` (5, options)."""
     early = _Early.of(contracts, volatility, value)
     if early is None:

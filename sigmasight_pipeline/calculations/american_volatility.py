@@ -14,15 +14,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sigmasight_pipeline.calculations import american_options
-from sigmasight_pipeline.calculations.black_scholes import Contracts, Floats, Mask, flattened
+from sigmasight_pipeline.calculations.arrays import BoolArray, FloatArray, IntArray
+from sigmasight_pipeline.calculations.black_scholes import Contracts, flattened
 from sigmasight_pipeline.calculations.implied_volatility import (
     ROUNDING,
     ImpliedVolatility,
     ImpliedVolatilityStatus,
     implied_volatility,
 )
-
-IntArray = NDArray[np.int64]
 
 LOWEST = 0.005
 HIGHEST = 10.0
@@ -72,13 +71,13 @@ def american_volatility(
     return ImpliedVolatility(volatility.reshape(shape), status.reshape(shape))
 
 
-def _searched(contracts: Contracts, prices: Floats, european: Floats) -> tuple[Floats, NDArray[np.int8]]:
+def _searched(contracts: Contracts, prices: FloatArray, european: FloatArray) -> tuple[FloatArray, NDArray[np.int8]]:
     """The volatility of each option and its status, -1 where that of the European inversion holds.
 
     `european` is the volatility at which the European option has the price, NaN where none does.
     """
 
-    def excess(rows: IntArray | Mask | slice, volatility: Floats) -> Floats:
+    def excess(rows: IntArray | BoolArray | slice, volatility: FloatArray) -> FloatArray:
         is_call, spot, strike, time, rate, dividend_yield = contracts.part(rows)
         worth = american_options.price(is_call, spot, strike, time, rate, volatility, dividend_yield)
         return worth - prices[rows]
@@ -109,12 +108,12 @@ def _searched(contracts: Contracts, prices: Floats, european: Floats) -> tuple[F
 
 
 def _root(
-    excess: Callable[[IntArray, Floats], Floats],
-    low: Floats,
-    high: Floats,
-    below: Floats,
-    above: Floats,
-) -> Floats:
+    excess: Callable[[IntArray, FloatArray], FloatArray],
+    low: FloatArray,
+    high: FloatArray,
+    below: FloatArray,
+    above: FloatArray,
+) -> FloatArray:
     """Where `excess` of each element is 0, from `low` (excess `below` <= 0) to `high` (`above` >= 0); NaN if not met.
 
     False position with the end that stays weighted down (Anderson and Björck 1973), halved where it goes slowly. An

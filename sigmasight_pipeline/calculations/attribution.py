@@ -15,10 +15,10 @@ from datetime import date
 import numpy as np
 import polars as pl
 
+from sigmasight_pipeline.calculations.arrays import FloatArray
 from sigmasight_pipeline.calculations.exposures import portfolio_sessions
 from sigmasight_pipeline.calculations.holdings import brought_in
 from sigmasight_pipeline.calculations.money import MONEY, decimal_columns, nearest_units
-from sigmasight_pipeline.calculations.pearson import Floats
 from sigmasight_pipeline.calculations.position_prices import EXIT_SOURCES
 from sigmasight_pipeline.calculations.splits import continued
 from sigmasight_pipeline.calculations.stress_factors import MARKET
@@ -233,12 +233,12 @@ def _greek_components(held: pl.DataFrame, timeline: Timeline) -> pl.DataFrame:
     return held.select(*_ROW).with_columns(_cents(name, dollars) for name, dollars in explained.items())
 
 
-def _floats(rows: pl.DataFrame, name: str) -> Floats:
+def _floats(rows: pl.DataFrame, name: str) -> FloatArray:
     """A column's numbers; NaN where NULL."""
     return rows.get_column(name).cast(pl.Float64).fill_null(float("nan")).to_numpy()
 
 
-def _cents(name: str, dollars: Floats) -> pl.Series:
+def _cents(name: str, dollars: FloatArray) -> pl.Series:
     """Whole cents, half-even; NULL where NaN."""
     unknown = np.isnan(dollars)
     units = pl.Series(name, nearest_units(pl.Series(name, np.where(unknown, 0.0, dollars)), MONEY))

@@ -26,8 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import erfcx, ndtr
 
-Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
+from sigmasight_pipeline.calculations.arrays import BoolArray, FloatArray
 
 SQRT_2 = float(np.sqrt(2.0))
 SQRT_2_PI = float(np.sqrt(2.0 * np.pi))
@@ -45,15 +44,15 @@ BLOCK = 4_096
 class Greeks(NamedTuple):
     """Sensitivities of the price of one underlying unit of long options, in the broadcast shape of the arguments."""
 
-    delta: Floats
+    delta: FloatArray
     """Per 1.00 of the underlying."""
-    gamma: Floats
+    gamma: FloatArray
     """Change of delta per 1.00 of the underlying."""
-    theta: Floats
+    theta: FloatArray
     """Per calendar day that passes."""
-    vega: Floats
+    vega: FloatArray
     """Per volatility point (0.01)."""
-    rho: Floats
+    rho: FloatArray
     """Per percentage point (0.01) of the continuously compounded rate."""
 
 
@@ -65,7 +64,7 @@ def price(
     rate: ArrayLike,
     volatility: ArrayLike,
     dividend_yield: ArrayLike = 0.0,
-) -> Floats:
+) -> FloatArray:
     """Value of European options per underlying unit, in the broadcast shape of the arguments.
 
     `is_call` is true for calls, false for puts. Zero time gives the intrinsic value, zero volatility that of
@@ -126,7 +125,7 @@ def greeks(
     return Greeks(*(row.reshape(shape) for row in result))
 
 
-def _differentiate(contracts: Contracts, volatility: Floats, result: Floats) -> None:
+def _differentiate(contracts: Contracts, volatility: FloatArray, result: FloatArray) -> None:
     """Write the Greeks of a block into the rows of `result`, (5, options)."""
     is_call, spot, strike, time, rate, dividend_yield = contracts
     sign = 2.0 * is_call - 1.0
@@ -153,7 +152,7 @@ def _differentiate(contracts: Contracts, volatility: Floats, result: Floats) -> 
     result[:, ~contracts.priced(volatility)] = np.nan
 
 
-def flattened(is_call: ArrayLike, *values: ArrayLike) -> tuple[Mask, list[Floats], tuple[int, ...]]:
+def flattened(is_call: ArrayLike, *values: ArrayLike) -> tuple[BoolArray, list[FloatArray], tuple[int, ...]]:
     """Flags and values broadcast together, each one-dimensional and contiguous, and the shape they had.
 
     Contiguous, because NumPy may take another code path, with another last bit, through a strided array.
@@ -168,25 +167,25 @@ def flattened(is_call: ArrayLike, *values: ArrayLike) -> tuple[Mask, list[Floats
 class Contracts(NamedTuple):
     """Options without their price and volatility, one-dimensional and contiguous."""
 
-    is_call: Mask
-    spot: Floats
-    strike: Floats
-    time: Floats
-    rate: Floats
-    dividend_yield: Floats
+    is_call: BoolArray
+    spot: FloatArray
+    strike: FloatArray
+    time: FloatArray
+    rate: FloatArray
+    dividend_yield: FloatArray
 
-    def part(self, rows: slice | Mask | NDArray[np.int64]) -> Contracts:
+    def part(self, rows: slice | BoolArray | NDArray[np.int64]) -> Contracts:
         """The options of `rows`."""
         numbers = (self.spot, self.strike, self.time, self.rate, self.dividend_yield)
         return Contracts(self.is_call[rows], *(number[rows] for number in numbers))
 
-    def valid(self) -> Mask:
+    def valid(self) -> BoolArray:
         """Whether the numbers are finite, and spot and strike positive."""
         numbers = (self.spot, self.strike, self.time, self.rate, self.dividend_yield)
-        finite: Mask = np.logical_and.reduce([np.isfinite(number) for number in numbers])
+        finite: BoolArray = np.logical_and.reduce([np.isfinite(number) for number in numbers])
         return finite & (self.spot > 0.0) & (self.strike > 0.0)
 
-    def priced(self, volatility: Floats) -> Mask:
+    def priced(self, volatility: FloatArray) -> BoolArray:
         """Whether they have a price at `volatility`: valid, and neither time nor volatility negative or infinite."""
         return self.valid() & np.isfinite(volatility) & (self.time >= 0.0) & (volatility >= 0.0)
 
@@ -194,13 +193,13 @@ class Contracts(NamedTuple):
 class Bounds(NamedTuple):
     """What is known of an option whatever its volatility."""
 
-    x: Floats
+    x: FloatArray
     """-abs(ln(S'/K'))."""
-    intrinsic: Floats
+    intrinsic: FloatArray
     """Value at volatility 0."""
-    upper: Floats
+    upper: FloatArray
     """Value at infinite volatility."""
-    scale: Floats
+    scale: FloatArray
     """sqrt(S'K'), the unit of b."""
 
     @classmethod
@@ -224,12 +223,12 @@ class Terms(NamedTuple):
     b = exp(exponent) (near - far) / 2 where h + t <= 0, else exp(x/2) - b = exp(exponent) (near + far) / 2.
     """
 
-    near: Floats
-    far: Floats
-    exponent: Floats
+    near: FloatArray
+    far: FloatArray
+    exponent: FloatArray
 
     @classmethod
-    def of(cls, x: Floats, s: Floats) -> Terms:
+    def of(cls, x: FloatArray, s: FloatArray) -> Terms:
         """The terms at each x and s > 0."""
         h = x / s
         t = 0.5 * s

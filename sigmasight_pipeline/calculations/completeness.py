@@ -19,13 +19,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from sigmasight_pipeline.calculations.arrays import IntArray
 from sigmasight_pipeline.calculations.estimation_windows import SHORT_WINDOWS
 from sigmasight_pipeline.calculations.factor_model import REGRESSED_INSTRUMENTS
 from sigmasight_pipeline.calculations.factor_moments import Weighting
 from sigmasight_pipeline.calculations.factor_returns import regressed_factors
+from sigmasight_pipeline.calculations.portfolio_lives import lives
 from sigmasight_pipeline.calculations.risk_metrics import WINDOWS
 from sigmasight_pipeline.calculations.stress import single_shocks
-from sigmasight_pipeline.calculations.timeline import IntArray, Timeline, day_numbers
+from sigmasight_pipeline.calculations.timeline import Timeline, day_numbers
 
 ALL_PORTFOLIOS = 0
 """Stands for a portfolio in rows about engines that work for all of them."""
@@ -44,9 +46,7 @@ ESTIMATES = "symbol_factor_betas"
 WHY_NONE = {
     "valued": "no position held",
     "valued_any": "no position held",
-    "held": "no position held",
     "modelled": "no position held but PRIVATE ones",
-    "held_public": "no position held but PRIVATE ones",
     "factors": "no active factor",
     "regressed": "no active factor that has a return",
     "scenarios": "no active scenario",
@@ -91,7 +91,6 @@ PORTFOLIO_ENGINES = (
     Engine("correlation_clusters", ("clustered",), exact=False),
     Engine("portfolio_risk_metrics", ("windows",)),
     Engine("portfolio_simulated_risk"),
-    Engine("position_risk_contributions", ("held_public",)),
     Engine("scenario_accuracy", ("week_end",)),
     Engine("pnl_attribution", ("valued",), exact=False),
 )
@@ -149,9 +148,10 @@ class World:
 
 
 def expected_rows(sessions: Sequence[date], world: World, *, coverage_warning: float = 0.95) -> pl.DataFrame:
-    """What every engine should have left for each of `sessions` and active portfolio (`EXPECTED`), by key.
+    """What every engine should have left for each of `sessions` and every portfolio open at it (`EXPECTED`), by key.
 
-    Engines that work by symbol have rows of portfolio ALL_PORTFOLIOS.
+    Before its inception a portfolio has rows that say so, after its closing session none. Engines that work by symbol
+    have rows of portfolio ALL_PORTFOLIOS.
     """
     timeline = Timeline(world.calendar)
     days = pl.DataFrame({"session_date": sorted(set(sessions))}, schema={"session_date": pl.Date()}).with_columns(
@@ -160,10 +160,10 @@ def expected_rows(sessions: Sequence[date], world: World, *, coverage_warning: f
         .when(pl.col("session_date").is_in(list(world.unpriced)))
         .then(pl.lit(NOT_PRICED_YET))
     )
-    lives = _lives(world, timeline)
-    parts = [_of_engines(_by_session(days, world, timeline, lives), SYMBOL_ENGINES, coverage_warning)]
-    if lives:
-        parts.append(_of_engines(_by_portfolio(days, world, timeline, lives), PORTFOLIO_ENGINES, coverage_warning))
+    books = _lives(world, timeline)
+    parts = [_of_engines(_by_session(days, world, timeline, books), SYMBOL_ENGINES, coverage_warning)]
+    if books:
+        parts.append(_of_engines(_by_portfolio(days, world, timeline, books), PORTFOLIO_ENGINES, coverage_warning))
     expected = pl.concat(parts).select(pl.col(name).cast(dtype) for name, dtype in EXPECTED.items())
     return _without_purged(expected, world.kept_from).sort(*_KEYS, "engine")
 
@@ -185,8 +185,8 @@ def audited(expected: pl.DataFrame, counted: pl.DataFrame, world: World) -> pl.D
     `counted` has session_date, portfolio_id, engine, rows_present and oldest_computed_at where there is any row; it
     reaches one session back, so that a missing snapshot can be told from one whose predecessor is missing too.
     """
-    present, least, total = pl.col("rows_present"), pl.col("rows_least"), pl.col("rows_expected")
-    status, reason = pl.col("status"), pl.col("reason")
+    names = ("rows_present", "rows_least", "rows_expected", "status", "reason")
+    present, least, total, status, reason = map(pl.col, names)
     priced = counted.filter(pl.col("engine") == "daily_prices").get_column("session_date").unique()
     because = (
         pl.when(~pl.col("session_date").is_in(priced.implode()))
@@ -256,16 +256,18 @@ def _shortened(world: World) -> pl.DataFrame:
 
 @dataclass(frozen=True)
 class _Life:
-    """First and last sessions (numbers) of the positions of one portfolio that have any; the last one's is the exit."""
+    """First and last sessions (numbers) of the positions of one portfolio that have any; the last one's is the exit;
+    `until`: the first at whose close it is not held, because of that or the portfolio's closing."""
 
     portfolio_id: int
     start: IntArray
     end: IntArray
+    until: IntArray
     private: NDArray[np.bool_]
     symbol: pl.Series
 
     def counts(self, number: IntArray) -> dict[str, pl.Series]:
-        """Positions with a value, held beyond the session, and with Greeks, at each of the sessions `number`."""
+        """Positions with a value, with Greeks, and not PRIVATE held beyond the session, at each of `number`."""
         public = ~self.private
 
         def between(starts: IntArray, ends: IntArray, side: str) -> pl.Series:
@@ -274,15 +276,14 @@ class _Life:
 
         return {
             "valued": between(self.start, self.end, "left"),
-            "held": between(self.start, self.end, "right"),
             "modelled": between(self.start[public], self.end[public], "left"),
             "held_public": between(self.start[public], self.end[public], "right"),
         }
 
 
 def _lives(world: World, timeline: Timeline) -> list[_Life]:
-    active = world.portfolios.filter("active").select("portfolio_id", "inception_date").sort("portfolio_id")
-    owned = world.positions.join(active, on="portfolio_id")
+    books = lives(world.portfolios).sort("portfolio_id")
+    owned = world.positions.join(books, on="portfolio_id")
 
     def session(column: str) -> IntArray:
         return timeline.on_or_after(day_numbers(owned.get_column(column)))
@@ -290,25 +291,23 @@ def _lives(world: World, timeline: Timeline) -> list[_Life]:
     expiry = timeline.expiry(day_numbers(owned.get_column("expiration_date")))
     start = np.maximum(session("entry_date"), session("inception_date"))
     end = np.minimum(session("exit_date"), expiry)
+    until = np.minimum(end, timeline.on_or_before(day_numbers(owned.get_column("closing_date"))) + 1)
     private = (owned.get_column("investment_class") == "PRIVATE").to_numpy()
     symbol = owned.select(pl.coalesce("underlying_symbol", "symbol").alias("symbol")).to_series()
     owner = owned.get_column("portfolio_id").to_numpy()
-    lives = []
-    for portfolio_id in active.get_column("portfolio_id"):
-        own = np.flatnonzero((owner == portfolio_id) & (start <= end))
-        lives.append(_Life(portfolio_id, start[own], end[own], private[own], symbol[own]))
-    return lives
+    rows = {key: np.flatnonzero((owner == key) & (start <= end)) for key in books.get_column("portfolio_id")}
+    return [_Life(key, start[own], end[own], until[own], private[own], symbol[own]) for key, own in rows.items()]
 
 
-def _by_portfolio(days: pl.DataFrame, world: World, timeline: Timeline, lives: Sequence[_Life]) -> pl.DataFrame:
-    """Every session and active portfolio with the sizes the rows of its engines are made of, and why there are none."""
+def _by_portfolio(days: pl.DataFrame, world: World, timeline: Timeline, books: Sequence[_Life]) -> pl.DataFrame:
+    """Every session and portfolio not closed before it, with the sizes its engines' rows are made of, and why none."""
     number = timeline.on_or_before(day_numbers(days.get_column("session_date")))
-    active = world.portfolios.filter("active").select("portfolio_id", "inception_date")
-    sizes = [days.with_columns(portfolio_id=pl.lit(life.portfolio_id), **life.counts(number)) for life in lives]
+    sizes = [days.with_columns(portfolio_id=pl.lit(life.portfolio_id), **life.counts(number)) for life in books]
     included, share = pl.col("positions_included").cast(pl.Int64), pl.col("correlation_concentration")
     return (
         pl.concat(sizes)
-        .join(active, on="portfolio_id")
+        .join(lives(world.portfolios), on="portfolio_id")
+        .filter(pl.col("session_date") <= pl.col("closing_date"))
         .join(world.correlated, on=_KEYS, how="left")
         .join(_week_ends(timeline), on="session_date", how="left")
         .with_columns(
@@ -330,34 +329,34 @@ def _by_portfolio(days: pl.DataFrame, world: World, timeline: Timeline, lives: S
     )
 
 
-def _by_session(days: pl.DataFrame, world: World, timeline: Timeline, lives: Sequence[_Life]) -> pl.DataFrame:
+def _by_session(days: pl.DataFrame, world: World, timeline: Timeline, books: Sequence[_Life]) -> pl.DataFrame:
     """Every session with the sizes of engines that work by symbol."""
-    priced = world.instruments.filter(pl.col("kind").is_in(REGRESSED_INSTRUMENTS))
-    listed = priced.filter(pl.col("first_session").is_not_null())
+    listed = world.instruments.filter(pl.col("kind").is_in(REGRESSED_INSTRUMENTS)).drop_nulls("first_session")
     day = day_numbers(days.get_column("session_date"))
     begun = np.searchsorted(np.sort(day_numbers(listed.get_column("first_session"))), day, side="right")
     ended = np.searchsorted(np.sort(day_numbers(listed.get_column("last_session"))), day, side="left")
-    first_yield = pl.lit(world.first_yield, dtype=pl.Date)
     return days.join(world.priced, on="session_date", how="left").with_columns(
         portfolio_id=pl.lit(ALL_PORTFOLIOS),
         listed=pl.Series(begun - ended, dtype=pl.Int64),
         returning=pl.col("returning").fill_null(0),
-        curve=(pl.col("session_date") >= first_yield).fill_null(value=False).cast(pl.Int64),
+        curve=(pl.col("session_date") >= pl.lit(world.first_yield, dtype=pl.Date))
+        .fill_null(value=False)
+        .cast(pl.Int64),
         weightings=pl.lit(len(Weighting)),
         regressed=pl.lit(regressed_factors(world.factors).height),
-        held_symbols=_held_symbols(world, timeline, lives, day),
+        held_symbols=_held_symbols(world, timeline, books, day),
     )
 
 
-def _held_symbols(world: World, timeline: Timeline, lives: Sequence[_Life], day: IntArray) -> pl.Series:
+def _held_symbols(world: World, timeline: Timeline, books: Sequence[_Life], day: IntArray) -> pl.Series:
     """Symbols with prices of their own that a portfolio holds at each of the days `day` and are traded still; 1 at
     least, for proxies are regressed whatever is held."""
     known = world.instruments.filter(pl.col("kind").is_in(REGRESSED_INSTRUMENTS))
     until = dict(zip(known.get_column("symbol"), day_numbers(known.get_column("last_session")), strict=True))
     number = timeline.on_or_before(day)
     held: dict[str, NDArray[np.bool_]] = {}
-    for life in lives:
-        for symbol, start, end, private in zip(life.symbol, life.start, life.end, life.private, strict=True):
+    for life in books:
+        for symbol, start, end, private in zip(life.symbol, life.start, life.until, life.private, strict=True):
             if not private and symbol in until:
                 now = (start <= number) & (number < end) & (day <= until[symbol])
                 held[symbol] = held.get(symbol, np.False_) | now
@@ -367,10 +366,9 @@ def _held_symbols(world: World, timeline: Timeline, lives: Sequence[_Life], day:
 
 def _week_ends(timeline: Timeline) -> pl.DataFrame:
     day = pl.col("session_date")
+    dates = timeline.dates.alias("session_date").to_frame()
     return (
-        timeline.dates.alias("session_date")
-        .to_frame()
-        .group_by(year=day.dt.iso_year(), week=day.dt.week())
+        dates.group_by(year=day.dt.iso_year(), week=day.dt.week())
         .agg(day.max())
         .select("session_date", week_end=pl.lit(1))
     )

@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 from scipy.sparse.csgraph import connected_components
 
+from sigmasight_pipeline.calculations.arrays import FloatArray, IntArray
 from sigmasight_pipeline.calculations.correlations import (
     CLUSTER_CORRELATION,
     FilterMode,
@@ -26,8 +27,6 @@ from sigmasight_pipeline.calculations.correlations import (
 )
 from sigmasight_pipeline.calculations.exposures import held
 from sigmasight_pipeline.calculations.money import MONEY, from_units
-from sigmasight_pipeline.calculations.pearson import Floats
-from sigmasight_pipeline.calculations.timeline import IntArray
 
 _KEYS = {"session_date": pl.Date, "portfolio_id": pl.Int64, "cluster_number": pl.Int32}
 
@@ -56,7 +55,7 @@ def clusters(
     min_portfolio_weight: float = 0.01,
     filter_mode: FilterMode = "both",
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The clusters of every active portfolio at the open `sessions`, and their members.
+    """The clusters of every portfolio at the open `sessions`, and their members.
 
     Columns are those of ``correlation_clusters`` and ``correlation_cluster_positions`` without provenance, each ordered
     by its key. A cluster is a connected component, of two symbols or more, of the graph of included symbols with an
@@ -177,7 +176,7 @@ def _labels(
     )
 
 
-def _mean(correlations: Floats) -> float | None:
+def _mean(correlations: FloatArray) -> float | None:
     known = correlations[~np.isnan(correlations)]
     return math.fsum(known) / len(known) if len(known) else None
 

@@ -18,13 +18,13 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import polars as pl
 
+from sigmasight_pipeline.calculations.arrays import BoolArray, FloatArray, IntArray
 from sigmasight_pipeline.calculations.division import ratio
 from sigmasight_pipeline.calculations.exposures import held, portfolio_sessions, with_delta_adjusted
 from sigmasight_pipeline.calculations.factor_returns import return_panel, session_axis
 from sigmasight_pipeline.calculations.money import CENTS, MONEY
-from sigmasight_pipeline.calculations.pearson import BoolArray, Floats, correlation_matrix, p_values
+from sigmasight_pipeline.calculations.pearson import correlation_matrix, p_values
 from sigmasight_pipeline.calculations.splits import continued
-from sigmasight_pipeline.calculations.timeline import IntArray
 
 FilterMode: TypeAlias = Literal["both", "value_only", "weight_only", "either"]
 
@@ -61,8 +61,8 @@ class IncludedSymbols:
     portfolio_id: int
     symbols: list[str]
     value: IntArray
-    weight: Floats
-    matrix: Floats
+    weight: FloatArray
+    matrix: FloatArray
     constant: BoolArray
 
 
@@ -78,7 +78,7 @@ def symbol_values(
     min_portfolio_weight: float,
     filter_mode: FilterMode,
 ) -> pl.DataFrame:
-    """Every symbol held by an active portfolio at an open session of `sessions`, and whether it passes the filter.
+    """Every symbol held by a portfolio at an open session of `sessions`, and whether it passes the filter.
 
     A symbol is that of a PUBLIC position or the underlying of an option. Columns session_date, portfolio_id, symbol,
     value (money: absolute sum of delta-adjusted exposures, without those that are NULL; NULL if all are), weight
@@ -210,7 +210,7 @@ def correlation_calculations(
     min_portfolio_weight: float = 0.01,
     filter_mode: FilterMode = "both",
 ) -> pl.DataFrame:
-    """One row per active portfolio and open session of `sessions` since its inception: how much its symbols move
+    """One row per portfolio and open session of `sessions` of its life: how much its symbols move
     together.
 
     Columns are those of ``correlation_calculations`` without provenance, ordered by its key.
@@ -313,7 +313,7 @@ def included_symbols(values: pl.DataFrame, pairwise_correlations: pl.DataFrame) 
         symbol, pair = symbol + size, pair + found
 
 
-def repaired(matrix: Floats) -> tuple[Floats, float]:
+def repaired(matrix: FloatArray) -> tuple[FloatArray, float]:
     """The nearest-in-spirit correlation matrix of a symmetric one, and the smallest eigenvalue of what was given.
 
     Negative eigenvalues are raised to 0 and the diagonal is rescaled to 1 (Rebonato and Jaeckel, "The most general
@@ -328,7 +328,7 @@ def repaired(matrix: Floats) -> tuple[Floats, float]:
     return clipped / np.outer(scale, scale), smallest
 
 
-def _matrices(window: Floats, chosen: Sequence[IntArray], min_common: int) -> Iterator[tuple[Floats, IntArray]]:
+def _matrices(window: FloatArray, chosen: Sequence[IntArray], min_common: int) -> Iterator[tuple[FloatArray, IntArray]]:
     """The correlation matrix of each set of columns of `window`, and its numbers of common observations.
 
     One by one, or cut out of one matrix of all columns used, whichever has fewer pairs: a pair's bits are the same.

@@ -23,7 +23,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtr
 
-from sigmasight_pipeline.calculations.black_scholes import SQRT_2_PI, Floats, Mask
+from sigmasight_pipeline.calculations.arrays import BoolArray, FloatArray
+from sigmasight_pipeline.calculations.black_scholes import SQRT_2_PI
 
 NODES = 4
 """Times to expiry, beside 0, at which the boundary is solved."""
@@ -57,13 +58,13 @@ LOWEST_VOLATILITY = 1e-3
 class Puts(NamedTuple):
     """Puts of strike 1, arrays (options,)."""
 
-    moneyness: Floats
-    time: Floats
-    rate: Floats
-    dividend_yield: Floats
-    volatility: Floats
+    moneyness: FloatArray
+    time: FloatArray
+    rate: FloatArray
+    dividend_yield: FloatArray
+    volatility: FloatArray
 
-    def at(self, rows: Mask | slice) -> Puts:
+    def at(self, rows: BoolArray | slice) -> Puts:
         """Some of them."""
         return Puts(*(values[rows] for values in self))
 
@@ -71,10 +72,10 @@ class Puts(NamedTuple):
 class Premiums(NamedTuple):
     """What early exercise adds to puts of strike 1, and its derivatives by the moneyness; arrays (options,)."""
 
-    value: Floats
-    slope: Floats
-    curvature: Floats
-    exercised: Mask
+    value: FloatArray
+    slope: FloatArray
+    curvature: FloatArray
+    exercised: BoolArray
     """Whether the moneyness is at or below the boundary: the put is worth its exercise value and nothing else."""
 
 
@@ -87,10 +88,10 @@ class _Quadrature(NamedTuple):
 
     root: list[float]
     weight: list[float]
-    shares: list[list[Floats]]
+    shares: list[list[FloatArray]]
 
     @classmethod
-    def of(cls, times: Floats, points: int) -> _Quadrature:
+    def of(cls, times: FloatArray, points: int) -> _Quadrature:
         """Of boundaries at `times`, square roots of shares of the longest time to expiry."""
         abscissa, weight = np.polynomial.legendre.leggauss(points)
         root = 0.5 * (1.0 + abscissa)
@@ -102,7 +103,7 @@ class _Quadrature(NamedTuple):
         return cls(root.tolist(), (weight * root).tolist(), by_point)
 
 
-def _chebyshev() -> tuple[Floats, Floats]:
+def _chebyshev() -> tuple[FloatArray, FloatArray]:
     """Square roots of the nodes' times as shares of the longest one, 0 included, and their barycentric weights."""
     roots = 0.5 * (1.0 - np.cos(np.arange(NODES + 1) * np.pi / NODES))
     weights = np.where(np.arange(NODES + 1) % 2, -1.0, 1.0)
@@ -125,7 +126,7 @@ def premiums(puts: Puts) -> Premiums:
     return premium_changes(puts, ())[0]
 
 
-def premium_changes(puts: Puts, others: Sequence[Puts]) -> tuple[Premiums, list[Floats]]:
+def premium_changes(puts: Puts, others: Sequence[Puts]) -> tuple[Premiums, list[FloatArray]]:
     """The premium of each put, as `premiums` gives it, and how much more it is of each of `others`.
 
     The `others` are the same puts in another market, close by: their boundary is found from that of `puts` in a few
@@ -146,13 +147,13 @@ def premium_changes(puts: Puts, others: Sequence[Puts]) -> tuple[Premiums, list[
     return result, changes
 
 
-def two_sided(puts: Puts) -> Mask:
+def two_sided(puts: Puts) -> BoolArray:
     """Whether early exercise pays between two boundaries only: a negative rate, and a dividend yield below it."""
-    two: Mask = (puts.rate < -NO_RATE) & (puts.dividend_yield < puts.rate)
+    two: BoolArray = (puts.rate < -NO_RATE) & (puts.dividend_yield < puts.rate)
     return two
 
 
-def _by_boundary(puts: Puts, others: Sequence[Puts]) -> tuple[Premiums, list[Floats]]:
+def _by_boundary(puts: Puts, others: Sequence[Puts]) -> tuple[Premiums, list[FloatArray]]:
     """`premium_changes` where there is one boundary."""
     puts, *others = (put._replace(rate=np.maximum(put.rate, NO_RATE)) for put in (puts, *others))
     boundary, ceiling = _boundary(puts)
@@ -163,7 +164,7 @@ def _by_boundary(puts: Puts, others: Sequence[Puts]) -> tuple[Premiums, list[Flo
     return found, [end - start for end in ends]
 
 
-def _integrated(puts: Puts, boundary: Floats, ceiling: Floats) -> Premiums:
+def _integrated(puts: Puts, boundary: FloatArray, ceiling: FloatArray) -> Premiums:
     """Kim's integral of what is earned while exercised: the interest on the strike less the dividends of the stock."""
     moneyness, time, rate, dividend_yield, volatility = puts
     squares = np.log(boundary / ceiling) ** 2
@@ -187,7 +188,7 @@ def _integrated(puts: Puts, boundary: Floats, ceiling: Floats) -> Premiums:
     return Premiums(np.maximum(value, 0.0), slope, curvature / moneyness, moneyness <= boundary[-1])
 
 
-def _value(puts: Puts, boundary: Floats, ceiling: Floats) -> Floats:
+def _value(puts: Puts, boundary: FloatArray, ceiling: FloatArray) -> FloatArray:
     """The integral alone, without its derivatives, and without the floor at 0."""
     moneyness, time, rate, dividend_yield, volatility = puts
     squares = np.log(boundary / ceiling) ** 2
@@ -204,7 +205,7 @@ def _value(puts: Puts, boundary: Floats, ceiling: Floats) -> Floats:
     return value
 
 
-def _boundary(puts: Puts, *, start: Floats | None = None) -> tuple[Floats, Floats]:
+def _boundary(puts: Puts, *, start: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
     """The boundary at each node's time to expiry (nodes, options), and right before expiry: X; in strikes.
 
     In `STEPS_NEARBY` steps from `start`, a boundary close by, where that is given.
@@ -242,10 +243,10 @@ def _boundary(puts: Puts, *, start: Floats | None = None) -> tuple[Floats, Float
 
 
 def _flows(
-    time: Floats, rate: Floats, dividend_yield: Floats, deviation: Floats
-) -> list[tuple[Floats, Floats, Floats, Floats]]:
+    time: FloatArray, rate: FloatArray, dividend_yield: FloatArray, deviation: FloatArray
+) -> list[tuple[FloatArray, FloatArray, FloatArray, FloatArray]]:
     """By point: what strike and stock earn there, discounted, and the deviation until then and one over it."""
-    found: list[tuple[Floats, Floats, Floats, Floats]] = []
+    found: list[tuple[FloatArray, FloatArray, FloatArray, FloatArray]] = []
     for root, weight in zip(_SOLVING.root, _SOLVING.weight, strict=True):
         until, spread = time * root**2, deviation * root
         earned = weight * time * rate * np.exp(-rate * until)
@@ -254,27 +255,27 @@ def _flows(
     return found
 
 
-def _distance(squares: Floats, shares: list[Floats]) -> Floats:
+def _distance(squares: FloatArray, shares: list[FloatArray]) -> FloatArray:
     """How far below X the boundary is at a point, -ln(B/X), from its squares at the nodes (nodes, options)."""
     square = shares[0] * squares[0]
     for share, node in zip(shares[1:], squares[1:], strict=True):
         square += share * node
-    distance: Floats = np.sqrt(np.maximum(square, 0.0))
+    distance: FloatArray = np.sqrt(np.maximum(square, 0.0))
     return distance
 
 
-def _perpetual(rate: Floats, dividend_yield: Floats, volatility: Floats) -> Floats:
+def _perpetual(rate: FloatArray, dividend_yield: FloatArray, volatility: FloatArray) -> FloatArray:
     """The boundary of a put that never expires: below every other one. Source: Merton (1973)."""
     variance = volatility * volatility
     half = (rate - dividend_yield) / variance - 0.5
     spread = np.sqrt(half * half + 2.0 * rate / variance)
     # the negative root of the characteristic equation, without the difference of two large numbers
     root = np.where(half > 0.0, -(half + spread), -2.0 * rate / variance / (spread - half))
-    floor: Floats = root / (root - 1.0)
+    floor: FloatArray = root / (root - 1.0)
     return floor
 
 
-def _first_guess(drift: Floats, deviation: Floats, ceiling: Floats, floor: Floats) -> Floats:
+def _first_guess(drift: FloatArray, deviation: FloatArray, ceiling: FloatArray, floor: FloatArray) -> FloatArray:
     """From the boundary at expiry towards the perpetual one, as Bjerksund and Stensland (1993) interpolate a call's."""
     start, end = 1.0 / ceiling, 1.0 / floor
     pace = np.maximum(2.0 * deviation - drift, 0.3 * deviation)
@@ -282,7 +283,7 @@ def _first_guess(drift: Floats, deviation: Floats, ceiling: Floats, floor: Float
     return np.clip(1.0 / (start + (end - start) * reached), floor, ceiling)
 
 
-def _by_tree(puts: Puts, others: Sequence[Puts]) -> tuple[Premiums, list[Floats]]:
+def _by_tree(puts: Puts, others: Sequence[Puts]) -> tuple[Premiums, list[FloatArray]]:
     """`premium_changes` where there are two boundaries."""
     found = _tree(puts)
     return found, [_tree(other).value - found.value for other in others]
@@ -307,7 +308,7 @@ def _tree(puts: Puts) -> Premiums:
     powers = np.arange(TREE_STEPS + 1)[:, None]
     european = np.maximum(1.0 - moneyness * up**powers * down ** (TREE_STEPS - powers), 0.0)
     american = european
-    near: list[tuple[Floats, Floats]] = []
+    near: list[tuple[FloatArray, FloatArray]] = []
     for left in range(TREE_STEPS - 1, -1, -1):
         powers = np.arange(left + 1)[:, None]
         spot = moneyness * up**powers * down ** (left - powers)
@@ -323,7 +324,7 @@ def _tree(puts: Puts) -> Premiums:
     return Premiums(value, slope, curvature, american[0] <= 1.0 - moneyness)
 
 
-def _leisen_reimer(deviations: Floats) -> Floats:
+def _leisen_reimer(deviations: FloatArray) -> FloatArray:
     """The normal distribution as the chance of a binomial one (Peizer and Pratt's second inversion)."""
     scaled = deviations / (TREE_STEPS + 1.0 / 3.0 + 0.1 / (TREE_STEPS + 1.0))
     spread = np.sqrt(0.25 - 0.25 * np.exp(-scaled * scaled * (TREE_STEPS + 1.0 / 6.0)))

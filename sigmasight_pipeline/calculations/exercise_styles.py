@@ -26,13 +26,55 @@ class ExerciseStyle(StrEnum):
 
 EUROPEAN_ROOTS = frozenset(
     {
-        *("SPX", "SPXW", "XSP", "NANOS", "XEO", "DJX", "VIX", "VIXW", "RUT", "RUTW", "MRUT", "RUI", "RLG", "RLV"),
-        *("MXEA", "MXEF", "SIXB", "SIXC", "SIXE", "SIXI", "SIXM", "SIXR", "SIXRE", "SIXT", "SIXU", "SIXV", "SIXY"),
-        *("NDX", "NDXP", "XND", "NQX", "VOLQ", "BKX", "HGX", "KBX", "OSX", "SOX", "UTY", "XAU"),
+        # each line: root, and the contract specification that says "European"
+        "SPX",  # S&P 500: Cboe, SPX options product specification
+        "SPXW",  # its weeklies, settled at the close: Cboe, SPX Weeklys
+        "XSP",  # a tenth of it: Cboe, "Mini-SPX Index options may be exercised only on the expiration date"
+        "NANOS",  # a tenth of it: Cboe, Nanos S&P 500 Index Options specification
+        "XEO",  # S&P 100: Cboe, "European-style S&P 100 Index Options" (OEX is the American one)
+        "DJX",  # a hundredth of the Dow Jones Industrial Average: Cboe, DJX, "European Exercise"
+        "VIX",  # Cboe Volatility Index: Cboe, VIX options product specification
+        "VIXW",  # its weeklies: the same
+        "RUT",  # Russell 2000: Cboe, RUT options product specifications
+        "RUTW",  # its weeklies, settled at the close: Cboe, Russell 2000 Weeklys
+        "MRUT",  # a tenth of it: Cboe, Mini-Russell 2000 specifications
+        "RUI",  # Russell 1000: Cboe, RUI options product specification
+        "RLG",  # Russell 1000 Growth: Cboe, RLG options product specification
+        "RLV",  # Russell 1000 Value: Cboe, RLV options product specification
+        "MXEA",  # MSCI EAFE: Cboe, MSCI EAFE contract specifications
+        "MXEF",  # MSCI Emerging Markets: Cboe, "European-style exercise" of its MSCI options
+        "MXACW",  # MSCI ACWI: Cboe, listed 2024-03-18, "European-style exercise"
+        "MXUSA",  # a hundredth of MSCI USA: the same
+        "MXWLD",  # a hundredth of MSCI World: the same
+        "CBTX",  # Cboe Bitcoin U.S. ETF Index: Cboe, product comparison, "European"
+        "CBTXW",  # its month-ends: the same
+        "MBTX",  # a tenth of it: the same
+        "MBTXW",  # its month-ends: the same
+        *("SIXB", "SIXC", "SIXE", "SIXI", "SIXM", "SIXR"),  # S&P select sectors: Cboe, "European and A.M.-settled"
+        *("SIXRE", "SIXT", "SIXU", "SIXV", "SIXY"),  # the same
+        "NDX",  # Nasdaq-100: Nasdaq, "Nasdaq-100 Index Options", exercise style European
+        "NDXP",  # settled at the close: the same
+        "XND",  # a hundredth of it: the same
+        "NQX",  # a fifth of it: Nasdaq, Nasdaq-100 Reduced Value Index Options
+        "VOLQ",  # Nasdaq-100 Volatility Index: PHLX, its proposal to list them
+        "BKX",  # KBW Bank: PHLX, "BKX is European-style"
     }
 )
-"""Roots of index options that are exercised at expiry only. Source: contract specifications of Cboe (first two lines)
-and of Nasdaq PHLX (third). OEX, on the S&P 100, is American and is left out on purpose."""
+"""Roots of index options that are exercised at expiry only."""
+
+AMERICAN_INDEX_ROOTS = frozenset(
+    {
+        "OEX",  # S&P 100: Cboe, "OEX options may be exercised on any business day before the expiration date"
+        "XAU",  # PHLX Gold/Silver Sector: PHLX, "American - may be exercised on any business day"
+        "SOX",  # PHLX Semiconductor Sector: PHLX, the same words
+        "XOI",  # NYSE Arca Oil: NYSE American, "American style"
+    }
+)
+"""Roots of index options that are exercised at any time, and are easily taken for European ones.
+
+A root on neither list is priced as American, which is never below the European value; where that is wrong,
+``instruments.exercise_style`` of the contract or of its underlying says so.
+"""
 
 INDEX_PROXIES: Mapping[str, str] = MappingProxyType(
     {"SPX": "SPY", "XSP": "SPY", "NDX": "QQQ", "XND": "QQQ", "RUT": "IWM", "MRUT": "IWM", "DJX": "DIA"}

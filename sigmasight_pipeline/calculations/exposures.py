@@ -14,6 +14,7 @@ import polars as pl
 
 from sigmasight_pipeline.calculations.division import ratio
 from sigmasight_pipeline.calculations.money import CENTS, MONEY, AmountOverflowError
+from sigmasight_pipeline.calculations.portfolio_lives import alive_at
 from sigmasight_pipeline.calculations.position_prices import EXIT_SOURCES
 from sigmasight_pipeline.calculations.splits import continued
 from sigmasight_pipeline.calculations.timeline import open_sessions
@@ -43,19 +44,12 @@ class MissingGreeksError(ValueError):
 
 
 def portfolio_sessions(sessions: Sequence[date], calendar: pl.DataFrame, portfolios: pl.DataFrame) -> pl.DataFrame:
-    """Every (session_date, portfolio_id) that must have a result: open sessions, active, from inception on.
+    """Every (session_date, portfolio_id) that must have a result: open sessions of every portfolio's life.
 
     Ordered by session_date and portfolio_id. Raises timeline.SessionWindowError.
     """
     timeline = open_sessions(sessions, calendar)
-    days = timeline.dates.gather(timeline.positions(sessions)).alias("session_date").to_frame()
-    active = portfolios.filter("active").select("portfolio_id", "inception_date")
-    return (
-        days.join(active, how="cross")
-        .filter(pl.col("session_date") >= pl.col("inception_date"))
-        .select(_KEYS)
-        .sort(_KEYS)
-    )
+    return alive_at(timeline.dates.gather(timeline.positions(sessions)), portfolios)
 
 
 def held(position_values: pl.DataFrame) -> pl.DataFrame:
@@ -123,7 +117,7 @@ def portfolio_exposures(
     position_greeks: pl.DataFrame,
     min_coverage: float = 0.8,
 ) -> pl.DataFrame:
-    """One row per active portfolio and open session of `sessions` since its inception, also without
+    """One row per portfolio and open session of `sessions` of its life, also without
     positions.
 
     Columns are those of ``portfolio_exposures`` without provenance, ordered by session_date and portfolio_id.

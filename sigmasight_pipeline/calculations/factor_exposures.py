@@ -163,7 +163,7 @@ def portfolio_factor_exposures(
     portfolio_snapshots: pl.DataFrame,
     min_coverage: float = 0.8,
 ) -> pl.DataFrame:
-    """One row per active portfolio, open session of `sessions` since its inception and active factor.
+    """One row per portfolio, open session of `sessions` of its life and active factor.
 
     Columns are those of ``portfolio_factor_exposures`` without provenance, ordered by session_date, portfolio_id and
     factor. The frames are rows of the tables of those names, of these sessions (others change nothing).

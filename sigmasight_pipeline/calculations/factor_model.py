@@ -16,17 +16,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from sigmasight_pipeline.calculations.arrays import FloatArray, IntArray
 from sigmasight_pipeline.calculations.factor_returns import (
     PROXY_KINDS,
     RATE_KIND,
-    Floats,
     factor_returns,
     regressed_factors,
     return_panel,
     session_axis,
 )
 from sigmasight_pipeline.calculations.regressions import Regressions, univariate_regressions
-from sigmasight_pipeline.calculations.timeline import IntArray, day_numbers, open_sessions
+from sigmasight_pipeline.calculations.timeline import day_numbers, open_sessions
 
 REGRESSED_INSTRUMENTS = ("stock", "etf", "fund", "index")
 """Kinds of instruments that have prices of their own, held or not."""
@@ -174,7 +174,7 @@ def symbol_factor_betas(
     ).with_columns(pl.col("beta", "beta_raw", *_FIGURES).fill_nan(None))
 
 
-def _observations(values: Floats, last: IntArray, window: int) -> IntArray:
+def _observations(values: FloatArray, last: IntArray, window: int) -> IntArray:
     """Values that are there in the window ending with each of `last`, sessions x columns."""
     so_far = np.concatenate([np.zeros((1, values.shape[1]), np.int64), np.isfinite(values).cumsum(axis=0)])
     found: IntArray = so_far[last + 1] - so_far[np.maximum(last + 1 - window, 0)]
@@ -192,8 +192,8 @@ def _qualities(found: Regressions, factor_observations: IntArray, min_observatio
 
 
 def winsorized(
-    beta: Floats, std_error: Floats, adjustable: NDArray[np.bool_], *, min_symbols: int, percentile: float
-) -> Floats:
+    beta: FloatArray, std_error: FloatArray, adjustable: NDArray[np.bool_], *, min_symbols: int, percentile: float
+) -> FloatArray:
     """`beta` within the quantiles of its own cross-section, where it is noise that puts it outside.
 
     `beta` and its `std_error` are sessions x factors x symbols, NaN where there is none. The cross-section are the
@@ -205,12 +205,12 @@ def winsorized(
     ordered = np.sort(np.where(adjustable, beta, np.nan), axis=2)
     count = np.isfinite(ordered).sum(axis=2, keepdims=True)
 
-    def quantile(share: float) -> Floats:
+    def quantile(share: float) -> FloatArray:
         place = share * np.maximum(count - 1, 0)
         below = np.floor(place).astype(np.int64)
         low = np.take_along_axis(ordered, below, axis=2)
         high = np.take_along_axis(ordered, np.minimum(below + 1, np.maximum(count - 1, 0)), axis=2)
-        found: Floats = low + (high - low) * (place - below)
+        found: FloatArray = low + (high - low) * (place - below)
         return found
 
     within = np.clip(beta, quantile(percentile), quantile(1.0 - percentile))

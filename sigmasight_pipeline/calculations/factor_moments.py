@@ -16,11 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from sigmasight_pipeline.calculations.arrays import BoolArray, FloatArray
 from sigmasight_pipeline.calculations.factor_returns import factor_returns, session_axis
 from sigmasight_pipeline.calculations.regressions import ROUNDING
-
-Floats = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 
 _BLOCK = 2**15
 """Products held at a time (256 kB), so that they stay in the processor's cache."""
@@ -54,7 +52,7 @@ class FactorMoments:
     """
 
     names: tuple[str, ...]
-    covariance: Floats
+    covariance: FloatArray
     n_obs: int
 
 
@@ -64,8 +62,8 @@ class PairMoments:
     NaN where `status` (places in MomentStatus) is not ok; `n_obs` sessions on which both have a return.
     """
 
-    covariance: Floats
-    correlation: Floats
+    covariance: FloatArray
+    correlation: FloatArray
     n_obs: npt.NDArray[np.int64]
     status: npt.NDArray[np.int64]
 
@@ -76,13 +74,13 @@ class WindowMoments:
     either factor is not ok; n_obs as in ``factor_correlations``.
     """
 
-    covariance: Floats
-    correlation: Floats
+    covariance: FloatArray
+    correlation: FloatArray
     n_obs: int
     status: tuple[MomentStatus, ...]
 
 
-def cross_products(left: Floats, right: Floats) -> Floats:
+def cross_products(left: FloatArray, right: FloatArray) -> FloatArray:
     """`left.T @ right` of (n, k) and (n, m) arrays, every element summed from the first row to the last.
 
     A matrix product sums in an order of the library's choosing, which may differ with the shape; here an element's
@@ -101,7 +99,7 @@ def cross_products(left: Floats, right: Floats) -> Floats:
     return result
 
 
-def window_moments(window: Floats, weights: Floats, *, min_observations: int = 60) -> WindowMoments:
+def window_moments(window: FloatArray, weights: FloatArray, *, min_observations: int = 60) -> WindowMoments:
     """Moments of the columns of `window` (sessions, factors; NaN is no one-session return) with positive `weights`.
 
     A factor with fewer than `min_observations` returns is not usable; the moments are those of the sessions on which
@@ -137,7 +135,7 @@ def window_moments(window: Floats, weights: Floats, *, min_observations: int = 6
     return WindowMoments(covariance, correlation, n_obs, tuple(_STATUSES[code] for code in status))
 
 
-def pair_moments(window: Floats, weights: Floats, *, min_observations: int = 60) -> PairMoments:
+def pair_moments(window: FloatArray, weights: FloatArray, *, min_observations: int = 60) -> PairMoments:
     """Moments of every pair of columns of `window` (sessions, factors; NaN is no one-session return), each on the
     sessions both have one, with positive `weights` (sessions,) as in `window_moments`.
 

@@ -16,11 +16,9 @@ from enum import StrEnum
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from sigmasight_pipeline.calculations.timeline import IntArray, Timeline, day_numbers, open_sessions
-
-Floats = NDArray[np.float64]
+from sigmasight_pipeline.calculations.arrays import FloatArray, IntArray
+from sigmasight_pipeline.calculations.timeline import Timeline, day_numbers, open_sessions
 
 PROXY_KINDS = ("style", "shock_only")
 """Kinds of factors whose return is that of a proxy."""
@@ -61,7 +59,7 @@ class Panel:
 
     sessions: tuple[date, ...]
     names: tuple[str, ...]
-    values: Floats
+    values: FloatArray
 
     def until(self, session: date, count: int) -> Panel:
         """The last `count` sessions up to and including `session`; fewer where the panel begins later."""
@@ -138,7 +136,7 @@ def regressed_factors(factors: pl.DataFrame) -> pl.DataFrame:
     return factors.filter(pl.col("active"), pl.col("kind").is_in(REGRESSED_KINDS)).sort("factor")
 
 
-def _yield_changes(axis: Sequence[date], calendar: pl.DataFrame, yields: pl.DataFrame) -> Floats:
+def _yield_changes(axis: Sequence[date], calendar: pl.DataFrame, yields: pl.DataFrame) -> FloatArray:
     rows = yields.filter(pl.col("tenor") == RATE_TENOR)
     wrong = rows.filter(~pl.col("yield").is_between(LOWEST_YIELD, HIGHEST_YIELD).fill_null(value=False))
     for row in wrong.sort("session_date").head(1).iter_rows(named=True):

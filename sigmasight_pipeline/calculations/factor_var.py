@@ -17,10 +17,10 @@ from decimal import Decimal
 import numpy as np
 import polars as pl
 
+from sigmasight_pipeline.calculations.arrays import FloatArray, IntArray
 from sigmasight_pipeline.calculations.exposures import held, portfolio_sessions, with_delta_adjusted
 from sigmasight_pipeline.calculations.factor_moments import window_moments
 from sigmasight_pipeline.calculations.money import CENTS, MONEY, allocated
-from sigmasight_pipeline.calculations.pearson import Floats, IntArray
 from sigmasight_pipeline.calculations.return_metrics import Z_95
 from sigmasight_pipeline.calculations.style_betas import StyleBetas, style_betas
 from sigmasight_pipeline.calculations.timeline import day_numbers, open_sessions
@@ -55,7 +55,7 @@ def factor_value_at_risk(
     min_observations: int = 60,
     min_coverage: float = 0.8,
 ) -> pl.DataFrame:
-    """One-day value at risk at 95 % of what each active portfolio holds at each open session since its inception.
+    """One-day value at risk at 95 % of what each portfolio holds at each open session of its life.
 
     factor_var_95 = 1.6449 sqrt(x' Sigma x + sum over symbols of (X_s e_s)^2) / net asset value, a positive fraction of
     net asset value: X_s is the sum of the symbol's delta-adjusted exposures, x_k = sum of X_s b_sk with the joint betas
@@ -159,7 +159,7 @@ def _value_at_risk(
     betas: StyleBetas,
     row: IntArray,
     column: IntArray,
-    covariance: Floats | None,
+    covariance: FloatArray | None,
     min_coverage: float,
 ) -> _Loss:
     """What the positions of one portfolio and session lose.
@@ -187,7 +187,7 @@ def _value_at_risk(
     return _Loss(Z_95 * deviation, [Z_95 * part / deviation for part in (*by_factor, specific)], "ok")
 
 
-def _style_covariance(betas: StyleBetas, end: int, window: int, min_observations: int) -> Floats | None:
+def _style_covariance(betas: StyleBetas, end: int, window: int, min_observations: int) -> FloatArray | None:
     """Daily covariance of the style factors over the window ending with the session numbered `end`, on the sessions
     common to them; None where one of them has none."""
     returns = betas.returns[max(end - window + 1, 0) : end + 1]

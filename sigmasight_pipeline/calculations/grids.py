@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from sigmasight_pipeline.calculations.pearson import Floats
+from sigmasight_pipeline.calculations.arrays import FloatArray
 
 
-def grid(rows: pl.DataFrame, line: pl.Series, by: str, keys: pl.Series, figure: str) -> Floats:
+def grid(rows: pl.DataFrame, line: pl.Series, by: str, keys: pl.Series, figure: str) -> FloatArray:
     """`figure` of `rows` by (date of `line`, value of the column `by` among `keys`); NaN where there is none.
 
     `rows` has session_date and one row per session and key; rows of other sessions and keys are left out.

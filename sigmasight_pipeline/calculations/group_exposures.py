@@ -71,7 +71,7 @@ def group_exposures(
     position_values: pl.DataFrame,
     position_greeks: pl.DataFrame,
 ) -> pl.DataFrame:
-    """One row per group of every active portfolio at every open session of `sessions` since its inception.
+    """One row per group of every portfolio at every open session of `sessions` of its life.
 
     Columns are those of ``group_exposures`` without provenance, ordered by session_date, portfolio_id, group_kind
     and group_name. `position_values` and `position_greeks` are the rows of these sessions (others change nothing).

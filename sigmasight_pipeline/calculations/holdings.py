@@ -16,15 +16,14 @@ from datetime import date
 from fractions import Fraction
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from sigmasight_pipeline.calculations.arrays import BoolArray, IntArray
 from sigmasight_pipeline.calculations.contracts import Contract, adjusted_symbol, contract_of
-from sigmasight_pipeline.calculations.money import PRICE, IntArray, from_units, rounded_product, to_units
+from sigmasight_pipeline.calculations.money import PRICE, from_units, rounded_product, to_units
+from sigmasight_pipeline.calculations.portfolio_lives import lives
 from sigmasight_pipeline.calculations.splits import NO_SPLITS, SplitSteps, continued
 from sigmasight_pipeline.calculations.timeline import NEVER, Timeline, day_numbers, open_sessions, to_dates
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 class NonWholeSplitRatioError(ValueError):
@@ -46,10 +45,11 @@ class NonWholeSplitRatioError(ValueError):
 
 @dataclass(frozen=True)
 class Lots:
-    """Positions of active portfolios with a row in a window of sessions, ordered by position_id.
+    """Positions with a row in a window of sessions, ordered by position_id.
 
     Arrays have one element per lot; sessions are numbers of the timeline. `end` is beyond the timeline while
-    the position is open. `frame` has the positions' own columns.
+    the position is open; `through` is the last session with a row, earlier than `end` where the portfolio was closed.
+    `frame` has the positions' own columns.
     """
 
     frame: pl.DataFrame
@@ -60,6 +60,7 @@ class Lots:
     anchor: IntArray
     start: IntArray
     end: IntArray
+    through: IntArray
     inception: IntArray
     brought_in: BoolArray
     settles: BoolArray
@@ -119,7 +120,7 @@ class Window:
         """
         run = np.arange(start, len(self) if stop is None else stop)
         numbers = run[:, None] + self.first
-        session, lot = np.nonzero((self.lots.start <= numbers) & (numbers <= self.lots.end))
+        session, lot = np.nonzero((self.lots.start <= numbers) & (numbers <= self.lots.through))
         return session.astype(np.int64) + start, lot.astype(np.int64)
 
 
@@ -156,8 +157,7 @@ def _lots(
 ) -> Lots:
     """The lots with a row at a session of the run. An exit traded on the expiry session counts as the exit."""
     first, last = run
-    active = portfolios.filter("active").select("portfolio_id", "inception_date")
-    frame = positions.join(active, on="portfolio_id").sort("position_id")
+    frame = positions.join(lives(portfolios), on="portfolio_id").sort("position_id")
     entry_day = day_numbers(frame.get_column("entry_date"))
     inception_day = day_numbers(frame.get_column("inception_date"))
     exit_at = timeline.on_or_after(day_numbers(frame.get_column("exit_date")))
@@ -167,7 +167,9 @@ def _lots(
     anchor = timeline.on_or_after(entry_day)
     inception = timeline.on_or_after(inception_day)
     start, end = np.maximum(anchor, inception), np.minimum(exit_at, expiry)
-    kept = np.flatnonzero((start <= np.minimum(end, last)) & (end >= first))
+    # a book that is closed sells nothing: its positions just have no more rows
+    through = np.minimum(end, timeline.on_or_before(day_numbers(frame.get_column("closing_date"))))
+    kept = np.flatnonzero((start <= np.minimum(through, last)) & (through >= first))
     frame = frame[kept]
     anchor, is_option = anchor[kept], is_option[kept]
     is_private = (frame.get_column("investment_class") == "PRIVATE").to_numpy()
@@ -190,6 +192,7 @@ def _lots(
         anchor=anchor,
         start=start[kept],
         end=end[kept],
+        through=through[kept],
         inception=inception[kept],
         brought_in=brought_in(timeline, entry_day[kept], inception[kept]),
         settles=(expiry < exit_at)[kept],
@@ -216,7 +219,7 @@ def _contracts(
 
 
 def _refuse_uneven(lots: Lots, steps: SplitSteps, timeline: Timeline, last: int) -> None:
-    through = steps.nodes(lots.split_code, timeline.days[np.minimum(lots.end, last)])
+    through = steps.nodes(lots.split_code, timeline.days[np.minimum(lots.through, last)])
     refused: dict[str, int] = {}
     for index in np.flatnonzero(lots.is_option & (through > lots.anchor_node)):
         for node in range(int(lots.anchor_node[index]), int(through[index])):

@@ -16,16 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import erfcx, ndtr, ndtri
 
-from sigmasight_pipeline.calculations.black_scholes import (
-    BLOCK,
-    SQRT_2,
-    SQRT_2_PI,
-    Bounds,
-    Contracts,
-    Floats,
-    Terms,
-    flattened,
-)
+from sigmasight_pipeline.calculations.arrays import FloatArray
+from sigmasight_pipeline.calculations.black_scholes import BLOCK, SQRT_2, SQRT_2_PI, Bounds, Contracts, Terms, flattened
 
 STEP_TOLERANCE = 1e-5
 """A relative step this small ends the iteration: of fourth order, it leaves an error far below rounding."""
@@ -65,7 +57,7 @@ class ImpliedVolatilityStatus(IntEnum):
 class ImpliedVolatility(NamedTuple):
     """Volatilities, NaN where there is none, and their ImpliedVolatilityStatus as int8."""
 
-    volatility: Floats
+    volatility: FloatArray
     status: NDArray[np.int8]
 
 
@@ -101,7 +93,7 @@ def implied_volatility(
     return ImpliedVolatility(volatility.reshape(shape), status.reshape(shape))
 
 
-def _invert(contracts: Contracts, prices: Floats, max_iterations: int) -> tuple[Floats, NDArray[np.int8]]:
+def _invert(contracts: Contracts, prices: FloatArray, max_iterations: int) -> tuple[FloatArray, NDArray[np.int8]]:
     """The volatility (NaN where there is none) and the status of each option."""
     bounds = Bounds.of(contracts)
     time_value = prices - bounds.intrinsic
@@ -140,7 +132,7 @@ def _invert(contracts: Contracts, prices: Floats, max_iterations: int) -> tuple[
     return volatility, status
 
 
-def _total_volatility(x: Floats, log_value: Floats, log_room: Floats, max_iterations: int) -> Floats:
+def _total_volatility(x: FloatArray, log_value: FloatArray, log_room: FloatArray, max_iterations: int) -> FloatArray:
     """s with ln b(x, s) = `log_value` and ln(exp(x/2) - b(x, s)) = `log_room`; NaN where the steps ran out.
 
     Every step works on the elements still moving; none of them sees another.
@@ -184,7 +176,9 @@ def _total_volatility(x: Floats, log_value: Floats, log_room: Floats, max_iterat
     return solution
 
 
-def _householder_step(x: Floats, s: Floats, target: Floats, side: Floats) -> tuple[Floats, Floats, Floats]:
+def _householder_step(
+    x: FloatArray, s: FloatArray, target: FloatArray, side: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """How far ln b (side -1) or -ln(exp(x/2) - b) (side 1) exceeds its target at s, and the step to its zero: Newton's,
     and the factor that makes it Householder's.
 
@@ -207,7 +201,7 @@ def _householder_step(x: Floats, s: Floats, target: Floats, side: Floats) -> tup
     return excess, newton, np.clip(factor, 0.25, 4.0)
 
 
-def _bachelier_table() -> tuple[Floats, Floats]:
+def _bachelier_table() -> tuple[FloatArray, FloatArray]:
     """ln G and ln u for G(u) = n(u)/u - N(-u), both ascending in ln G.
 
     For small s the normalised value is Bachelier's, b = abs(x) G(abs(x)/s).
@@ -221,7 +215,7 @@ def _bachelier_table() -> tuple[Floats, Floats]:
 _LOG_BACHELIER, _LOG_DEPTH = _bachelier_table()
 
 
-def _bachelier_guess(x: Floats, log_value: Floats) -> Floats:
+def _bachelier_guess(x: FloatArray, log_value: FloatArray) -> FloatArray:
     """s at which Bachelier's formula gives the normalised value, by table: some per cent off for usual x."""
     wanted = log_value - np.log(-x)
     upper = np.clip(np.searchsorted(_LOG_BACHELIER, wanted), 1, _LOG_BACHELIER.size - 1)

@@ -11,14 +11,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from sigmasight_pipeline.calculations.arrays import BoolArray, FloatArray, IntArray
 from sigmasight_pipeline.calculations.factor_moments import cross_products
 from sigmasight_pipeline.calculations.regressions import ROUNDING
-
-Floats = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 
 RIDGE_PENALTY = 0.1
 """Share of each factor's own centred sum of squares that is added to it."""
@@ -27,9 +23,9 @@ RIDGE_PENALTY = 0.1
 class JointBetas(NamedTuple):
     """Ridge regressions of symbols on one set of factors; NaN where there are too few complete cases."""
 
-    beta: Floats
+    beta: FloatArray
     """(symbols, factors): return of the symbol per 1.00 of the factor's, the set's other factors held still."""
-    residual_std: Floats
+    residual_std: FloatArray
     """(symbols,): standard deviation of the residuals, decimal return per session, n_obs - factors - 1 in the
     denominator; NaN where that is not positive."""
     n_obs: IntArray
@@ -37,8 +33,8 @@ class JointBetas(NamedTuple):
 
 
 def joint_betas(
-    factor_window: Floats,
-    symbol_window: Floats,
+    factor_window: FloatArray,
+    symbol_window: FloatArray,
     factor_sets: Sequence[Sequence[int]],
     *,
     min_observations: int = 60,
@@ -109,15 +105,15 @@ class _Sums(NamedTuple):
     them do not vary; how many cases.
     """
 
-    xx: Floats
-    xy: Floats
-    yy: Floats
+    xx: FloatArray
+    xy: FloatArray
+    yy: FloatArray
     constant_x: BoolArray
     constant_y: BoolArray
     n_obs: int
 
     @classmethod
-    def of(cls, x: Floats, y: Floats) -> _Sums:
+    def of(cls, x: FloatArray, y: FloatArray) -> _Sums:
         ones = np.ones((len(x), 1))
         centred_x = x - cross_products(ones, x) / len(x)
         centred_y = y - cross_products(ones, y) / len(x)
@@ -130,7 +126,7 @@ class _Sums(NamedTuple):
             n_obs=len(x),
         )
 
-    def ridge(self, columns: IntArray, penalty: float) -> Floats:
+    def ridge(self, columns: IntArray, penalty: float) -> FloatArray:
         """Betas (symbols, factors) on the factors `columns`, all of which vary."""
         ridged = self.xx[columns[:, None], columns]
         np.fill_diagonal(ridged, ridged.diagonal() * (1.0 + penalty))
@@ -138,7 +134,7 @@ class _Sums(NamedTuple):
         # not a matrix product: its bits may depend on how many symbols there are
         return cross_products(inverse.T, self.xy[columns]).T
 
-    def residual_std(self, columns: IntArray, beta: Floats) -> Floats:
+    def residual_std(self, columns: IntArray, beta: FloatArray) -> FloatArray:
         """Standard deviations (symbols,) of what the betas (symbols, factors) leave; NaN without degrees of freedom."""
         freedom = self.n_obs - len(columns) - 1
         if freedom <= 0:

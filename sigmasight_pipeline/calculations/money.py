@@ -15,11 +15,9 @@ from fractions import Fraction
 from math import gcd, prod
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
+from sigmasight_pipeline.calculations.arrays import FloatArray, IntArray
 
 MONEY = pl.Decimal(20, 2)
 PRICE = pl.Decimal(20, 6)

@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from sigmasight_pipeline.calculations import american_options, black_scholes
 from sigmasight_pipeline.calculations.american_volatility import american_volatility
-from sigmasight_pipeline.calculations.black_scholes import Floats, Greeks, Mask, flattened
+from sigmasight_pipeline.calculations.arrays import BoolArray, FloatArray
+from sigmasight_pipeline.calculations.black_scholes import Greeks, flattened
 from sigmasight_pipeline.calculations.implied_volatility import ImpliedVolatility, implied_volatility
 
 
@@ -25,15 +26,15 @@ from sigmasight_pipeline.calculations.implied_volatility import ImpliedVolatilit
 class OptionTerms:
     """What an option is, whatever the market does; arrays that broadcast together, (options,) as a rule."""
 
-    is_call: Mask
-    strike: Floats
+    is_call: BoolArray
+    strike: FloatArray
     """US dollars per underlying unit."""
-    is_american: Mask
+    is_american: BoolArray
     """Whether it may be exercised before expiry."""
-    dividend_yield: Floats
+    dividend_yield: FloatArray
     """Of the underlying, continuously compounded, decimal."""
 
-    def at(self, rows: Mask | npt.NDArray[np.int64]) -> OptionTerms:
+    def at(self, rows: BoolArray | npt.NDArray[np.int64]) -> OptionTerms:
         """Some of the options; every array must be (options,)."""
         return OptionTerms(self.is_call[rows], self.strike[rows], self.is_american[rows], self.dividend_yield[rows])
 
@@ -53,7 +54,7 @@ class OptionMarket(NamedTuple):
 
 def option_price(
     terms: OptionTerms, spot: npt.ArrayLike, years: npt.ArrayLike, rate: npt.ArrayLike, volatility: npt.ArrayLike
-) -> Floats:
+) -> FloatArray:
     """Value per underlying unit, in the shape of terms and arguments broadcast together (leading axes are free).
 
     An underlying at 0 stays there: a call is worth 0, a put its strike, discounted from expiry unless it may be
@@ -105,7 +106,9 @@ def implied_by_price(
     return ImpliedVolatility(volatility.reshape(shape), status.reshape(shape))
 
 
-def _laid_out(terms: OptionTerms, *market: npt.ArrayLike) -> tuple[Mask, Mask, list[Floats], tuple[int, ...]]:
+def _laid_out(
+    terms: OptionTerms, *market: npt.ArrayLike
+) -> tuple[BoolArray, BoolArray, list[FloatArray], tuple[int, ...]]:
     """is_american, is_call and spot, strike, years, rate, volatility, yield as flat arrays, and the shape they had."""
     spot, years, rate, volatility = market
     numbers = (spot, terms.strike, years, rate, volatility, terms.dividend_yield)
@@ -115,7 +118,7 @@ def _laid_out(terms: OptionTerms, *market: npt.ArrayLike) -> tuple[Mask, Mask, l
     return american, is_call, values, shape
 
 
-def price_change(close: npt.ArrayLike, terms: OptionTerms, now: OptionMarket, then: OptionMarket) -> Floats:
+def price_change(close: npt.ArrayLike, terms: OptionTerms, now: OptionMarket, then: OptionMarket) -> FloatArray:
     """How much a quoted option gains from `now` to `then` per underlying unit: max(-close, model(then) - model(now)).
 
     `close` is what it is worth now, not negative. The model's error of today cancels, nothing is lost beyond what the
@@ -123,11 +126,11 @@ def price_change(close: npt.ArrayLike, terms: OptionTerms, now: OptionMarket, th
     section 9.
     """
     moved = option_price(terms, *then) - option_price(terms, *now)
-    change: Floats = np.maximum(-np.asarray(close, dtype=np.float64), moved)
+    change: FloatArray = np.maximum(-np.asarray(close, dtype=np.float64), moved)
     return change
 
 
-def repriced(close: npt.ArrayLike, terms: OptionTerms, now: OptionMarket, then: OptionMarket) -> Floats:
+def repriced(close: npt.ArrayLike, terms: OptionTerms, now: OptionMarket, then: OptionMarket) -> FloatArray:
     """What a quoted option is worth at `then`: max(0, close + model(then) - model(now)), US dollars per unit."""
-    worth: Floats = np.asarray(close, dtype=np.float64) + price_change(close, terms, now, then)
+    worth: FloatArray = np.asarray(close, dtype=np.float64) + price_change(close, terms, now, then)
     return worth

@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from sigmasight_pipeline.calculations.arrays import FloatArray, IntArray
 from sigmasight_pipeline.calculations.black_scholes import DAYS_PER_YEAR
 from sigmasight_pipeline.calculations.implied_volatility import ImpliedVolatility, ImpliedVolatilityStatus
 from sigmasight_pipeline.calculations.option_inputs import (
@@ -28,10 +29,7 @@ from sigmasight_pipeline.calculations.option_inputs import (
     require_sound_yields,
 )
 from sigmasight_pipeline.calculations.option_pricing import OptionTerms, implied_by_price, option_greeks, option_price
-from sigmasight_pipeline.calculations.timeline import IntArray, day_numbers
-
-Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
+from sigmasight_pipeline.calculations.timeline import day_numbers
 
 SESSIONS_PER_YEAR = 252
 
@@ -200,7 +198,7 @@ def model_options(
 
 
 def sensible(
-    terms: OptionTerms, inverted: ImpliedVolatility, spot: Floats, time: Floats, rate: Floats
+    terms: OptionTerms, inverted: ImpliedVolatility, spot: FloatArray, time: FloatArray, rate: FloatArray
 ) -> ImpliedVolatility:
     """`inverted` without the volatilities of closes of which a tick is worth too much; every array (options,)."""
     implied, status = inverted.volatility.copy(), inverted.status.copy()
@@ -212,12 +210,12 @@ def sensible(
     return ImpliedVolatility(implied, status)
 
 
-def _floats(series: pl.Series) -> Floats:
+def _floats(series: pl.Series) -> FloatArray:
     """The numbers of a column; NaN where NULL."""
     return series.cast(pl.Float64).fill_null(float("nan")).to_numpy()
 
 
-def _nullable(name: str, values: Floats) -> pl.Series:
+def _nullable(name: str, values: FloatArray) -> pl.Series:
     return pl.Series(name, values).fill_nan(None)
 
 
@@ -226,14 +224,14 @@ def _named(name: str, codes: NDArray[np.integer], names: dict[int, str]) -> pl.S
     return pl.Series(name, codes.astype(np.int64)).replace_strict(names | {_NONE: None}, return_dtype=pl.String)
 
 
-def _take(volatility: Floats, source: IntArray, place: int, candidate: Floats) -> None:
+def _take(volatility: FloatArray, source: IntArray, place: int, candidate: FloatArray) -> None:
     """Fills in the usable candidates (finite and positive) where no earlier source gave a volatility."""
     taken = np.isnan(volatility) & np.isfinite(candidate) & (candidate > 0.0)
     volatility[taken] = candidate[taken]
     source[taken] = place
 
 
-def _carried(implied: Floats, contract: IntArray, session: IntArray, max_age: int) -> Floats:
+def _carried(implied: FloatArray, contract: IntArray, session: IntArray, max_age: int) -> FloatArray:
     """The contract's last implied volatility, at most `max_age` sessions old; rows by contract and session."""
     row = np.arange(len(implied))
     last = np.maximum.accumulate(np.where(np.isnan(implied), _NONE, row))
@@ -256,7 +254,7 @@ def historical_volatilities(
     *,
     window: int,
     minimum: int,
-) -> Floats:
+) -> FloatArray:
     """Historical volatility of each symbol at its session, annual decimal, as `model_options` takes it, or NaN.
 
     `sessions`: the open sessions in order; `log_returns` as for `model_options`.
@@ -276,7 +274,7 @@ def _historical_volatility(
     *,
     window: int,
     minimum: int,
-) -> Floats:
+) -> FloatArray:
     """Annualised standard deviation of the last returns of each symbol through each session; NaN if too few."""
     owners = {name: number for number, name in enumerate(symbols.unique().sort())}
     returns = log_returns.filter(
@@ -322,7 +320,7 @@ def _risk_free_rates(
     *,
     max_age: int,
     default: float,
-) -> tuple[Floats, IntArray]:
+) -> tuple[FloatArray, IntArray]:
     """Continuously compounded rate of each row, and its place in _RATE_SOURCES."""
     position = _positions(yields["session_date"], line)
     column = _numbered(yields["tenor"], {tenor: number for number, tenor in enumerate(TENOR_DAYS)})

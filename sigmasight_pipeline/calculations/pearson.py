@@ -14,12 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special
 
-Floats = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
+from sigmasight_pipeline.calculations.arrays import BoolArray, FloatArray, IntArray
 
 EXACT_BITS = 52
 """Whole numbers of up to this many bits, and their sums below twice that, are exact in double precision."""
@@ -38,7 +35,7 @@ CAREFUL_PAIRS = 20_000
 """Pairs computed at once in doubles."""
 
 
-def correlation_matrix(series: Floats, *, min_common: int) -> tuple[Floats, IntArray]:
+def correlation_matrix(series: FloatArray, *, min_common: int) -> tuple[FloatArray, IntArray]:
     """Correlation and number of common observations of every pair of columns of `series` (sessions, series).
 
     NaN is a missing observation; every other value must be finite. Returns two (series, series) arrays, symmetric to
@@ -98,7 +95,7 @@ def correlation_matrix(series: Floats, *, min_common: int) -> tuple[Floats, IntA
     return correlation, common
 
 
-def p_values(correlation: Floats, common: IntArray) -> Floats:
+def p_values(correlation: FloatArray, common: IntArray) -> FloatArray:
     """Two-sided p-value of each correlation: t = r sqrt((n - 2) / (1 - r^2)) with n - 2 degrees of freedom.
 
     NaN where the correlation is, and for fewer than 3 observations. As ``scipy.stats.pearsonr``.
@@ -106,27 +103,27 @@ def p_values(correlation: Floats, common: IntArray) -> Floats:
     freedom = common - 2.0
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.abs(correlation) * np.sqrt(freedom / ((1.0 - correlation) * (1.0 + correlation)))
-        found: Floats = np.where(freedom > 0, 2.0 * special.stdtr(freedom, -t), np.nan)
+        found: FloatArray = np.where(freedom > 0, 2.0 * special.stdtr(freedom, -t), np.nan)
     # r^2 = t^2 / (n - 2 + t^2): near 1 by the complement, which keeps the digits of a small t
     near_one = (t < SMALL_T) & (freedom > 0)
     found[near_one] = 1.0 - special.betainc(0.5, freedom[near_one] / 2.0, np.square(correlation[near_one]))
     return found
 
 
-def column_sums(rows: Iterable[Floats]) -> Floats:
+def column_sums(rows: Iterable[FloatArray]) -> FloatArray:
     """Sum of each column of `rows` (a two-dimensional array, or its rows one by one), from the first row to the last.
 
     NumPy's own sum takes another order where there is one column, so that its last bit would depend on the others. At
     least one row; empty for none.
     """
     rows = iter(rows)
-    total: Floats = np.array(next(rows, []), dtype=np.float64)
+    total: FloatArray = np.array(next(rows, []), dtype=np.float64)
     for row in rows:
         total += row
     return total
 
 
-def _whole_numbers(series: Floats, seen: BoolArray, bits: int) -> Floats:
+def _whole_numbers(series: FloatArray, seen: BoolArray, bits: int) -> FloatArray:
     """Each series about its middle observation, scaled by a power of two and rounded to `bits` bits; 0 where missing.
 
     The middle, not the mean: one bad tick must not move the others away from 0.
@@ -136,11 +133,11 @@ def _whole_numbers(series: Floats, seen: BoolArray, bits: int) -> Floats:
     middle = np.take_along_axis(ordered, np.maximum(count - 1, 0)[None, :] // 2, axis=0)
     deviation = np.where(seen, series - middle, 0.0)
     _, exponent = np.frexp(np.abs(deviation).max(axis=0, initial=0.0))
-    whole: Floats = np.rint(np.ldexp(deviation, bits - exponent[None, :]))
+    whole: FloatArray = np.rint(np.ldexp(deviation, bits - exponent[None, :]))
     return whole
 
 
-def _carefully(series: Floats, left: IntArray, right: IntArray) -> Floats:
+def _carefully(series: FloatArray, left: IntArray, right: IntArray) -> FloatArray:
     """Correlation of the given pairs of columns by two passes in doubles; NaN where one of a pair does not vary.
 
     Sums run from the first session to the last, elementwise, so that a pair's bits are its own.
@@ -158,5 +155,5 @@ def _carefully(series: Floats, left: IntArray, right: IntArray) -> Floats:
     with np.errstate(invalid="ignore", divide="ignore"):
         x, y = x / np.abs(x).max(axis=0, initial=0.0), y / np.abs(y).max(axis=0, initial=0.0)
         found = column_sums(x * y) / (np.sqrt(column_sums(x * x)) * np.sqrt(column_sums(y * y)))
-    clipped: Floats = np.clip(found, -1.0, 1.0)
+    clipped: FloatArray = np.clip(found, -1.0, 1.0)
     return clipped

@@ -16,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from sigmasight_pipeline.calculations.black_scholes import Floats, Greeks
+from sigmasight_pipeline.calculations.arrays import FloatArray
+from sigmasight_pipeline.calculations.black_scholes import Greeks
 from sigmasight_pipeline.calculations.exercise_styles import ExerciseStyle
 from sigmasight_pipeline.calculations.exposures import with_trading_symbol
 from sigmasight_pipeline.calculations.holdings import window
@@ -263,15 +264,15 @@ def _rows(
     )
 
 
-def _floats(series: pl.Series) -> Floats:
+def _floats(series: pl.Series) -> FloatArray:
     """The numbers of a column; NaN where NULL."""
     return series.cast(pl.Float64).fill_null(float("nan")).to_numpy()
 
 
-def _nullable(name: str, values: Floats) -> pl.Series:
+def _nullable(name: str, values: FloatArray) -> pl.Series:
     return pl.Series(name, values).fill_nan(None)
 
 
-def _cents(name: str, amounts: Floats) -> pl.Series:
+def _cents(name: str, amounts: FloatArray) -> pl.Series:
     """US dollars rounded half-even to the cent."""
     return from_units(nearest_units(pl.Series(name, amounts), MONEY), MONEY, name)

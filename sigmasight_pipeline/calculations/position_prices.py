@@ -14,17 +14,10 @@ from fractions import Fraction
 import numpy as np
 import polars as pl
 
+from sigmasight_pipeline.calculations.arrays import IntArray
 from sigmasight_pipeline.calculations.contracts import Contract, listings, own_quotes
 from sigmasight_pipeline.calculations.holdings import Window
-from sigmasight_pipeline.calculations.money import (
-    CENTS,
-    MILLIONTHS,
-    PRICE,
-    IntArray,
-    nearest_units,
-    rounded,
-    rounded_product,
-)
+from sigmasight_pipeline.calculations.money import CENTS, MILLIONTHS, PRICE, nearest_units, rounded, rounded_product
 from sigmasight_pipeline.calculations.prices import PriceBook, stock_observations
 from sigmasight_pipeline.calculations.splits import NO_SPLITS
 from sigmasight_pipeline.calculations.timeline import day_numbers

@@ -15,8 +15,9 @@ from fractions import Fraction
 import numpy as np
 import polars as pl
 
+from sigmasight_pipeline.calculations.arrays import IntArray
 from sigmasight_pipeline.calculations.holdings import Window
-from sigmasight_pipeline.calculations.money import MILLIONTHS, PRICE, IntArray, rounded_product, to_units
+from sigmasight_pipeline.calculations.money import MILLIONTHS, PRICE, rounded_product, to_units
 from sigmasight_pipeline.calculations.splits import SplitSteps, continued
 from sigmasight_pipeline.calculations.timeline import NEVER, day_numbers
 

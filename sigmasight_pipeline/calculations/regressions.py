@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from sigmasight_pipeline.calculations.arrays import FloatArray, IntArray
 
 SMALLEST_MIN_OBSERVATIONS = 3
 """Two observations leave no residual."""
@@ -72,18 +71,18 @@ class Regressions:
     or not.
     """
 
-    beta: Floats
-    alpha: Floats
-    std_error: Floats
-    t_stat: Floats
-    p_value: Floats
-    r_squared: Floats
-    residual_volatility: Floats
+    beta: FloatArray
+    alpha: FloatArray
+    std_error: FloatArray
+    t_stat: FloatArray
+    p_value: FloatArray
+    r_squared: FloatArray
+    residual_volatility: FloatArray
     n_obs: NDArray[np.int32]
 
 
 def univariate_regressions(
-    y: Floats, x: Floats, last: Sequence[int], *, window: int, min_observations: int
+    y: FloatArray, x: FloatArray, last: Sequence[int], *, window: int, min_observations: int
 ) -> Regressions:
     """Regress every column of `y` on every column of `x`, over the `window` rows ending with each row of `last`.
 
@@ -107,7 +106,7 @@ def univariate_regressions(
     figures = {field.name: np.empty(shape) for field in fields(Regressions) if field.name != "n_obs"}
     found = Regressions(**figures, n_obs=np.empty(shape, np.int32))
     values = np.empty((min(_CHUNK, width), len(y)))
-    doubtful: list[Ints] = []
+    doubtful: list[IntArray] = []
     with np.errstate(divide="ignore", invalid="ignore"):
         for start in range(0, width, _CHUNK):
             stop = min(start + _CHUNK, width)
@@ -122,7 +121,7 @@ def univariate_regressions(
     return Regressions(*(getattr(found, field.name)[:, :, : y.shape[1]] for field in fields(Regressions)))
 
 
-def two_sided_p_values(t_squared_by_dof: Floats, dof: Floats) -> Floats:
+def two_sided_p_values(t_squared_by_dof: FloatArray, dof: FloatArray) -> FloatArray:
     """Probability of a Student t at least as large either way, from t^2 / dof (>= 0) and the degrees of freedom.
 
     Hill's expansion in the normal distribution (Algorithm 395, Communications of the ACM 13, 1970), which costs an
@@ -150,14 +149,14 @@ def two_sided_p_values(t_squared_by_dof: Floats, dof: Floats) -> Floats:
     normal += 1.0
     square *= 0.5
     normal *= np.sqrt(square, out=square)
-    found: Floats = special.erfc(normal, out=normal)
+    found: FloatArray = special.erfc(normal, out=normal)
     few = dof < SMALLEST_EXPANDED_DOF
     if few.any():
         found[few] = _beta_p_values(t_squared_by_dof[few], dof[few])
     return found
 
 
-def _beta_p_values(t_squared_by_dof: Floats, dof: Floats) -> Floats:
+def _beta_p_values(t_squared_by_dof: FloatArray, dof: FloatArray) -> FloatArray:
     """`two_sided_p_values` by the incomplete beta function.
 
     Where t is small, 1 / (1 + t^2 / dof) has lost the digits t was known to: there by the complement.
@@ -165,7 +164,7 @@ def _beta_p_values(t_squared_by_dof: Floats, dof: Floats) -> Floats:
     beyond = special.betainc(dof / 2.0, 0.5, 1.0 / (1.0 + t_squared_by_dof))
     small = np.minimum(t_squared_by_dof, 1.0)
     within = small / (1.0 + small)
-    found: Floats = np.where(t_squared_by_dof < 1.0, 1.0 - special.betainc(0.5, dof / 2.0, within), beyond)
+    found: FloatArray = np.where(t_squared_by_dof < 1.0, 1.0 - special.betainc(0.5, dof / 2.0, within), beyond)
     return found
 
 
@@ -176,15 +175,15 @@ class _Series:
     Series without a gap have their counts in common: one row of `observed` serves them all.
     """
 
-    values: Floats
+    values: FloatArray
     """series x sessions, 0 where missing."""
-    observed: Floats
+    observed: FloatArray
     """rows x sessions: 1 where there is a value, else 0. The first row is that of a series without a gap."""
-    row_of: Ints
+    row_of: IntArray
     """Row of `observed` of each series."""
 
     @classmethod
-    def of(cls, y: Floats, values: Floats) -> _Series:
+    def of(cls, y: FloatArray, values: FloatArray) -> _Series:
         """The columns of `y` (sessions x series), written into `values`."""
         count = y.shape[1]
         missing = ~np.isfinite(y.T)
@@ -208,18 +207,18 @@ class _Regressors:
     Regressors missing on the same sessions share counts and sums of the series: `class_of` numbers what they share.
     """
 
-    values: Floats
+    values: FloatArray
     """sessions x regressors, NaN where missing."""
-    seen: Floats
+    seen: FloatArray
     """sessions x classes: 1 where observed, else 0."""
-    class_of: Ints
-    for_observed: Floats
+    class_of: IntArray
+    for_observed: FloatArray
     """sessions x columns: values, their squares, and `seen`; summed over the sessions a series has."""
-    for_values: Floats
+    for_values: FloatArray
     """sessions x columns: values and `seen`; summed with the values of a series."""
 
     @classmethod
-    def of(cls, x: Floats) -> _Regressors:
+    def of(cls, x: FloatArray) -> _Regressors:
         """The columns of `x` (sessions x regressors)."""
         observed = np.isfinite(x)
         columns = [observed[:, column].tobytes() for column in range(x.shape[1])]
@@ -235,7 +234,7 @@ class _Regressors:
         )
 
 
-def _widened(columns: int, *parts: Floats) -> Floats:
+def _widened(columns: int, *parts: FloatArray) -> FloatArray:
     """The columns of `parts`, filled up with zeros to a multiple of `columns`."""
     joined = np.concatenate(parts, axis=1)
     # in one memory order whatever the parts are in: BLAS sums a transposed matrix differently
@@ -249,13 +248,13 @@ def _filled(count: int, multiple: int) -> int:
     return -(-count // multiple) * multiple
 
 
-def _divided(pairs: Sequence[Ints]) -> Sequence[Ints]:
+def _divided(pairs: Sequence[IntArray]) -> Sequence[IntArray]:
     """All rows of `pairs` in parts of at most _DIRECT_PAIRS."""
     rows = np.concatenate([np.empty((0, 3), dtype=np.int64), *pairs])
     return [rows[start : start + _DIRECT_PAIRS] for start in range(0, len(rows), _DIRECT_PAIRS)]
 
 
-def _preceded(values: Floats, count: int) -> Floats:
+def _preceded(values: FloatArray, count: int) -> FloatArray:
     """`values` after `count` missing sessions; each series stays contiguous."""
     if not count:
         return values
@@ -264,7 +263,7 @@ def _preceded(values: Floats, count: int) -> Floats:
     return longer.T
 
 
-def _product(left: Floats, right: Floats, columns: int) -> Floats:
+def _product(left: FloatArray, right: FloatArray, columns: int) -> FloatArray:
     """`left` (series x window) times `right` (window x columns), in products of one shape; columns x series."""
     blocks = left.reshape(-1, _BLOCK, left.shape[1])
     sums = np.empty((right.shape[1], len(left)))
@@ -280,7 +279,7 @@ def _from_sums(
     found: Regressions,
     place: tuple[slice, slice],
     min_observations: int,
-) -> Ints:
+) -> IntArray:
     """Fill in `found` for `series` and the sessions of `windows`, at `place` among all of both.
 
     Returns the pairs that lost digits, as rows of session, regressor and series number.
@@ -333,12 +332,12 @@ def _from_sums(
     lost = few_digits.take(class_of, axis=1)
     lost |= x_variation <= CANCELLING * x_squares + ROUNDING**2
     lost |= unexplained <= NEAR_PERFECT * y_variation
-    pairs: Ints = np.column_stack(np.unravel_index(np.flatnonzero(lost), lost.shape))
+    pairs: IntArray = np.column_stack(np.unravel_index(np.flatnonzero(lost), lost.shape))
     pairs += np.array([place[0].start, 0, place[1].start])
     return pairs
 
 
-def _directly(y: Floats, x: Floats, windows: Sequence[slice], found: Regressions, pairs: Ints) -> None:
+def _directly(y: FloatArray, x: FloatArray, windows: Sequence[slice], found: Regressions, pairs: IntArray) -> None:
     """Replace the figures of `pairs` by those of deviations and residuals taken one by one."""
     session, regressor, series = pairs.T
     rows = np.array([range(window.start, window.stop) for window in windows], dtype=np.int64)[session]
@@ -346,10 +345,10 @@ def _directly(y: Floats, x: Floats, windows: Sequence[slice], found: Regressions
     both = np.isfinite(y_values) & np.isfinite(x_values)
     n = both.sum(axis=1)
 
-    def total(values: Floats) -> Floats:
+    def total(values: FloatArray) -> FloatArray:
         return np.cumsum(values, axis=1)[:, -1]
 
-    def deviations(values: Floats) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    def deviations(values: FloatArray) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
         """From the mean, the mean, and whether they are nothing but rounding."""
         known = np.where(both, values, 0.0)
         # from a value of the series, so that equal ones have no deviation at all

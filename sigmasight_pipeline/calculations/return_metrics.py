@@ -15,7 +15,8 @@ from statistics import NormalDist
 
 import numpy as np
 
-from sigmasight_pipeline.calculations.pearson import Floats, IntArray, column_sums
+from sigmasight_pipeline.calculations.arrays import FloatArray, IntArray
+from sigmasight_pipeline.calculations.pearson import column_sums
 from sigmasight_pipeline.calculations.regressions import ROUNDING
 
 SESSIONS_PER_YEAR = 252
@@ -32,30 +33,30 @@ class ReturnMetrics:
     """Figures by column; NaN where there is none. `drawdown_start` and `drawdown_end` are rows of the window: -1 for a
     high before its first return, and both -1 without a drawdown."""
 
-    volatility: Floats
-    sharpe: Floats
-    sortino: Floats
-    max_drawdown: Floats
+    volatility: FloatArray
+    sharpe: FloatArray
+    sortino: FloatArray
+    max_drawdown: FloatArray
     drawdown_start: IntArray
     drawdown_end: IntArray
-    var_95: Floats
-    var_99: Floats
-    hist_var_95: Floats
-    hist_var_99: Floats
-    expected_shortfall_95: Floats
-    hit_rate: Floats
+    var_95: FloatArray
+    var_99: FloatArray
+    hist_var_95: FloatArray
+    hist_var_99: FloatArray
+    expected_shortfall_95: FloatArray
+    hit_rate: FloatArray
 
 
 @dataclass(frozen=True)
 class BenchmarkMetrics:
     """`beta` and `correlation` by column, NaN where there is none; `n_obs` pairs they are made of."""
 
-    beta: Floats
-    correlation: Floats
+    beta: FloatArray
+    correlation: FloatArray
     n_obs: IntArray
 
 
-def return_metrics(returns: Floats, risk_free: Floats) -> ReturnMetrics:
+def return_metrics(returns: FloatArray, risk_free: FloatArray) -> ReturnMetrics:
     """Figures of every column of `returns` (sessions, at least 2; columns): simple daily returns, none missing.
 
     `risk_free`, of the same shape, is the rate earned on the session, NaN where unknown; any in a column makes its
@@ -97,7 +98,7 @@ def return_metrics(returns: Floats, risk_free: Floats) -> ReturnMetrics:
     )
 
 
-def benchmark_metrics(returns: Floats, benchmark: Floats, *, min_common: int) -> BenchmarkMetrics:
+def benchmark_metrics(returns: FloatArray, benchmark: FloatArray, *, min_common: int) -> BenchmarkMetrics:
     """Slope on, and correlation with, the benchmark of every column of `returns`, on the sessions it has a return.
 
     Both (sessions, columns); `benchmark` NaN where it has no one-session return, elsewhere neither is. NaN with fewer
@@ -128,7 +129,7 @@ def benchmark_metrics(returns: Floats, benchmark: Floats, *, min_common: int) ->
     )
 
 
-def _mean_and_deviation(rows: Iterable[Floats]) -> tuple[Floats, Floats]:
+def _mean_and_deviation(rows: Iterable[FloatArray]) -> tuple[FloatArray, FloatArray]:
     """Mean and standard deviation (ddof 1) of each column of `rows`, given one by one.
 
     Sums are taken about the first row. It is one of the sample, so at most sqrt(n) deviations from the mean: what the
@@ -146,21 +147,21 @@ def _mean_and_deviation(rows: Iterable[Floats]) -> tuple[Floats, Floats]:
     return first + total / count, np.sqrt(_about_mean(squares, total, count) / (count - 1))
 
 
-def _about_mean(squares: Floats, total: Floats, count: IntArray | int) -> Floats:
+def _about_mean(squares: FloatArray, total: FloatArray, count: IntArray | int) -> FloatArray:
     """Sum of squares about the mean, from the sums about another value of the sample."""
     return np.maximum(squares - total * total / count, 0.0)
 
 
-def _first_pair(benchmark: Floats, returns: Floats) -> tuple[Floats, Floats]:
+def _first_pair(benchmark: FloatArray, returns: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Of each column the first benchmark return there is, and the return beside it; NaN without one."""
     row = np.argmax(~np.isnan(benchmark), axis=0) if np.isnan(benchmark[0]).any() else np.zeros(returns.shape[1], int)
     column = np.arange(returns.shape[1])
     return benchmark[row, column], returns[row, column]
 
 
-def _ratio(above: Floats, below: Floats) -> Floats:
+def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
     """NaN where `below` is 0 or NaN."""
-    ratio: Floats = np.where(below > 0, above, np.nan) / np.where(below > 0, below, 1.0)
+    ratio: FloatArray = np.where(below > 0, above, np.nan) / np.where(below > 0, below, 1.0)
     return ratio
 
 
@@ -169,16 +170,16 @@ def worst_count(sessions: int, tail: float) -> int:
     return int(tail * (sessions - 1)) + 1
 
 
-def percentile(ordered: Floats, share: float) -> Floats:
+def percentile(ordered: FloatArray, share: float) -> FloatArray:
     """The `share` quantile of ascending columns, linear between the two neighbours (Hyndman and Fan's type 7)."""
     place = share * (len(ordered) - 1)
     below = int(place)
     above = min(below + 1, len(ordered) - 1)
-    quantile: Floats = ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+    quantile: FloatArray = ordered[below] + (ordered[above] - ordered[below]) * (place - below)
     return quantile
 
 
-def _drawdown(returns: Floats) -> tuple[Floats, IntArray, IntArray]:
+def _drawdown(returns: FloatArray) -> tuple[FloatArray, IntArray, IntArray]:
     """The deepest fall from a high of each column, the row of that high (-1: before the first) and of the low."""
     count = returns.shape[1]
     wealth, high, lowest = np.ones((3, count))

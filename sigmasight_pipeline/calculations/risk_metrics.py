@@ -15,11 +15,12 @@ from datetime import date
 import numpy as np
 import polars as pl
 
+from sigmasight_pipeline.calculations.arrays import BoolArray, FloatArray, IntArray
 from sigmasight_pipeline.calculations.exposures import portfolio_sessions
 from sigmasight_pipeline.calculations.factor_returns import return_panel
 from sigmasight_pipeline.calculations.factor_var import factor_value_at_risk
 from sigmasight_pipeline.calculations.grids import grid
-from sigmasight_pipeline.calculations.pearson import BoolArray, Floats, IntArray
+from sigmasight_pipeline.calculations.portfolio_lives import lives
 from sigmasight_pipeline.calculations.return_metrics import (
     SESSIONS_PER_YEAR,
     BenchmarkMetrics,
@@ -48,9 +49,9 @@ class _Histories:
     """
 
     timeline: Timeline
-    returns: Floats
-    risk_free: Floats
-    benchmarks: Floats
+    returns: FloatArray
+    risk_free: FloatArray
+    benchmarks: FloatArray
     benchmark: IntArray
     session: IntArray
     portfolio: IntArray
@@ -76,7 +77,7 @@ def portfolio_risk_metrics(
     min_observations: int = 60,
     min_coverage: float = 0.8,
 ) -> pl.DataFrame:
-    """One row per active portfolio, open session of `sessions` since its inception and window of `windows`.
+    """One row per portfolio, open session of `sessions` of its life and window of `windows`.
 
     Columns are those of ``portfolio_risk_metrics`` without provenance, ordered by its key; formulas, units and signs
     see ``return_metrics`` and ``factor_var``. A window is the last w daily returns, the session's included.
@@ -156,7 +157,7 @@ def _histories(
     returns: pl.DataFrame,
     yields: pl.DataFrame,
 ) -> _Histories:
-    owners = portfolios.filter("active").sort("portfolio_id")
+    owners = lives(portfolios, "benchmark_symbol").sort("portfolio_id")
     ids = owners.get_column("portfolio_id")
     symbols = sorted(set(owners.get_column("benchmark_symbol")))
     inception = timeline.on_or_after(day_numbers(owners.get_column("inception_date")))
@@ -232,7 +233,7 @@ def _chunk(histories: _Histories, rows: slice, window: int, min_benchmark: int) 
 
 def _spread(
     found: ReturnMetrics | BenchmarkMetrics, complete: BoolArray, kind: type[ReturnMetrics | BenchmarkMetrics]
-) -> dict[str, Floats]:
+) -> dict[str, FloatArray]:
     """Figures of the complete columns laid out over all columns, NaN elsewhere."""
     result = {}
     for field in fields(kind):
@@ -241,11 +242,11 @@ def _spread(
     return result
 
 
-def _floats(name: str, values: Floats) -> pl.Series:
+def _floats(name: str, values: FloatArray) -> pl.Series:
     return pl.Series(name, values).fill_nan(None)
 
 
-def _dates(name: str, row: Floats, first: IntArray, days: IntArray) -> pl.Series:
+def _dates(name: str, row: FloatArray, first: IntArray, days: IntArray) -> pl.Series:
     """The session of each row of its window that begins at `first`; NULL for NaN and rows below 0."""
     known = row >= 0
     return to_dates(days[np.where(known, first + np.where(known, row, 0).astype(np.int64), -1)], name)

@@ -12,11 +12,12 @@ from datetime import date
 import numpy as np
 import polars as pl
 
+from sigmasight_pipeline.calculations.arrays import BoolArray, FloatArray
 from sigmasight_pipeline.calculations.exposures import portfolio_sessions
 from sigmasight_pipeline.calculations.factor_returns import return_panel
 from sigmasight_pipeline.calculations.grids import grid
 from sigmasight_pipeline.calculations.money import MONEY, from_units, nearest_units
-from sigmasight_pipeline.calculations.pearson import BoolArray, Floats, column_sums
+from sigmasight_pipeline.calculations.pearson import column_sums
 from sigmasight_pipeline.calculations.return_metrics import benchmark_metrics
 from sigmasight_pipeline.calculations.stress_factors import MARKET
 from sigmasight_pipeline.calculations.timeline import Timeline, day_numbers, open_sessions
@@ -44,7 +45,7 @@ def scenario_accuracy(
     accuracy_window: int = 90,
     min_pairs: int = 20,
 ) -> pl.DataFrame:
-    """One row per active portfolio and last open session of an ISO week among `sessions`, since its inception.
+    """One row per portfolio and last open session of an ISO week among `sessions`, of its life.
 
     Columns are those of ``scenario_accuracy`` without provenance, ordered by its key. For each of the last
     `accuracy_window` sessions D: predicted = market beta of D-1 x net asset value of D-1 x the market proxy's
@@ -101,7 +102,7 @@ def _pairs(
     snapshots: pl.DataFrame,
     exposures: pl.DataFrame,
     returns: pl.DataFrame,
-) -> tuple[Floats, Floats, BoolArray]:
+) -> tuple[FloatArray, FloatArray, BoolArray]:
     """Predicted and actual P&L by (session of the timeline, portfolio of `wanted`), US dollars, NaN without a pair;
     and which pairs are none because nothing was exposed.
     """
@@ -120,6 +121,6 @@ def _pairs(
     return np.where(unexposed, np.nan, predicted), actual, unexposed
 
 
-def _money(name: str, dollars: Floats, known: BoolArray) -> pl.Series:
+def _money(name: str, dollars: FloatArray, known: BoolArray) -> pl.Series:
     units = nearest_units(pl.Series(name, np.where(known, dollars, 0.0)), MONEY)
     return from_units(units, MONEY, name).set(pl.Series(~known), None)

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from sigmasight_pipeline.calculations.american_options import exercise_value
+from sigmasight_pipeline.calculations.arrays import BoolArray, FloatArray, IntArray
 from sigmasight_pipeline.calculations.option_pricing import OptionTerms, option_price
-from sigmasight_pipeline.calculations.pearson import BoolArray, Floats, IntArray
 
 LARGEST_RETURN = 0.20
 """The grid reaches from minus to plus this; at larger returns options are priced one by one."""
@@ -33,21 +33,21 @@ class HeldOptions(NamedTuple):
     """Options held, arrays (options,); NaN where unknown."""
 
     is_call: BoolArray
-    strike: Floats
+    strike: FloatArray
     is_american: BoolArray
-    dividend_yield: Floats
+    dividend_yield: FloatArray
     """Of the underlying, continuously compounded, decimal."""
-    spot: Floats
+    spot: FloatArray
     """Price of the underlying, US dollars."""
-    years: Floats
+    years: FloatArray
     """To expiry."""
-    rate: Floats
+    rate: FloatArray
     """Continuously compounded, decimal."""
-    volatility: Floats
+    volatility: FloatArray
     """Annual, decimal."""
-    close: Floats
+    close: FloatArray
     """What the option is valued at, US dollars per underlying unit."""
-    units: Floats
+    units: FloatArray
     """Quantity x multiplier, negative for short."""
 
     @property
@@ -65,24 +65,30 @@ class OptionBook:
     """Options and their early-exercise premiums, `premium` (nodes, options), US dollars per unit, 0 for European."""
 
     options: HeldOptions
-    premium: Floats
+    premium: FloatArray
 
     @classmethod
     def of(cls, options: HeldOptions) -> OptionBook:
-        """Price the premiums of `options` on the grid; an option's depend on its own inputs alone, to the bit."""
+        """Price the premiums of `options` on the grid; an option's depend on its own inputs alone, to the bit.
+
+        A contract that several portfolios hold is priced once.
+        """
         premium = np.zeros((NODES, len(options.spot)))
         rows = np.flatnonzero(options.is_american)
         if len(rows):
-            own = options.at(rows)
+            held = options.at(rows)
+            inputs = (held.is_call, held.strike, held.dividend_yield, held.spot, held.years, held.rate, held.volatility)
+            _, first, contract = np.unique(np.stack(inputs), axis=1, return_index=True, return_inverse=True)
+            own = held.at(first)
             spot = own.spot * (1.0 + _GRID[:, None])
-            premium[:, rows] = _value(own, spot) - _european(own, spot)
+            premium[:, rows] = (_value(own, spot) - _european(own, spot))[:, contract]
         return cls(options, premium)
 
     def at(self, rows: slice | IntArray) -> OptionBook:
         """Some of the options."""
         return OptionBook(self.options.at(rows), self.premium[:, rows])
 
-    def pnl(self, returns: Floats) -> Floats:
+    def pnl(self, returns: FloatArray) -> FloatArray:
         """P&L of each option at each of its underlying's `returns` (sessions, options), US dollars, signed.
 
         units x max(-close, model(S (1 + r)) - model(S)): a long option loses no more than it is worth, and no move is
@@ -92,10 +98,10 @@ class OptionBook:
             return np.zeros(returns.shape)
         both = np.concatenate([np.zeros((1, returns.shape[1])), returns])
         value = self._value_at(both)
-        change: Floats = np.maximum(-self.options.close, value[1:] - value[0])
+        change: FloatArray = np.maximum(-self.options.close, value[1:] - value[0])
         return self.options.units * change
 
-    def _value_at(self, returns: Floats) -> Floats:
+    def _value_at(self, returns: FloatArray) -> FloatArray:
         """The model's value per unit at each return."""
         options = self.options
         spot = options.spot * (1.0 + returns)
@@ -109,16 +115,16 @@ class OptionBook:
         return value
 
 
-def _value(options: HeldOptions, spot: Floats) -> Floats:
+def _value(options: HeldOptions, spot: FloatArray) -> FloatArray:
     return option_price(options.terms, spot, options.years, options.rate, options.volatility)
 
 
-def _european(options: HeldOptions, spot: Floats) -> Floats:
+def _european(options: HeldOptions, spot: FloatArray) -> FloatArray:
     terms = replace(options.terms, is_american=np.zeros(len(options.is_american), dtype=bool))
     return option_price(terms, spot, options.years, options.rate, options.volatility)
 
 
-def _interpolated(nodes: Floats, returns: Floats) -> Floats:
+def _interpolated(nodes: FloatArray, returns: FloatArray) -> FloatArray:
     """`nodes` (NODES, options) at `returns` (sessions, options), by the cubic through the four nodes around each."""
     place = (np.clip(np.nan_to_num(returns), -LARGEST_RETURN, LARGEST_RETURN) + LARGEST_RETURN) / _STEP
     first = np.clip(np.floor(place).astype(np.int64) - 1, 0, NODES - 4)

@@ -1,8 +1,8 @@
 """Risk of today's book: value at risk and expected shortfall of the positions held, on returns that really happened.
 
-What belongs here: the engine of ``portfolio_simulated_risk``, figures of a portfolio's simulated P&L. What does not:
-the simulation (``simulation``), each position's share of the loss (``risk_contributions``), and figures of the
-portfolio's own past returns (``risk_metrics``).
+What belongs here: the engine of ``portfolio_simulated_risk``, which fills ``position_risk_contributions`` from the same
+simulation, and figures of a portfolio's simulated P&L. What does not: the simulation (``simulation``), how a shortfall
+is split over positions (``risk_contributions``), and figures of the portfolio's own past returns (``risk_metrics``).
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from typing import Any, Unpack
 import numpy as np
 import polars as pl
 
+from sigmasight_pipeline.calculations.arrays import FloatArray, IntArray
 from sigmasight_pipeline.calculations.money import CENTS, LARGEST_UNITS, MONEY, AmountOverflowError
-from sigmasight_pipeline.calculations.pearson import Floats, IntArray, column_sums
+from sigmasight_pipeline.calculations.pearson import column_sums
 from sigmasight_pipeline.calculations.return_metrics import TAIL_95, TAIL_99, percentile, worst_count
+from sigmasight_pipeline.calculations.risk_contributions import Contributions
 from sigmasight_pipeline.calculations.simulation import (
     Simulation,
     SimulationFrames,
@@ -53,33 +55,45 @@ _SCHEMA = {
 
 def portfolio_simulated_risk(
     *, sessions: Sequence[date], rules: SimulationRules, **frames: Unpack[SimulationFrames]
-) -> pl.DataFrame:
-    """One row per active portfolio and open session of `sessions` since its inception: risk of the positions held.
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Risk of the positions held, by portfolio, and each position's part of it.
 
-    Columns are those of ``portfolio_simulated_risk`` without provenance, ordered by its key. The positions are put
-    through the returns of the last `rules.simulation_window` sessions (``simulation.simulations``), options re-priced.
-    With the P&L of these n_obs sessions, losses positive: var_95 and var_99 are minus the percentile (linear),
-    expected_shortfall_95 and _975 minus the mean of the floor(tail (n - 1)) + 1 worst, shares of net asset value, one
-    day. expected_shortfall_975_dollars the last in US dollars, the linear one with every option by its delta alone (the
-    difference is gamma); worst_pnl and worst_session the worst session; tail_sessions (JSON) those the 97.5 % shortfall
-    is the mean of, worst first. coverage: share of the gross delta-adjusted exposure of PUBLIC and OPTIONS positions
-    that is simulated; modelled_share: of it, session by session, what a ridge value stood in for.
+    The first table has the columns of ``portfolio_simulated_risk`` without provenance, one row per portfolio and
+    open session of `sessions` of its life, ordered by its key. The positions are put through the returns of the
+    last `rules.simulation_window` sessions (``simulation.simulations``), options re-priced. With the P&L of these n_obs
+    sessions, losses positive: var_95 and var_99 are minus the percentile (linear), expected_shortfall_95 and _975 minus
+    the mean of the floor(tail (n - 1)) + 1 worst, shares of net asset value, one day. expected_shortfall_975_dollars
+    the last in US dollars, the linear one with every option by its delta alone (the difference is gamma); worst_pnl and
+    worst_session the worst session; tail_sessions (JSON) those the 97.5 % shortfall is the mean of, worst first.
+    coverage: share of the gross delta-adjusted exposure of PUBLIC and OPTIONS positions that is simulated;
+    modelled_share: of it, session by session, what a ridge value stood in for.
 
     status: no_positions (nothing but cash or PRIVATE: every loss 0, nothing worst); low_coverage (less than
     `rules.min_coverage` simulated) and insufficient_history (fewer than `rules.min_observations` sessions): NULL
-    figures; no_net_asset_value: dollars without shares; ok. Raises what ``simulation.simulations`` does, and
-    AmountOverflowError.
+    figures; no_net_asset_value: dollars without shares; ok.
+
+    The second table has those of ``position_risk_contributions``, one row per PUBLIC or OPTIONS position held then, by
+    its key. component_es_975: minus the position's mean P&L over the portfolio's tail sessions, US dollars: positive
+    where it loses with the portfolio, negative where it hedges; rounded so that the components of a portfolio add up to
+    its expected_shortfall_975_dollars to the cent (``money.allocated``). status: ok; not_simulated (no return or no
+    delta-adjusted exposure: left out of the portfolio's figures), or low_coverage and insufficient_history of the
+    portfolio, NULL each.
+
+    Raises what ``simulation.simulations`` does, and AmountOverflowError.
     """
-    found = [_row(simulation, rules) for simulation in simulations(sessions=sessions, rules=rules, **frames)]
-    return pl.DataFrame(found, schema=_SCHEMA)
+    found: list[dict[str, Any]] = []
+    contributions = Contributions()
+    for simulation in simulations(sessions=sessions, rules=rules, **frames):
+        found.append(_row(simulation, rules, contributions))
+    return pl.DataFrame(found, schema=_SCHEMA), contributions.table()
 
 
-def shortfall_rows(total: Floats, tail: float) -> IntArray:
+def shortfall_rows(total: FloatArray, tail: float) -> IntArray:
     """The rows of `total` (sessions,) an expected shortfall is the mean of: the worst first, of equals the oldest."""
     return np.argsort(total, kind="stable")[: worst_count(len(total), tail)]
 
 
-def expected_shortfall(total: Floats, tail: float) -> float:
+def expected_shortfall(total: FloatArray, tail: float) -> float:
     """Minus the mean of the worst of `total` (sessions,), added worst first."""
     worst = total[shortfall_rows(total, tail)]
     # from 0: no loss is 0, not minus 0
@@ -106,7 +120,8 @@ def status_of(simulation: Simulation, rules: SimulationRules) -> str:
     return "ok" if value is not None and value > 0 else "no_net_asset_value"
 
 
-def _row(simulation: Simulation, rules: SimulationRules) -> dict[str, Any]:
+def _row(simulation: Simulation, rules: SimulationRules, contributions: Contributions) -> dict[str, Any]:
+    """The portfolio's row; those of its positions go to `contributions`."""
     status = status_of(simulation, rules)
     row: dict[str, Any] = {
         "session_date": simulation.session,
@@ -122,13 +137,17 @@ def _row(simulation: Simulation, rules: SimulationRules) -> dict[str, Any]:
         nothing = Decimal(0)
         return row | dict.fromkeys(SHARES, 0.0) | dict.fromkeys(_DOLLARS, nothing)
     if status in ("low_coverage", "insufficient_history"):
+        contributions.without_figures(simulation, status)
         return row
-    total = totals(simulation.pnl())
+    pnl = simulation.pnl()
+    total = totals(pnl)
     tail = shortfall_rows(total, TAIL_975)
     shortfall = expected_shortfall(total, TAIL_975)
+    dollars = money(shortfall, "the expected shortfall of a portfolio")
+    contributions.split(simulation, pnl[tail], dollars)
     row |= {
         "modelled_share": simulation.modelled_share,
-        "expected_shortfall_975_dollars": money(shortfall, "the expected shortfall of a portfolio"),
+        "expected_shortfall_975_dollars": dollars,
         "linear_expected_shortfall_975_dollars": money(
             expected_shortfall(totals(simulation.linear()), TAIL_975), "the expected shortfall of a portfolio"
         ),

@@ -19,11 +19,12 @@ from typing import NamedTuple, TypedDict, Unpack
 import numpy as np
 import polars as pl
 
+from sigmasight_pipeline.calculations.arrays import BoolArray, FloatArray, IntArray
 from sigmasight_pipeline.calculations.exposures import held, portfolio_sessions, with_delta_adjusted
 from sigmasight_pipeline.calculations.factor_returns import Panel, factor_returns, return_panel, session_axis
 from sigmasight_pipeline.calculations.joint_betas import joint_betas
 from sigmasight_pipeline.calculations.money import MONEY, to_units
-from sigmasight_pipeline.calculations.pearson import BoolArray, Floats, IntArray, column_sums
+from sigmasight_pipeline.calculations.pearson import column_sums
 from sigmasight_pipeline.calculations.simulated_options import HeldOptions, OptionBook
 from sigmasight_pipeline.calculations.splits import continued
 from sigmasight_pipeline.calculations.style_betas import STYLE
@@ -77,7 +78,7 @@ class Holdings(NamedTuple):
     position_id: IntArray
     symbol: IntArray
     """Place of the symbol held, of an option its underlying, among the simulated ones."""
-    exposure: Floats
+    exposure: FloatArray
     """Delta-adjusted, US dollars, signed; NaN where unknown."""
     market_value: IntArray
     """Cents, signed."""
@@ -105,7 +106,7 @@ class Simulation:
     holdings: Holdings
     options: OptionBook
     sessions: Sequence[date]
-    returns: Floats
+    returns: FloatArray
     modelled: BoolArray
     covered: BoolArray
 
@@ -127,11 +128,11 @@ class Simulation:
         weighted = (self.modelled[:, self.covered] * self.holdings.size[self.covered]).sum()
         return int(weighted) / total if total else None
 
-    def linear(self) -> Floats:
+    def linear(self) -> FloatArray:
         """P&L by delta alone (sessions, covered positions), US dollars."""
         return self.holdings.exposure[self.covered] * self.returns[:, self.covered]
 
-    def pnl(self, rows: IntArray | slice = slice(None)) -> Floats:
+    def pnl(self, rows: IntArray | slice = slice(None)) -> FloatArray:
         """P&L with options re-priced at the simulated sessions `rows` (rows, covered positions), US dollars."""
         found = self.linear()[rows]
         option = self.holdings.option[self.covered]
@@ -142,7 +143,7 @@ class Simulation:
         return found
 
 
-def totals(pnl: Floats) -> Floats:
+def totals(pnl: FloatArray) -> FloatArray:
     """The portfolio's P&L by session, of (sessions, positions); added position by position."""
     return column_sums(pnl.T) if pnl.shape[1] else np.zeros(len(pnl))
 
@@ -150,7 +151,7 @@ def totals(pnl: Floats) -> Floats:
 def simulations(
     *, sessions: Sequence[date], rules: SimulationRules, **frames: Unpack[SimulationFrames]
 ) -> Iterator[Simulation]:
-    """Every active portfolio at every open session of `sessions` since its inception, by session and portfolio.
+    """Every portfolio at every open session of `sessions` of its life, by session and portfolio.
 
     A position takes its symbol's real one-session return; where the symbol has none that session, the value of its
     ridge regression on the style factors over the regression window, not below -1: sum of b_k f_k (counted). A symbol
@@ -244,12 +245,12 @@ def _holdings(rows: pl.DataFrame, symbols: pl.Series) -> tuple[Holdings, OptionB
     return holdings, OptionBook.of(options)
 
 
-def _floats(rows: pl.DataFrame, name: str) -> Floats:
+def _floats(rows: pl.DataFrame, name: str) -> FloatArray:
     """A column's numbers, to be written to; NaN where NULL."""
     return np.array(rows.get_column(name).cast(pl.Float64).fill_null(float("nan")).to_numpy())
 
 
-def _returns_until(end: int, own: Panel, styles: Panel, rules: SimulationRules) -> tuple[Floats, BoolArray]:
+def _returns_until(end: int, own: Panel, styles: Panel, rules: SimulationRules) -> tuple[FloatArray, BoolArray]:
     """Returns of every symbol in the window ending with session number `end`, and which are real; (sessions, symbols).
 
     NaN where there is neither a real nor a modelled one.
@@ -278,7 +279,7 @@ def _returns_until(end: int, own: Panel, styles: Panel, rules: SimulationRules) 
 def _simulation(
     key: tuple[date, int, float | None],
     book: tuple[Holdings, OptionBook],
-    history: tuple[Sequence[date], Floats, BoolArray],
+    history: tuple[Sequence[date], FloatArray, BoolArray],
     min_coverage: float,
 ) -> Simulation:
     """Leave out the sessions, then the positions, that are not covered."""

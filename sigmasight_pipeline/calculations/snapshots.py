@@ -14,23 +14,23 @@ from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from sigmasight_pipeline.calculations.arrays import BoolArray, FloatArray, IntArray
 from sigmasight_pipeline.calculations.division import ratio
 from sigmasight_pipeline.calculations.exposures import COUNTS, GREEKS, held
-from sigmasight_pipeline.calculations.holdings import BoolArray, brought_in
+from sigmasight_pipeline.calculations.holdings import brought_in
 from sigmasight_pipeline.calculations.money import (
     CENTS,
     LARGEST_UNITS,
     MONEY,
     PRICE,
     AmountOverflowError,
-    IntArray,
     from_units,
     rounded_product,
     to_units,
 )
+from sigmasight_pipeline.calculations.portfolio_lives import lives
 from sigmasight_pipeline.calculations.position_prices import EXIT_SOURCES, VALUE_DIVISOR
 from sigmasight_pipeline.calculations.timeline import (
     SessionWindowError,
@@ -39,8 +39,6 @@ from sigmasight_pipeline.calculations.timeline import (
     open_sessions,
     to_dates,
 )
-
-FloatArray = npt.NDArray[np.float64]
 
 PERIODS = ("mtd", "qtd", "ytd")
 
@@ -96,7 +94,7 @@ def portfolio_snapshots(
     flows: pl.DataFrame,
     previous: pl.DataFrame,
 ) -> Snapshots:
-    """Snapshots of every active portfolio at `sessions`, a run of sessions without a gap, from inception on.
+    """Snapshots of every portfolio at `sessions`, a run of sessions without a gap, from its inception to its closing.
 
     `position_values` and `portfolio_exposures` are the rows of these sessions, `flows` rows of
     ``portfolio_cash_flows``, `previous` rows of ``portfolio_snapshots`` (those of the open session before the
@@ -116,13 +114,14 @@ def portfolio_snapshots(
     if len(gaps):
         left_out = timeline.dates[int(wanted[gaps[0]]) + 1]
         raise SessionWindowError(f"snapshots need sessions without a gap between them, {left_out} is left out; add it")
-    active = portfolios.filter("active").sort("portfolio_id")
-    inception = timeline.on_or_after(day_numbers(active.get_column("inception_date")))
-    ledger = _Ledger(timeline, wanted, active, inception)
+    owners = lives(portfolios, "code", "initial_equity").sort("portfolio_id")
+    inception = timeline.on_or_after(day_numbers(owners.get_column("inception_date")))
+    closing = timeline.on_or_before(day_numbers(owners.get_column("closing_date")))
+    ledger = _Ledger(timeline, wanted, owners, inception, closing)
     figures = ledger.rolled(
-        _state_before(timeline, wanted, active, inception, previous),
+        _state_before(ledger, previous),
         _daily(ledger, position_values, flows),
-        to_units(active.get_column("initial_equity"), MONEY),
+        to_units(owners.get_column("initial_equity"), MONEY),
     )
     frame = _completed(ledger.frame(figures), portfolio_exposures, position_values)
     return Snapshots(frame=frame, opening_cash=_opening_cash(ledger, positions, position_values))
@@ -138,19 +137,21 @@ class _Figures:
 
 @dataclass(frozen=True)
 class _Ledger:
-    """Sessions `wanted` (numbers of the timeline, consecutive) by portfolios `active` (sorted by id)."""
+    """Sessions `wanted` (numbers of the timeline, consecutive) by portfolios `owners` (sorted by id), which have
+    snapshots from the session `inception` to the session `closing`."""
 
     timeline: Timeline
     wanted: IntArray
-    active: pl.DataFrame
+    owners: pl.DataFrame
     inception: IntArray
+    closing: IntArray
 
     def matrix(self, rows: pl.DataFrame, column: str) -> IntArray:
         """Cents of `column`, summed by (session, portfolio); rows of other sessions and portfolios are left out."""
-        result = np.zeros((len(self.wanted), len(self.active)), dtype=np.int64)
+        result = np.zeros((len(self.wanted), len(self.owners)), dtype=np.int64)
         sums = rows.group_by(_KEYS).agg(pl.col(column).sum())
         numbers = pl.DataFrame(
-            [self.active.get_column("portfolio_id"), pl.Series("portfolio", np.arange(len(self.active)))]
+            [self.owners.get_column("portfolio_id"), pl.Series("portfolio", np.arange(len(self.owners)))]
         )
         sums = sums.join(numbers, on="portfolio_id")
         days = day_numbers(sums.get_column("session_date"))
@@ -164,8 +165,8 @@ class _Ledger:
         return result
 
     def rolled(self, state: _Figures, daily: dict[str, IntArray], initial_equity: IntArray) -> _Figures:
-        """Every figure by (session, portfolio); meaningless before a portfolio's inception."""
-        shape = (len(self.wanted), len(self.active))
+        """Every figure by (session, portfolio); meaningless outside a portfolio's life."""
+        shape = (len(self.wanted), len(self.owners))
         amounts = {name: np.zeros(shape, dtype=np.int64) for name in (*_AMOUNTS, "base")}
         ratios = {name: np.full(shape, np.nan) for name in (*_RATIOS, "daily_return", "drawdown")}
         for at, index in enumerate(self.wanted.tolist()):
@@ -212,8 +213,9 @@ class _Ledger:
         return {"mtd": before.month != day.month, "qtd": quarter, "ytd": False}
 
     def frame(self, figures: _Figures) -> pl.DataFrame:
-        """The figures as rows, by session, then portfolio, without those before inception."""
-        at, portfolio = np.nonzero(self.inception[None, :] <= self.wanted[:, None])
+        """The figures as rows, by session, then portfolio, without those outside the portfolio's life."""
+        number = self.wanted[:, None]
+        at, portfolio = np.nonzero((self.inception[None, :] <= number) & (number <= self.closing[None, :]))
         first = self.inception[portfolio] == self.wanted[at]
         cents = {name: values[at, portfolio] for name, values in figures.amounts.items()}
         cents["net_cash_flow"][first] = 0
@@ -223,7 +225,7 @@ class _Ledger:
         return pl.DataFrame(
             [
                 to_dates(self.timeline.days[self.wanted[at]], "session_date"),
-                self.active.get_column("portfolio_id").gather(portfolio),
+                self.owners.get_column("portfolio_id").gather(portfolio),
                 *(from_units(values, MONEY, name) for name, values in cents.items()),
                 *(pl.Series(name, values).fill_nan(None) for name, values in ratios.items()),
                 pl.Series("return_status", status.tolist(), dtype=pl.String),
@@ -243,21 +245,21 @@ def _require_small(amounts: dict[str, IntArray]) -> None:
         raise AmountOverflowError("the net asset value of a portfolio", largest / CENTS)
 
 
-def _state_before(
-    timeline: Timeline, wanted: IntArray, active: pl.DataFrame, inception: IntArray, previous: pl.DataFrame
-) -> _Figures:
-    """What the first session continues from; zero for portfolios that begin later."""
-    first = int(wanted[0]) if len(wanted) else 0
+def _state_before(ledger: _Ledger, previous: pl.DataFrame) -> _Figures:
+    """What the first session continues from; zero for portfolios that begin later, or have ended."""
+    timeline, owners = ledger.timeline, ledger.owners
+    first = int(ledger.wanted[0]) if len(ledger.wanted) else 0
     before = timeline.dates[first - 1] if first else None
-    rows = active.select("portfolio_id").join(
+    rows = owners.select("portfolio_id").join(
         previous.filter(pl.col("session_date") == before) if before else previous.clear(),
         on="portfolio_id",
         how="left",
         maintain_order="left",
     )
-    missing = (inception < first) & rows.get_column("net_asset_value").is_null().to_numpy()
+    missing = (ledger.inception < first) & (first <= ledger.closing)
+    missing &= rows.get_column("net_asset_value").is_null().to_numpy()
     if missing.any() and before:
-        codes = active.filter(pl.Series(missing)).get_column("code").to_list()
+        codes = owners.filter(pl.Series(missing)).get_column("code").to_list()
         raise MissingPreviousSnapshotError(codes, timeline.dates[first], before)
     return _Figures(
         amounts={name: to_units(rows.get_column(name), MONEY) for name in _AMOUNTS},
@@ -331,7 +333,7 @@ def _opening_cash(ledger: _Ledger, positions: pl.DataFrame, position_values: pl.
     """
     timeline = ledger.timeline
     begins = np.flatnonzero(np.isin(ledger.inception, ledger.wanted))
-    starting = ledger.active[begins].with_columns(
+    starting = ledger.owners[begins].with_columns(
         to_dates(timeline.days[ledger.inception[begins]], "session_date"),
         pl.Series("inception", ledger.inception[begins]),
     )

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from sigmasight_pipeline.calculations.actions import SplitRatios
-from sigmasight_pipeline.calculations.money import IntArray
+from sigmasight_pipeline.calculations.arrays import IntArray
 from sigmasight_pipeline.calculations.timeline import day_numbers
 
 NO_SPLITS = -1

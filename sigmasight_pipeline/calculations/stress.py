@@ -19,10 +19,11 @@ from math import nan
 import numpy as np
 import polars as pl
 
+from sigmasight_pipeline.calculations.arrays import FloatArray
 from sigmasight_pipeline.calculations.factor_moments import Weighting
 from sigmasight_pipeline.calculations.factor_returns import factor_returns, return_panel, session_axis
 from sigmasight_pipeline.calculations.joint_betas import RIDGE_PENALTY
-from sigmasight_pipeline.calculations.stress_book import Day, Floats, Moves, Outcome, betas, book, outcomes
+from sigmasight_pipeline.calculations.stress_book import Day, Moves, Outcome, betas, book, outcomes
 from sigmasight_pipeline.calculations.stress_details import (
     Details,
     details,
@@ -66,7 +67,7 @@ def market_risk_scenarios(
     rate_shocks: Sequence[float] = RATE_SHOCKS,
     min_coverage: float = 0.8,
 ) -> pl.DataFrame:
-    """One row per active portfolio, open session of `sessions` since its inception, and single shock.
+    """One row per portfolio, open session of `sessions` of its life, and single shock.
 
     Columns are those of ``market_risk_scenarios`` without provenance, ordered by session_date, portfolio_id and
     scenario. Frames are rows of the tables of those names (`calendar`: ``trading_sessions``, `factors`:
@@ -148,8 +149,8 @@ def stress_results(
 ) -> tuple[pl.DataFrame, ...]:
     """What every active scenario would cost, by portfolio and by position, and what it rests on.
 
-    The first frame has the columns of ``stress_test_results`` without provenance, one row per active portfolio, open
-    session of `sessions` since its inception and active scenario, ordered by session_date, portfolio_id, scenario_id;
+    The first frame has the columns of ``stress_test_results`` without provenance, one row per portfolio, open
+    session of `sessions` of its life and active scenario, ordered by session_date, portfolio_id, scenario_id;
     the second those of ``symbol_scenario_returns``, one row per priced symbol that the scenario moves, the third those
     of ``option_scenario_pnl``, one row per held option with a figure (``stress_totals``; of any other position the P&L
     is exposure x its symbol's return); the fourth and fifth those of ``stress_scenario_diagnostics`` and
@@ -196,7 +197,7 @@ def stress_results(
     proxy_of = known.proxy_of(held_book.symbols)
     results: list[Totals] = []
     shown: list[Details] = []
-    direct_by_day: list[Floats] = []
+    direct_by_day: list[FloatArray] = []
     all_solved: list[list[Solved]] = []
     window_sessions: list[int] = []
     for number, day in enumerate(held_book.days):

@@ -17,19 +17,17 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from sigmasight_pipeline.calculations.arrays import BoolArray, FloatArray, IntArray
 from sigmasight_pipeline.calculations.exposures import (
     held,
     portfolio_sessions,
     with_delta_adjusted,
     with_trading_symbol,
 )
-from sigmasight_pipeline.calculations.money import CENTS, MONEY, IntArray, nearest_units, to_units
+from sigmasight_pipeline.calculations.money import CENTS, MONEY, nearest_units, to_units
 from sigmasight_pipeline.calculations.stress_returns import floored
 from sigmasight_pipeline.calculations.stress_revaluation import Options, option_pnl
 from sigmasight_pipeline.symbols import parse_option
-
-Floats = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 
 _POSITION = ["session_date", "position_id"]
 _PRICED_WITH = (
@@ -52,18 +50,18 @@ PRICED_TOGETHER = 100_000
 class Moves(NamedTuple):
     """What scenarios do to the market at a session."""
 
-    raw: Floats
+    raw: FloatArray
     """(scenarios, symbols): implied returns before the floor; NaN where unknown."""
-    volatility_shift: Floats
+    volatility_shift: FloatArray
     """(scenarios,): relative, of option volatilities."""
-    rate_shift: Floats
+    rate_shift: FloatArray
     """(scenarios,): decimal, added to rates."""
 
 
 class Outcome(NamedTuple):
     """What scenarios do to the positions of a session, arrays (scenarios, positions); money in cents, 0 if unknown."""
 
-    implied: Floats
+    implied: FloatArray
     """Return of the symbol, at least -1; NaN where unknown."""
     floored: BoolArray
     linear: IntArray
@@ -83,11 +81,11 @@ class Day:
 
     session: date
     portfolio_ids: IntArray
-    net_asset_value: Floats
+    net_asset_value: FloatArray
     portfolio: IntArray
     position_id: IntArray
     symbol: IntArray
-    exposure: Floats
+    exposure: FloatArray
     size: IntArray
     option_rows: IntArray
     options: Options
@@ -109,11 +107,11 @@ class Day:
             totals[:, owners] = np.add.reduceat(values, starts, axis=1)
         return totals
 
-    def underlying_returns(self, moves: Moves) -> Floats:
+    def underlying_returns(self, moves: Moves) -> FloatArray:
         """(scenarios, options): implied return of each option's underlying, at least -1."""
         return floored(moves.raw[:, self.symbol[self.option_rows]])
 
-    def outcome(self, moves: Moves, of_options: Floats) -> Outcome:
+    def outcome(self, moves: Moves, of_options: FloatArray) -> Outcome:
         """What the scenarios do, given what the options gain or lose, (scenarios, options), US dollars."""
         before = moves.raw[:, self.symbol]
         implied = floored(before)
@@ -155,7 +153,7 @@ def _batches(sizes: Sequence[int]) -> Iterator[slice]:
         yield slice(start, len(sizes))
 
 
-def cents(dollars: Floats, known: BoolArray) -> IntArray:
+def cents(dollars: FloatArray, known: BoolArray) -> IntArray:
     """US dollars as whole cents, half-even; 0 where not `known`. Raises AmountOverflowError."""
     flat = pl.Series("a position's P&L in a scenario", np.where(known, dollars, 0.0).ravel())
     return nearest_units(flat, MONEY).reshape(dollars.shape)
@@ -234,7 +232,7 @@ class _Columns(NamedTuple):
     portfolio: IntArray
     position_id: IntArray
     symbol: IntArray
-    exposure: Floats
+    exposure: FloatArray
     size: IntArray
     is_option: BoolArray
     options: Options
@@ -298,14 +296,14 @@ def _day(session: date, ids: list[int], values: list[float | None], columns: _Co
     )
 
 
-def _floats(rows: pl.DataFrame, name: str) -> Floats:
+def _floats(rows: pl.DataFrame, name: str) -> FloatArray:
     return rows.get_column(name).cast(pl.Float64).fill_null(float("nan")).to_numpy()
 
 
 class Betas(NamedTuple):
     """Univariate betas of every session."""
 
-    values: Floats
+    values: FloatArray
     """(sessions, symbols, factors); NaN where there is none."""
     has_data: BoolArray
     """(sessions, factors): whether anything was estimated on the factor."""

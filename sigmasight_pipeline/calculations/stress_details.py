@@ -12,18 +12,15 @@ from math import isfinite
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from sigmasight_pipeline.calculations.arrays import BoolArray, FloatArray, IntArray
 from sigmasight_pipeline.calculations.joint_betas import joint_betas
-from sigmasight_pipeline.calculations.money import CENTS, IntArray
+from sigmasight_pipeline.calculations.money import CENTS
 from sigmasight_pipeline.calculations.stress_book import Book, Day, Outcome, cents
 from sigmasight_pipeline.calculations.stress_outcomes import Solved, stacked_returns
 from sigmasight_pipeline.calculations.stress_returns import NO_DIAGNOSTICS, Diagnostics
 from sigmasight_pipeline.calculations.stress_totals import Totals, laid_out, money_column, number_column, repeated
-
-Floats = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 
 FLOOR_EFFECT = "floor_effect"
 
@@ -45,7 +42,7 @@ class Details(NamedTuple):
     """By scenario."""
 
 
-def summed_shocks(symbols: int, betas: Sequence[Floats], shocks: Sequence[Sequence[float]]) -> Floats:
+def summed_shocks(symbols: int, betas: Sequence[FloatArray], shocks: Sequence[Sequence[float]]) -> FloatArray:
     """Sum of beta x shock, (scenarios, symbols), of betas (symbols, factors) and shocks given by scenario."""
     result = np.zeros((len(betas), symbols))
     for row, (beta, own) in enumerate(zip(betas, shocks, strict=True)):
@@ -56,14 +53,14 @@ def summed_shocks(symbols: int, betas: Sequence[Floats], shocks: Sequence[Sequen
 
 
 def direct_returns(
-    factor_window: Floats,
-    symbol_window: Floats,
+    factor_window: FloatArray,
+    symbol_window: FloatArray,
     scenarios: Sequence[Mapping[int, float]],
     style: Sequence[int],
     *,
     min_observations: int,
     penalty: float,
-) -> Floats:
+) -> FloatArray:
     """Ceteris-paribus returns (scenarios, symbols): joint betas x shocks, unshocked factors held still.
 
     Windows as for ``joint_betas.joint_betas``; the regressors are the factors `style` and the scenario's others. NaN
@@ -95,7 +92,7 @@ def direct_returns(
     return result
 
 
-def naive_returns(beta: Floats, scenarios: Sequence[Mapping[int, float]]) -> Floats:
+def naive_returns(beta: FloatArray, scenarios: Sequence[Mapping[int, float]]) -> FloatArray:
     """The sum of univariate betas x shocks, (scenarios, symbols): overlapping effects are counted several times."""
     slopes = [beta[:, list(shocks)] for shocks in scenarios]
     return summed_shocks(len(beta), slopes, [list(shocks.values()) for shocks in scenarios])
@@ -108,12 +105,12 @@ def details(
     scenarios: Sequence[Solved],
     names: Sequence[str],
     *,
-    direct: Floats,
-    naive: Floats,
+    direct: FloatArray,
+    naive: FloatArray,
 ) -> Details:
     """The details of one session; `direct` and `naive` are returns (scenarios, symbols), `names` those of factors."""
 
-    def added(by_symbol: Floats) -> tuple[IntArray, BoolArray]:
+    def added(by_symbol: FloatArray) -> tuple[IntArray, BoolArray]:
         """Sums over portfolios of exposure x return where a position has a figure, and whether none is missing."""
         dollars = day.exposure * by_symbol[:, day.symbol]
         missing = outcome.known & np.isnan(dollars)
@@ -170,7 +167,7 @@ def _impacts(
         first += count
 
 
-def _shocks_json(labels: Sequence[str], shocks: Floats) -> str:
+def _shocks_json(labels: Sequence[str], shocks: FloatArray) -> str:
     return _document(
         labels,
         [repr(float(f"{shock:.{SHOWN_DIGITS}g}")) if isfinite(shock) else "null" for shock in shocks.tolist()],

@@ -13,14 +13,11 @@ from datetime import date
 from enum import StrEnum
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from sigmasight_pipeline.calculations.arrays import IntArray
 from sigmasight_pipeline.calculations.factor_returns import RATE_KIND, regressed_factors
-from sigmasight_pipeline.calculations.money import IntArray
 from sigmasight_pipeline.calculations.stress_returns import Confidence, Shocks
-
-Floats = npt.NDArray[np.float64]
 
 MARKET = "Market"
 """Key of the factor that is honoured exactly where it is shocked among others."""

@@ -16,21 +16,17 @@ from math import nan
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from sigmasight_pipeline.calculations.arrays import BoolArray, FloatArray, IntArray
 from sigmasight_pipeline.calculations.factor_moments import cross_products
 from sigmasight_pipeline.calculations.joint_betas import presence_patterns
 from sigmasight_pipeline.calculations.regressions import ROUNDING
-
-Floats = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 
 HALF_LIFE = 63.0
 """Sessions after which a return counts half, where recent ones count more."""
 
 
-def session_weights(window: int, *, half_life: bool) -> Floats:
+def session_weights(window: int, *, half_life: bool) -> FloatArray:
     """Weight of each of the `window` sessions, the newest last: all 1, or 0.5^(age / HALF_LIFE)."""
     ages = np.arange(window - 1, -1, -1)
     return np.asarray(0.5 ** (ages / HALF_LIFE), dtype=np.float64) if half_life else np.ones(window)
@@ -42,9 +38,9 @@ class OwnMoments(NamedTuple):
     members: IntArray
     """Columns of the panel (symbols first, then factors) that have a return on exactly these sessions."""
     n_obs: int
-    factors: Floats
+    factors: FloatArray
     """(factors, factors): covariance; NaN where a factor lacks one of the sessions."""
-    crossed: Floats
+    crossed: FloatArray
     """(factors, members): covariance of factor and member."""
 
 
@@ -57,7 +53,7 @@ class CommonMoments:
     """
 
     n_obs: int
-    covariance: Floats
+    covariance: FloatArray
     own: tuple[OwnMoments, ...]
 
 
@@ -69,9 +65,9 @@ class SessionMoments:
     Figures of a name depend on its own returns and the factors' alone, to the bit.
     """
 
-    factor_window: Floats
-    symbol_window: Floats
-    weights: Floats
+    factor_window: FloatArray
+    symbol_window: FloatArray
+    weights: FloatArray
     min_observations: int = 60
     _kept: dict[bytes, CommonMoments] = field(default_factory=dict)
 
@@ -85,7 +81,7 @@ class SessionMoments:
         return ~np.isnan(self.factor_window)
 
     @cached_property
-    def _panel(self) -> Floats:
+    def _panel(self) -> FloatArray:
         return np.concatenate([self.symbol_window, self.factor_window], axis=1)
 
     @cached_property
@@ -104,7 +100,7 @@ class SessionMoments:
         return spread < ROUNDING
 
     @cached_property
-    def slopes(self) -> Floats:
+    def slopes(self) -> FloatArray:
         """(factors, factors): slope of the row's factor on the column's alone, on the sessions both have a return.
 
         1 on the diagonal. NaN where these are fewer than the minimum, or the column's factor does not vary on them.
@@ -123,7 +119,7 @@ class SessionMoments:
         return slopes
 
     @cached_property
-    def variances(self) -> Floats:
+    def variances(self) -> FloatArray:
         """(factors,): of each factor on its own sessions; NaN where there are too few or it does not vary."""
         return np.array([self.common([factor]).covariance[factor, factor] for factor in range(len(self.constant))])
 

@@ -13,9 +13,8 @@ from enum import StrEnum
 from math import isnan, nan
 
 import numpy as np
-import numpy.typing as npt
 
-from sigmasight_pipeline.calculations.stress_book import Floats
+from sigmasight_pipeline.calculations.arrays import BoolArray, FloatArray, IntArray
 from sigmasight_pipeline.calculations.stress_factors import Scenario, ScenarioFactors
 from sigmasight_pipeline.calculations.stress_moments import SessionMoments
 from sigmasight_pipeline.calculations.stress_replays import Replayed, Window, WindowStatus
@@ -30,9 +29,6 @@ from sigmasight_pipeline.calculations.stress_returns import (
     propagate,
     single_shock,
 )
-
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 
 SPECIFIC = "specific_return"
 """What a symbol's own return in a replay is beyond the model's."""
@@ -58,14 +54,14 @@ class Solved:
     """
 
     status: str
-    raw: Floats
+    raw: FloatArray
     own: BoolArray
-    effective: Floats
+    effective: FloatArray
     volatility_shift: float
     volatility_source: VolatilitySource
     rate_shift: float = 0.0
     propagation: Propagation | None = None
-    parts: Floats | None = None
+    parts: FloatArray | None = None
     part_names: tuple[str, ...] = ()
     window: Window | None = None
 
@@ -89,7 +85,7 @@ class SessionScenarios:
     `moments` (None where only single shocks are asked for), and which factor's proxy each symbol is (-1: none)."""
 
     factors: ScenarioFactors
-    beta: Floats
+    beta: FloatArray
     has_data: BoolArray
     moments: SessionMoments | None
     proxy_of: IntArray
@@ -167,7 +163,7 @@ class SessionScenarios:
         chosen = np.flatnonzero(usable)
         return Shocks(chosen, happened.factors[chosen], np.zeros(len(chosen), dtype=bool))
 
-    def _implied(self, propagation: Propagation) -> tuple[Floats, Floats]:
+    def _implied(self, propagation: Propagation) -> tuple[FloatArray, FloatArray]:
         """Returns by part of the symbols, and the effective shock of every factor."""
         symbols = len(self.beta)
         parts = implied_parts(propagation, self.beta, self.moments, market=self.factors.market)
@@ -182,7 +178,7 @@ class SessionScenarios:
             own = np.where(is_proxy, parts[:, symbols + np.maximum(self.proxy_of, 0)], own)
         return own, effective
 
-    def _raw(self, parts: Floats, effective: Floats, propagation: Propagation) -> Floats:
+    def _raw(self, parts: FloatArray, effective: FloatArray, propagation: Propagation) -> FloatArray:
         raw = added_up(parts)
         if propagation.single:
             return raw
@@ -207,6 +203,6 @@ def _shift(scenario: Scenario, happened: Replayed | None) -> tuple[float, Volati
     return happened.volatility_shift, VolatilitySource.INDEX
 
 
-def stacked_returns(scenarios: Sequence[Solved], symbols: int) -> Floats:
+def stacked_returns(scenarios: Sequence[Solved], symbols: int) -> FloatArray:
     """Implied returns before the floor, (scenarios, symbols)."""
     return np.array([one.raw for one in scenarios], dtype=np.float64).reshape(len(scenarios), symbols)

@@ -15,9 +15,9 @@ from math import nan
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from sigmasight_pipeline.calculations.arrays import FloatArray, IntArray
 from sigmasight_pipeline.calculations.factor_returns import RATE_TENOR
 from sigmasight_pipeline.calculations.stress_factors import (
     MARKET,
@@ -27,9 +27,6 @@ from sigmasight_pipeline.calculations.stress_factors import (
     active_scenarios,
 )
 from sigmasight_pipeline.calculations.timeline import Timeline, day_numbers
-
-Floats = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 VOLATILITY_INDEX = "VIX"
 """Symbol of the index whose relative change in the window options' volatilities take."""
@@ -59,8 +56,8 @@ class Window(NamedTuple):
 class Replayed(NamedTuple):
     """What happened in a window; decimal returns, NaN where a name did not trade throughout."""
 
-    symbols: Floats
-    factors: Floats
+    symbols: FloatArray
+    factors: FloatArray
     """(factors,): of Interest_Rate the change of the yield."""
     volatility_shift: float
     """Relative change of the volatility index; NaN where it is not stored."""
@@ -131,7 +128,7 @@ class ReplayWindows:
             one.scenario_id: _stated(one, self._timeline) for one in scenarios if one.kind is ScenarioKind.REPLAY
         }
         self._row = {day: row for row, day in enumerate(sessions)}
-        self._compounded: dict[tuple[int, int], Floats] = {}
+        self._compounded: dict[tuple[int, int], FloatArray] = {}
         self._happened: dict[tuple[int, int], Replayed] = {}
 
     def at(self, scenario: Scenario, session: date) -> tuple[Window, Replayed | None]:
@@ -158,7 +155,7 @@ class ReplayWindows:
             by_name[VOLATILITY_INDEX],
         )
 
-    def _of_names(self, ends: tuple[int, int]) -> Floats:
+    def _of_names(self, ends: tuple[int, int]) -> FloatArray:
         """Compounded returns of every name between two closes; NaN where its returns do not join the one to the other.
 
         A return over a gap counts: it happened. Multiplied session by session, so that bits depend on the name alone.
@@ -227,7 +224,7 @@ def _worst_by_session(
     return found
 
 
-def _compounded(returns: Floats, length: int) -> Floats:
+def _compounded(returns: FloatArray, length: int) -> FloatArray:
     """Compounded return of the `length` sessions ending with each; NaN where one is missing.
 
     Each window is multiplied by itself from its first session on, so that it does not depend on what came before.
@@ -242,7 +239,7 @@ def _compounded(returns: Floats, length: int) -> Floats:
     return total
 
 
-def _lowest_so_far(values: Floats) -> IntArray:
+def _lowest_so_far(values: FloatArray) -> IntArray:
     """The place of the lowest value up to each place, the first of equal ones; -1 where there is none yet."""
     comparable = np.where(np.isnan(values), np.inf, values)
     lowest = np.minimum.accumulate(comparable)

@@ -27,14 +27,10 @@ from math import exp, log, nan, sqrt
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import brentq
 
+from sigmasight_pipeline.calculations.arrays import BoolArray, FloatArray, IntArray
 from sigmasight_pipeline.calculations.stress_moments import CommonMoments, SessionMoments
-
-Floats = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
 
 LEAST_LAM = 0.05
 SIZE_LIMIT = 2.0
@@ -79,7 +75,7 @@ class Shocks(NamedTuple):
     are beyond what the market's shock implies."""
 
     factors: IntArray
-    values: Floats
+    values: FloatArray
     relative: BoolArray
 
 
@@ -114,9 +110,9 @@ class Propagation(NamedTuple):
     """
 
     shocks: Shocks
-    stated: Floats
+    stated: FloatArray
     factors: IntArray
-    weights: Floats
+    weights: FloatArray
     anchored: bool
     exact: bool
     diagnostics: Diagnostics
@@ -199,7 +195,9 @@ def propagate(
     )
 
 
-def _weigh(e: Floats, v: Floats, largest: float, z_market: float, confidence: Confidence) -> tuple[float, Floats]:
+def _weigh(
+    e: FloatArray, v: FloatArray, largest: float, z_market: float, confidence: Confidence
+) -> tuple[float, FloatArray]:
     """lam and (V + lam diag V)^-1 e; `largest` is the largest absolute z of the scenario.
 
     With A = D^-1/2 V D^-1/2 (D = diag V) = Q diag(a) Q' and y = Q' D^-1/2 e, what is kept of the shocks has the size
@@ -230,7 +228,7 @@ def _weigh(e: Floats, v: Floats, largest: float, z_market: float, confidence: Co
     return lam, (q @ (y / (a + lam))) / scale
 
 
-def _diagnostics(sigma: Floats, total_z: Floats, z: Floats) -> Diagnostics:
+def _diagnostics(sigma: FloatArray, total_z: FloatArray, z: FloatArray) -> Diagnostics:
     """`total_z` are the total shocks in their own standard deviations, `z` relative ones in those the market leaves."""
     deviation = np.sqrt(np.diagonal(sigma))
     values, vectors = np.linalg.eigh(sigma / np.outer(deviation, deviation))
@@ -241,7 +239,9 @@ def _diagnostics(sigma: Floats, total_z: Floats, z: Floats) -> Diagnostics:
     return Diagnostics(nan, float(values[-1] / values[0]), distance, max_z)
 
 
-def implied_parts(scenario: Propagation, beta: Floats, moments: SessionMoments | None, *, market: int | None) -> Floats:
+def implied_parts(
+    scenario: Propagation, beta: FloatArray, moments: SessionMoments | None, *, market: int | None
+) -> FloatArray:
     """Return of every name through every factor of the scenario, before any floor: (factors, symbols and factors).
 
     `beta` (symbols, factors) are univariate betas, NaN where there is none; rows are in the order of
@@ -251,7 +251,7 @@ def implied_parts(scenario: Propagation, beta: Floats, moments: SessionMoments |
     if scenario.moments is None:
         (factor,) = scenario.factors
         slopes = beta[:, factor] if moments is None else np.concatenate([beta[:, factor], moments.slopes[:, factor]])
-        single: Floats = (slopes * scenario.weights[0])[None, :]
+        single: FloatArray = (slopes * scenario.weights[0])[None, :]
         return single
     if moments is None:
         raise ValueError("several shocks need the moments they were solved against")
@@ -280,7 +280,7 @@ def implied_parts(scenario: Propagation, beta: Floats, moments: SessionMoments |
     return parts
 
 
-def _residual(moments: CommonMoments, others: IntArray, market: int | None, on_market: Floats) -> Floats:
+def _residual(moments: CommonMoments, others: IntArray, market: int | None, on_market: FloatArray) -> FloatArray:
     """g of every name on the factors `others`: (others, symbols and factors); NaN where a name has too few returns."""
     sigma = moments.covariance
     g = np.full((len(others), len(on_market)), nan)
@@ -304,25 +304,25 @@ def _residual(moments: CommonMoments, others: IntArray, market: int | None, on_m
     return g
 
 
-def effective_shocks(scenario: Propagation, parts: Floats, symbols: int) -> Floats:
+def effective_shocks(scenario: Propagation, parts: FloatArray, symbols: int) -> FloatArray:
     """Shock of every factor the scenario implies, (factors,), before any floor; NaN where unknown.
 
     `parts` are those of the scenario. The anchored market, a single shock and exact shocks come back as stated.
     """
-    effective: Floats = added_up(parts)[symbols:].copy()
+    effective: FloatArray = added_up(parts)[symbols:].copy()
     if scenario.exact:
         effective[scenario.shocks.factors] = scenario.stated
     return effective
 
 
-def added_up(parts: Floats) -> Floats:
+def added_up(parts: FloatArray) -> FloatArray:
     """Sum of the rows of (factors, names), first to last, so that a name's bits do not depend on the others."""
-    total: Floats = parts[0].copy()
+    total: FloatArray = parts[0].copy()
     for part in parts[1:]:
         total += part
     return total
 
 
-def floored(raw: Floats) -> Floats:
+def floored(raw: FloatArray) -> FloatArray:
     """Returns raised to -1 where they are below; NaN stays."""
     return np.maximum(raw, LEAST_RETURN)

@@ -8,35 +8,30 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
+from sigmasight_pipeline.calculations.arrays import BoolArray, FloatArray
 from sigmasight_pipeline.calculations.option_pricing import OptionMarket, OptionTerms, price_change
-
-Floats = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 
 
 class Options(NamedTuple):
     """Options held at a session, each array (options,); NaN where unknown."""
 
     is_call: BoolArray
-    spot: Floats
+    spot: FloatArray
     """Price of the underlying, US dollars."""
-    strike: Floats
-    time: Floats
+    strike: FloatArray
+    time: FloatArray
     """Years to expiry."""
-    rate: Floats
+    rate: FloatArray
     """Continuously compounded, decimal."""
-    volatility: Floats
+    volatility: FloatArray
     """Annual, decimal."""
-    units: Floats
+    units: FloatArray
     """Quantity x multiplier, negative for short."""
-    close: Floats
+    close: FloatArray
     """What the option is valued at, US dollars per underlying unit."""
     is_american: BoolArray
     """Whether it may be exercised before expiry."""
-    dividend_yield: Floats
+    dividend_yield: FloatArray
     """Of the underlying, continuously compounded, decimal."""
 
     @property
@@ -45,7 +40,9 @@ class Options(NamedTuple):
         return OptionTerms(self.is_call, self.strike, self.is_american, self.dividend_yield)
 
 
-def option_pnl(options: Options, returns: Floats, volatility_shift: Floats, rate_shift: Floats) -> Floats:
+def option_pnl(
+    options: Options, returns: FloatArray, volatility_shift: FloatArray, rate_shift: FloatArray
+) -> FloatArray:
     """P&L of each option in each scenario, US dollars, signed by the side held; (scenarios, options).
 
     `returns` (scenarios, options) are those of the underlying, at least -1; `volatility_shift`, (scenarios,) or by
@@ -61,10 +58,10 @@ def option_pnl(options: Options, returns: Floats, volatility_shift: Floats, rate
         options.rate + _by_option(rate_shift),
         options.volatility * (1.0 + _by_option(volatility_shift)),
     )
-    pnl: Floats = options.units * price_change(options.close, options.terms, now, then)
+    pnl: FloatArray = options.units * price_change(options.close, options.terms, now, then)
     return pnl
 
 
-def _by_option(shift: Floats) -> Floats:
+def _by_option(shift: FloatArray) -> FloatArray:
     """A shift by scenario as one that broadcasts over options."""
     return shift if shift.ndim == 2 else shift[:, None]

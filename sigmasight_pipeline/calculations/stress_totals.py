@@ -8,20 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from sigmasight_pipeline.calculations.money import CENTS, MONEY, IntArray, from_units
+from sigmasight_pipeline.calculations.arrays import AnyArray, BoolArray, FloatArray, IntArray
+from sigmasight_pipeline.calculations.money import CENTS, MONEY, from_units
 from sigmasight_pipeline.calculations.stress_book import Book, Day, Outcome
 from sigmasight_pipeline.calculations.stress_outcomes import Solved, stacked_returns
 from sigmasight_pipeline.calculations.stress_returns import floored
-
-Floats = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
-AnyArray = npt.NDArray[Any]
 
 
 class StressStatus(StrEnum):
@@ -62,8 +58,8 @@ class Totals(NamedTuple):
 
     correlated: IntArray
     total: IntArray
-    net_asset_value: Floats
-    coverage: Floats
+    net_asset_value: FloatArray
+    coverage: FloatArray
     """NaN where there is no exposure."""
     status: IntArray
     """Places in STATUSES."""
@@ -157,14 +153,14 @@ def portfolio_frame(book: Book, key: str, scenario_ids: Sequence[str], found: Se
 
 
 def symbol_frame(book: Book, scenario_ids: Sequence[str], solved: Sequence[Sequence[Solved]]) -> pl.DataFrame:
-    """Rows of ``symbol_scenario_returns`` without provenance, by session, scenario and symbol: those with a return."""
-    raws = [stacked_returns(of_day, len(book.symbols)) for of_day in solved]
+    """Rows of ``symbol_scenario_returns`` without provenance, by session, symbol and scenario: those with a return."""
+    raws = [stacked_returns(of_day, len(book.symbols)).T for of_day in solved]
     cells = [np.nonzero(np.isfinite(raw)) for raw in raws]
     before = stacked([raw[cell] for raw, cell in zip(raws, cells, strict=True)])
     implied = floored(before.astype(np.float64))
     own = stacked(
         [
-            np.array([one.own for one in of_day])[cell]
+            np.array([one.own for one in of_day]).T[cell]
             for of_day, cell in zip(solved, cells, strict=True)
             if len(cell[0])
         ]
@@ -172,10 +168,8 @@ def symbol_frame(book: Book, scenario_ids: Sequence[str], solved: Sequence[Seque
     return pl.DataFrame(
         [
             _days(book, [len(cell[0]) for cell in cells]),
-            pl.Series(scenario_ids, dtype=pl.String)
-            .gather(stacked([cell[0] for cell in cells]).astype(np.int64))
-            .alias("scenario_id"),
-            book.symbols.gather(stacked([cell[1] for cell in cells]).astype(np.int64)).alias("symbol"),
+            book.symbols.gather(stacked([cell[0] for cell in cells]).astype(np.int64)).alias("symbol"),
+            _scenarios(scenario_ids, [cell[1] for cell in cells]),
             pl.Series("implied_return", implied, dtype=pl.Float64),
             pl.Series("floored", implied > before, dtype=pl.Boolean),
             pl.Series("is_own", own.astype(bool), dtype=pl.Boolean),
@@ -184,31 +178,28 @@ def symbol_frame(book: Book, scenario_ids: Sequence[str], solved: Sequence[Seque
 
 
 def option_frame(book: Book, scenario_ids: Sequence[str], outcomes: Sequence[Outcome]) -> pl.DataFrame:
-    """Rows of ``option_scenario_pnl`` without provenance, by session, scenario and position: those with a figure."""
-    cells = [np.nonzero(one.known[:, day.option_rows]) for day, one in zip(book.days, outcomes, strict=True)]
-    chosen = list(zip(book.days, cells, strict=True))
+    """Rows of ``option_scenario_pnl`` without provenance, by session, position and scenario: those with a figure."""
+    # positions stand by portfolio in a day
+    rows = [day.option_rows[np.argsort(day.position_id[day.option_rows])] for day in book.days]
+    cells = [np.nonzero(one.known[:, own].T) for own, one in zip(rows, outcomes, strict=True)]
+    chosen = [own[cell[0]] for own, cell in zip(rows, cells, strict=True)]
+    by_day = list(zip(book.days, outcomes, chosen, cells, strict=True))
     return pl.DataFrame(
         [
-            _days(book, [len(cell[0]) for cell in cells]),
-            pl.Series(scenario_ids, dtype=pl.String)
-            .gather(stacked([cell[0] for cell in cells]).astype(np.int64))
-            .alias("scenario_id"),
-            pl.Series("position_id", stacked([day.position_id[day.option_rows][cell[1]] for day, cell in chosen])).cast(
-                pl.Int64
-            ),
+            _days(book, [len(own) for own in chosen]),
+            pl.Series("position_id", stacked([day.position_id[own] for day, _, own, _ in by_day])).cast(pl.Int64),
+            _scenarios(scenario_ids, [cell[1] for cell in cells]),
             pl.Series(
-                "portfolio_id",
-                stacked([day.portfolio_ids[day.portfolio[day.option_rows]][cell[1]] for day, cell in chosen]),
+                "portfolio_id", stacked([day.portfolio_ids[day.portfolio[own]] for day, _, own, _ in by_day])
             ).cast(pl.Int64),
-            from_units(
-                stacked(
-                    [one.pnl[:, day.option_rows][cell] for (day, cell), one in zip(chosen, outcomes, strict=True)]
-                ).astype(np.int64),
-                MONEY,
-                "pnl",
-            ),
+            from_units(stacked([one.pnl[cell[1], own] for _, one, own, cell in by_day]).astype(np.int64), MONEY, "pnl"),
         ]
     )
+
+
+def _scenarios(scenario_ids: Sequence[str], places: Sequence[IntArray]) -> pl.Series:
+    """The scenario of every row, by its place."""
+    return pl.Series("scenario_id", scenario_ids, dtype=pl.String).gather(stacked(places).astype(np.int64))
 
 
 def _days(book: Book, rows: Sequence[int]) -> pl.Series:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from sigmasight_pipeline.calculations.factor_returns import Floats, factor_returns, return_panel
+from sigmasight_pipeline.calculations.arrays import FloatArray, IntArray
+from sigmasight_pipeline.calculations.factor_returns import factor_returns, return_panel
 from sigmasight_pipeline.calculations.joint_betas import joint_betas
 from sigmasight_pipeline.calculations.splits import continued
-from sigmasight_pipeline.calculations.timeline import IntArray, Timeline
+from sigmasight_pipeline.calculations.timeline import Timeline
 
 STYLE = "style"
 """Kind of the factors in ``factor_definitions``."""
@@ -32,9 +33,9 @@ class StyleBetas:
 
     names: tuple[str, ...]
     symbols: tuple[str, ...]
-    beta: Floats
-    residual_std: Floats
-    returns: Floats
+    beta: FloatArray
+    residual_std: FloatArray
+    returns: FloatArray
 
 
 def style_betas(

@@ -11,10 +11,9 @@ from collections.abc import Collection, Sequence
 from datetime import date
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-IntArray = npt.NDArray[np.int64]
+from sigmasight_pipeline.calculations.arrays import IntArray
 
 NEVER = np.iinfo(np.int64).max
 """The day number of a date that is NULL: later than every session."""

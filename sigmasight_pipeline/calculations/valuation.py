@@ -18,14 +18,14 @@ from datetime import date
 import numpy as np
 import polars as pl
 
-from sigmasight_pipeline.calculations.holdings import BoolArray, Window, terms_at, window
+from sigmasight_pipeline.calculations.arrays import BoolArray, IntArray
+from sigmasight_pipeline.calculations.holdings import Window, terms_at, window
 from sigmasight_pipeline.calculations.money import (
     CENTS,
     MILLIONTHS,
     MONEY,
     PRICE,
     AmountOverflowError,
-    IntArray,
     decimal_columns,
     rounded_product,
     to_units,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from sigmasight_pipeline.calculations.attribution import REMAINDERS
+from sigmasight_pipeline.calculations.portfolio_lives import of_alive
 from sigmasight_pipeline.checks.rules import Judged, Rule, findings
 
 LARGE_RESIDUAL = 0.1
@@ -23,10 +24,9 @@ _KEYS = ["session_date", "portfolio_id"]
 
 
 def _valued(judged: Judged) -> pl.DataFrame:
-    """``position_values`` of active portfolios at the run's sessions."""
-    active = judged.inputs["portfolios"].filter("active").select("portfolio_id")
+    """``position_values`` of portfolios at the run's sessions."""
     rows = judged.inputs["position_values"].filter(pl.col("session_date").is_in(list(judged.sessions)))
-    return rows.join(active, on="portfolio_id", how="semi")
+    return of_alive(rows, judged.inputs["portfolios"])
 
 
 def _adds_up(judged: Judged) -> pl.DataFrame:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from sigmasight_pipeline.calculations.correlations import CLUSTER_CORRELATION, DUPLICATE_CORRELATION
+from sigmasight_pipeline.calculations.portfolio_lives import of_alive
 from sigmasight_pipeline.calculations.position_prices import EXIT_SOURCES
 from sigmasight_pipeline.checks.rules import Judged, Rule, findings
 from sigmasight_pipeline.checks.valuation import PORTFOLIO_ROWS
@@ -25,15 +26,14 @@ _MEMBERS = "correlation_cluster_positions"
 
 
 def _held_symbols(judged: Judged) -> pl.DataFrame:
-    """(session_date, portfolio_id, symbol) of what active portfolios hold, options by their underlying."""
+    """(session_date, portfolio_id, symbol) of what portfolios hold, options by their underlying."""
     owner = pl.coalesce("underlying_symbol", "symbol")
     public = judged.inputs["positions"].filter(pl.col("investment_class") != "PRIVATE")
-    active = judged.inputs["portfolios"].filter("active").select("portfolio_id", "inception_date")
+    rows = judged.inputs["position_values"].filter(
+        ~pl.col("price_source").is_in(EXIT_SOURCES), pl.col("session_date").is_in(list(judged.sessions))
+    )
     return (
-        judged.inputs["position_values"]
-        .filter(~pl.col("price_source").is_in(EXIT_SOURCES), pl.col("session_date").is_in(list(judged.sessions)))
-        .join(active, on="portfolio_id")
-        .filter(pl.col("session_date") >= pl.col("inception_date"))
+        of_alive(rows, judged.inputs["portfolios"])
         .drop("symbol")
         .join(public.select("position_id", owner.alias("symbol")), on="position_id")
         .select(*_KEYS, "symbol")

@@ -13,6 +13,7 @@ import polars as pl
 
 from sigmasight_pipeline.calculations.exposures import GREEKS, SIDES, held
 from sigmasight_pipeline.calculations.group_exposures import UNCLASSIFIED
+from sigmasight_pipeline.calculations.portfolio_lives import of_alive
 from sigmasight_pipeline.checks.rules import Judged, Rule, findings
 from sigmasight_pipeline.checks.valuation import PORTFOLIO_ROWS
 
@@ -139,11 +140,9 @@ EXPOSURES: Sequence[Rule] = (PORTFOLIO_ROWS, EXPOSURES_TIE, DELTA_ADJUSTED_TIE, 
 def _group_sums(judged: Judged) -> pl.DataFrame:
     """Groups of each kind against the values of positions, which ``portfolio_exposures`` are sums of as well."""
     exposure = pl.col("exposure")
-    active = judged.inputs["portfolios"].filter("active").select("portfolio_id")
+    rows = judged.inputs["position_values"].filter(pl.col("session_date").is_in(list(judged.sessions)))
     whole = (
-        judged.inputs["position_values"]
-        .filter(pl.col("session_date").is_in(list(judged.sessions)))
-        .join(active, on="portfolio_id", how="semi")
+        of_alive(rows, judged.inputs["portfolios"])
         .group_by(_KEYS)
         .agg(
             long_exposure=exposure.filter(exposure > 0).sum(),

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from sigmasight_pipeline.calculations.exposures import held, with_trading_symbol
+from sigmasight_pipeline.calculations.portfolio_lives import alive_at
 from sigmasight_pipeline.checks.rules import Judged, Rule, findings, measured
 
 LARGEST_WINSORISED_SHARE = 0.01
@@ -73,14 +74,7 @@ WINSORIZED_DOLLARS = Rule(
 
 
 def _portfolio_factor_rows(judged: Judged) -> pl.DataFrame:
-    days = pl.DataFrame({"session_date": list(judged.sessions)}, schema={"session_date": pl.Date()})
-    expected = (
-        judged.inputs["portfolios"]
-        .filter("active")
-        .join(days, how="cross")
-        .filter(pl.col("session_date") >= pl.col("inception_date"))
-        .join(_active_factors(judged), how="cross")
-    )
+    expected = alive_at(judged.sessions, judged.inputs["portfolios"], "code").join(_active_factors(judged), how="cross")
     missing = (
         expected.join(judged.frame, on=["session_date", "portfolio_id", "factor"], how="anti")
         .group_by("session_date", "portfolio_id", "code")
@@ -92,7 +86,7 @@ def _portfolio_factor_rows(judged: Judged) -> pl.DataFrame:
 PORTFOLIO_FACTOR_ROWS = Rule(
     "expected_rows",
     "ERROR",
-    "Every active portfolio has a row for every active factor and session since its inception.",
+    "Every portfolio has a row for every active factor and session of its life.",
     _portfolio_factor_rows,
 )
 

@@ -11,7 +11,6 @@ from datetime import date
 from math import exp
 from typing import Any
 
-import mibian
 import numpy as np
 import polars as pl
 
@@ -186,6 +185,8 @@ def _differences(row: Mapping[str, Any]) -> Iterator[str]:
     ours. It knows no dividend yield: given S' = S exp(-qT), it gives the price, and derivatives by S', which are
     chained. It knows no early exercise either: where that may be worth something, the price is at least its.
     """
+    import mibian  # noqa: PLC0415 - an extra (it is under the GPL), and loads SciPy's statistics
+
     needed = ("underlying_price", "strike_price", "risk_free_rate", "time_to_expiry", "volatility", "dividend_yield")
     absent = [name for name in (*needed, "option_kind", "exercise_style", *PEER_FIGURES) if row[name] is None]
     if absent:
@@ -224,6 +225,7 @@ MIBIAN_SAMPLE = Rule(
     f"mibian gives the same price and Greeks for {SAMPLE_SIZE} options of every session, and no higher price where "
     "early exercise may be worth something.",
     _against_mibian,
+    peer="mibian",
 )
 
 POSITION_GREEKS: Sequence[Rule] = (

@@ -15,6 +15,7 @@ from sigmasight_pipeline.market_data.continuity import split_breaks
 from sigmasight_pipeline.market_data.coverage import repeated_closes
 from sigmasight_pipeline.market_data.option_screening import REASONS as OPTION_REASONS
 from sigmasight_pipeline.market_data.screening import Notice
+from sigmasight_pipeline.storage import judging
 
 REPEATED_SESSIONS = 5
 """A close that does not move for this many sessions is more often a dead feed than a quiet stock."""
@@ -125,18 +126,6 @@ RESTATED = Rule(
     _noticed(Notice.RESTATED, Notice.RELEASED),  # type: ignore[arg-type]  # as above
 )
 
-_MOVEMENTS = """
-SELECT symbol,
-       min(session_date) FILTER (WHERE close <> opening) AS moved_on,
-       min(session_date) FILTER (WHERE number = %s) AS noticed_on
-FROM (
-  SELECT symbol, session_date, close, first_value(close) OVER history AS opening, row_number() OVER history AS number
-  FROM sigmasight.daily_prices WHERE symbol = ANY(%s)
-  WINDOW history AS (PARTITION BY symbol ORDER BY session_date)
-) AS stored
-GROUP BY symbol
-"""
-
 
 def _repeated(judged: Judged) -> pl.DataFrame:
     """Closes that stopped moving. One that never moved may be at rest by nature, as a money market fund's is: of a fund
@@ -146,7 +135,7 @@ def _repeated(judged: Judged) -> pl.DataFrame:
     )
     if same.is_empty():
         return nothing()
-    moved = judged.database.query(_MOVEMENTS, (REPEATED_SESSIONS, same["symbol"].unique().sort().to_list()))
+    moved = judging.movements(judged.database, same["symbol"].unique().sort().to_list(), sessions=REPEATED_SESSIONS)
     funds = judged.inputs["instruments"].filter(pl.col("kind") == "fund").get_column("symbol")
     stopped = pl.col("session_date") > pl.col("moved_on")
     noticed = (pl.col("session_date") == pl.col("noticed_on")) & ~pl.col("symbol").is_in(funds.implode())

@@ -7,6 +7,7 @@ and the rules of the audited tables themselves (the sibling modules).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 
 import polars as pl
 
@@ -17,6 +18,7 @@ from sigmasight_pipeline.calculations.completeness import (
     PURGED,
     SYMBOL_ENGINES,
 )
+from sigmasight_pipeline.calculations.portfolio_lives import lives
 from sigmasight_pipeline.checks.rules import Judged, Rule, findings
 
 EVERYBODY = "all portfolios"
@@ -30,22 +32,28 @@ def _with_code(judged: Judged, frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _rows(judged: Judged) -> pl.DataFrame:
-    """Active portfolios and engines without a row; those of engines by symbol stand for all portfolios."""
-    active = judged.inputs["portfolios"].filter("active").get_column("portfolio_id").to_list()
+    """Open portfolios and engines without a row; those of engines by symbol stand for all portfolios."""
+    # the audit has rows before an inception, which say that nothing is expected
+    books = lives(judged.inputs["portfolios"]).select("portfolio_id", "closing_date")
     if judged.portfolio_ids is not None:
-        active = [key for key in active if key in judged.portfolio_ids]
-    pairs = [(key, engine.name) for key in active for engine in PORTFOLIO_ENGINES]
-    pairs += [(ALL_PORTFOLIOS, engine.name) for engine in SYMBOL_ENGINES]
-    keys = pl.DataFrame(pairs, schema={"portfolio_id": pl.Int64(), "engine": pl.String()}, orient="row")
+        books = books.filter(pl.col("portfolio_id").is_in(list(judged.portfolio_ids)))
+    everybody = pl.DataFrame({"portfolio_id": [ALL_PORTFOLIOS], "closing_date": [date.max]}, schema=books.schema)
+    pairs = pl.concat(
+        [
+            owners.join(pl.DataFrame({"engine": [engine.name for engine in engines]}), how="cross")
+            for owners, engines in ((books, PORTFOLIO_ENGINES), (everybody, SYMBOL_ENGINES))
+        ]
+    )
     days = pl.DataFrame({_SESSION: list(judged.sessions)}, schema={_SESSION: pl.Date()})
-    gone = days.join(keys, how="cross").join(judged.frame, on=[_SESSION, "portfolio_id", "engine"], how="anti")
+    due = days.join(pairs, how="cross").filter(pl.col(_SESSION) <= pl.col("closing_date"))
+    gone = due.join(judged.frame, on=[_SESSION, "portfolio_id", "engine"], how="anti")
     return findings(_with_code(judged, gone), pl.format("{} has no row of {}", "code", "engine"))
 
 
 ROW_PER_ENGINE = Rule(
     "row_per_portfolio_and_engine",
     "ERROR",
-    "Every active portfolio has a row per engine and session, every engine that works by symbol one for all of them.",
+    "Every portfolio has a row per engine and session, every engine that works by symbol one for all of them.",
     _rows,
 )
 

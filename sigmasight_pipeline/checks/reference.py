@@ -15,6 +15,7 @@ from sigmasight_pipeline.calculations.factor_returns import PROXY_KINDS, RATE_KI
 from sigmasight_pipeline.calculations.stress_factors import MARKET
 from sigmasight_pipeline.checks.rules import Judged, Rule, findings, nothing
 from sigmasight_pipeline.sessions import MINIMUM_HORIZON_DAYS
+from sigmasight_pipeline.storage import tables
 
 
 def _today(judged: Judged, frame: pl.DataFrame, detail: pl.Expr) -> pl.DataFrame:
@@ -85,7 +86,7 @@ _COMPLETE = Rule(
 
 def _entry_on_session(judged: Judged) -> pl.DataFrame:
     # sessions before the installation's first one are not stored; entries there were moved when imported
-    known = judged.database.query("SELECT session_date FROM sigmasight.trading_sessions")
+    known = judged.database.read(tables.trading_sessions, columns=["session_date"])
     if known.is_empty():
         return nothing()
     first = known["session_date"].min()

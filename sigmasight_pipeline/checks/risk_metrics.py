@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from sigmasight_pipeline.calculations.portfolio_lives import alive_at
 from sigmasight_pipeline.calculations.return_metrics import SESSIONS_PER_YEAR, Z_95
 from sigmasight_pipeline.calculations.risk_metrics import WINDOWS
 from sigmasight_pipeline.checks.rules import Judged, Rule, findings
@@ -33,12 +34,8 @@ _KEYS = ["session_date", "portfolio_id"]
 
 
 def _expected(judged: Judged) -> pl.DataFrame:
-    """(session_date, portfolio_id, code) of active portfolios at the run's sessions since inception."""
-    days = pl.DataFrame({"session_date": list(judged.sessions)}, schema={"session_date": pl.Date()})
-    active = judged.inputs["portfolios"].filter("active").select("portfolio_id", "inception_date", "code")
-    return (
-        active.join(days, how="cross").filter(pl.col("session_date") >= pl.col("inception_date")).select(*_KEYS, "code")
-    )
+    """(session_date, portfolio_id, code) of portfolios at the run's sessions of their lives."""
+    return alive_at(judged.sessions, judged.inputs["portfolios"], "code")
 
 
 def _window_rows(judged: Judged) -> pl.DataFrame:
@@ -53,7 +50,7 @@ def _window_rows(judged: Judged) -> pl.DataFrame:
 METRIC_ROWS = Rule(
     "expected_rows",
     "ERROR",
-    f"Every active portfolio has a row for {', '.join(map(str, WINDOWS))} sessions, every session since its inception.",
+    f"Every portfolio has a row for {', '.join(map(str, WINDOWS))} sessions, every session of its life.",
     _window_rows,
 )
 
@@ -182,7 +179,7 @@ def _accuracy_rows(judged: Judged) -> pl.DataFrame:
 ACCURACY_ROWS = Rule(
     "expected_rows",
     "ERROR",
-    "Every active portfolio has a row for the last open session of every ISO week since its inception, and no other.",
+    "Every portfolio has a row for the last open session of every ISO week of its life, and no other.",
     _accuracy_rows,
 )
 

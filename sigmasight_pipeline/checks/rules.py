@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import dagster as dg
@@ -70,7 +71,8 @@ class Judged:
 class Rule:
     """One data-quality rule of an asset. ERROR blocks what is downstream, WARN does not.
 
-    `measure` gives the figures (FIGURES) that stand beside its verdict, passed or not.
+    `measure` gives the figures (FIGURES) that stand beside its verdict, passed or not. `peer` is a module that judges
+    and need not be installed: without it the rule objects to nothing, and its verdict says that it was not judged.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Rule:
     description: str
     judge: Callable[[Judged], pl.DataFrame]
     measure: Callable[[Judged], pl.DataFrame] | None = None
+    peer: str | None = None
 
     def spec(self, asset: str) -> dg.AssetCheckSpec:
         """The rule as Dagster shows it on the asset."""
@@ -87,6 +90,9 @@ class Rule:
 
     def verdict(self, judged: Judged) -> Verdict:
         """Judge, and sort what was found by session."""
+        if self.peer is not None and find_spec(self.peer) is None:
+            absent = f"not judged: {self.peer} is not installed"
+            return Verdict(rule=self, sessions=tuple(judged.sessions), findings=nothing(), not_judged=absent)
         found = self.judge(judged).select(pl.col(name).cast(dtype) for name, dtype in FINDINGS.items())
         if judged.owners is not None:
             found = found.filter(pl.col("portfolio_id").is_null() | pl.col("portfolio_id").is_in(judged.owners))
@@ -103,6 +109,7 @@ class Verdict:
     sessions: tuple[date, ...]
     findings: pl.DataFrame
     figures: pl.DataFrame = field(default_factory=measured)
+    not_judged: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -130,6 +137,7 @@ class Verdict:
             (*self.sessions, *other.sessions),
             pl.concat([self.findings, other.findings]),
             pl.concat([self.figures, other.figures]),
+            self.not_judged or other.not_judged,
         )
 
     @property
@@ -164,6 +172,8 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """The verdict in one sentence."""
+        if self.not_judged is not None:
+            return self.not_judged
         if self.passed:
             return f"passed on {len(self.sessions)} session(s)"
         first = self.findings.row(0, named=True)
@@ -191,6 +201,7 @@ class Verdict:
             .agg("figure", "value")
             .iter_rows()
         }
+        passed = self.not_judged or "passed"
         # a finding may concern a session outside the run (a gap before it); its verdict belongs there too
         days = sorted({*self.sessions, *found})
         return pl.DataFrame(
@@ -201,7 +212,7 @@ class Verdict:
                 "run_id": [run_id] * len(days),
                 "severity": [self.rule.severity] * len(days),
                 "passed": [day not in found for day in days],
-                "description": ["; ".join(found[day][1]) if day in found else "passed" for day in days],
+                "description": ["; ".join(found[day][1]) if day in found else passed for day in days],
                 "metadata": [_metadata(found.get(day), figures.get(day)) for day in days],
                 "checked_at": [checked_at] * len(days),
             },

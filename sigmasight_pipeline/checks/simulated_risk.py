@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from sigmasight_pipeline.calculations.exposures import held
+from sigmasight_pipeline.calculations.portfolio_lives import alive_at
 from sigmasight_pipeline.checks.rules import Judged, Rule, findings
 
 ROUNDING = 1e-12
@@ -22,17 +23,16 @@ happened."""
 
 _KEYS = ["session_date", "portfolio_id"]
 _POSITION = ["session_date", "position_id"]
+_CONTRIBUTIONS = "position_risk_contributions"
 
 
 def _portfolio_rows(judged: Judged) -> pl.DataFrame:
-    days = pl.DataFrame({"session_date": list(judged.sessions)}, schema={"session_date": pl.Date()})
-    active = judged.inputs["portfolios"].filter("active").select("portfolio_id", "inception_date", "code")
-    expected = active.join(days, how="cross").filter(pl.col("session_date") >= pl.col("inception_date"))
+    expected = alive_at(judged.sessions, judged.inputs["portfolios"], "code")
     return findings(expected.join(judged.frame, on=_KEYS, how="anti"), pl.format("{} has no row", "code"))
 
 
 PORTFOLIO_ROWS = Rule(
-    "expected_rows", "ERROR", "Every active portfolio has a row, every session since its inception.", _portfolio_rows
+    "expected_rows", "ERROR", "Every portfolio has a row, every session of its life.", _portfolio_rows
 )
 
 LOSSES_ORDERED = Rule(
@@ -82,8 +82,6 @@ MODELLED = Rule(
     ),
 )
 
-PORTFOLIO_SIMULATED_RISK: Sequence[Rule] = (PORTFOLIO_ROWS, LOSSES_ORDERED, SIMULATED, MODELLED)
-
 
 def _position_rows(judged: Judged) -> pl.DataFrame:
     private = pl.col("investment_class") == "PRIVATE"
@@ -94,14 +92,15 @@ def _position_rows(judged: Judged) -> pl.DataFrame:
         .join(public, on="position_id", how="semi")
         .select(*_POSITION, "portfolio_id", "symbol")
     )
+    written = judged.inputs[_CONTRIBUTIONS]
     return pl.concat(
         [
             findings(
-                expected.join(judged.frame, on=_POSITION, how="anti"),
+                expected.join(written, on=_POSITION, how="anti"),
                 pl.format("position {} ({}) has no row", "position_id", "symbol"),
             ),
             findings(
-                judged.frame.join(expected, on=_POSITION, how="anti"),
+                written.join(expected, on=_POSITION, how="anti"),
                 pl.format("position {} has a row but is not held", "position_id"),
             ),
         ]
@@ -117,11 +116,10 @@ POSITION_ROWS = Rule(
 
 
 def _sums(judged: Judged) -> pl.DataFrame:
-    summed = judged.frame.group_by(_KEYS).agg(of_positions=pl.col("component_es_975").sum())
+    summed = judged.inputs[_CONTRIBUTIONS].group_by(_KEYS).agg(of_positions=pl.col("component_es_975").sum())
     total = pl.col("expected_shortfall_975_dollars")
     wrong = (
-        judged.inputs["portfolio_simulated_risk"]
-        .select(*_KEYS, "expected_shortfall_975_dollars")
+        judged.frame.select(*_KEYS, "expected_shortfall_975_dollars")
         .drop_nulls()
         .join(summed, on=_KEYS, how="left")
         .with_columns(pl.col("of_positions").fill_null(0))
@@ -145,4 +143,11 @@ COMPONENTS_ADD_UP = Rule(
     _sums,
 )
 
-POSITION_RISK_CONTRIBUTIONS: Sequence[Rule] = (POSITION_ROWS, COMPONENTS_ADD_UP)
+PORTFOLIO_SIMULATED_RISK: Sequence[Rule] = (
+    PORTFOLIO_ROWS,
+    LOSSES_ORDERED,
+    SIMULATED,
+    MODELLED,
+    POSITION_ROWS,
+    COMPONENTS_ADD_UP,
+)

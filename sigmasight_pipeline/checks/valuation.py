@@ -11,7 +11,9 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from sigmasight_pipeline.calculations.portfolio_lives import alive_at, lives
 from sigmasight_pipeline.checks.rules import Judged, Rule, findings, nothing
+from sigmasight_pipeline.storage import judging
 
 LARGE_RETURN = 0.25
 """A day's return beyond this is reported: it is possible, but more often a wrong price, flow or quantity."""
@@ -27,7 +29,7 @@ def held_positions(judged: Judged, *, private: bool) -> pl.DataFrame:
     """
     days = pl.DataFrame({"session_date": list(judged.sessions)}, schema={"session_date": pl.Date()})
     opened = judged.inputs["calendar"].filter(~pl.col("is_closed")).select("session_date").sort("session_date")
-    portfolios = judged.inputs["portfolios"].filter("active").select("portfolio_id", "inception_date")
+    portfolios = lives(judged.inputs["portfolios"])
     # an exit on an unscheduled closure takes effect on the session after it, an expiry is settled on the one before
     exit_session = opened.rename({"session_date": "exit_session"})
     expiry_session = opened.rename({"session_date": "expiry_session"})
@@ -47,6 +49,7 @@ def held_positions(judged: Judged, *, private: bool) -> pl.DataFrame:
         .filter(
             day >= pl.max_horizontal("entry_date", "inception_date"),
             last.is_null() | (day <= last),
+            day <= pl.col("closing_date"),
         )
         .select("session_date", "position_id", "portfolio_id", "symbol")
     )
@@ -131,11 +134,7 @@ SIGN = Rule(
 def _telescoping(judged: Judged) -> pl.DataFrame:
     if judged.frame.is_empty():
         return nothing()
-    before = judged.database.query(
-        "SELECT v.session_date, v.position_id, v.total_pnl::text AS total_pnl FROM sigmasight.position_values v "
-        "JOIN sigmasight.trading_sessions t ON t.session_date = %s AND v.session_date = t.previous_session",
-        (judged.sessions[0],),
-    ).with_columns(pl.col("total_pnl").cast(pl.Decimal(20, 2)))
+    before = judging.total_pnl_before(judged.database, judged.sessions[0])
     columns = ["session_date", "position_id", "total_pnl"]
     chain = (
         pl.concat(
@@ -193,14 +192,8 @@ POSITION_VALUES: Sequence[Rule] = (
 
 
 def _portfolio_rows(judged: Judged) -> pl.DataFrame:
-    """Active portfolios x sessions since inception that have no row."""
-    days = pl.DataFrame({"session_date": list(judged.sessions)}, schema={"session_date": pl.Date()})
-    expected = (
-        judged.inputs["portfolios"]
-        .filter("active")
-        .join(days, how="cross")
-        .filter(pl.col("session_date") >= pl.col("inception_date"))
-    )
+    """Portfolios x sessions of their lives that have no row."""
+    expected = alive_at(judged.sessions, judged.inputs["portfolios"], "code")
     missing = expected.join(judged.frame, on=["session_date", "portfolio_id"], how="anti")
     return findings(missing, pl.format("{} has no row", "code"))
 
@@ -208,35 +201,16 @@ def _portfolio_rows(judged: Judged) -> pl.DataFrame:
 PORTFOLIO_ROWS = Rule(
     "expected_rows",
     "ERROR",
-    "Every active portfolio has a row for every session since its inception.",
+    "Every portfolio has a row for every session of its life.",
     _portfolio_rows,
 )
-
-
-_CHAIN_SQL = """
-WITH chain AS (
-  SELECT s.session_date, s.portfolio_id, p.code, s.net_asset_value, s.cash_balance, s.market_value, s.daily_pnl,
-         s.net_cash_flow, s.is_first, p.initial_equity,
-         lag(s.net_asset_value) OVER portfolio AS previous_nav, lag(s.session_date) OVER portfolio AS previous_date,
-         t.previous_session
-  FROM sigmasight.portfolio_snapshots s
-  JOIN sigmasight.portfolios p USING (portfolio_id)
-  JOIN sigmasight.trading_sessions t USING (session_date)
-  WHERE s.session_date >= (SELECT coalesce(previous_session, session_date) FROM sigmasight.trading_sessions
-                           WHERE session_date = %s) AND s.session_date <= %s
-  WINDOW portfolio AS (PARTITION BY s.portfolio_id ORDER BY s.session_date)
-)
-SELECT session_date, portfolio_id, code, {shown} FROM chain
-WHERE session_date >= %s AND (%s::bigint[] IS NULL OR portfolio_id = ANY(%s)) AND {broken}
-ORDER BY session_date, portfolio_id
-"""
 
 
 def _chain(judged: Judged, broken: str, shown: str, detail: str, *names: str) -> pl.DataFrame:
     if not judged.sessions:  # a run of nothing but unscheduled closures
         return nothing()
     first, last, owners = judged.sessions[0], judged.sessions[-1], judged.owners
-    found = judged.database.query(_CHAIN_SQL.format(broken=broken, shown=shown), (first, last, first, owners, owners))
+    found = judging.broken_chain(judged.database, first, last, owners, broken=broken, shown=shown)
     return nothing() if found.is_empty() else findings(found, pl.format(detail, "code", *names))
 
 
@@ -284,15 +258,7 @@ NO_GAP = Rule(
 def _equity_balance(judged: Judged) -> pl.DataFrame:
     if not judged.sessions:
         return nothing()
-    found = judged.database.query(
-        "SELECT p.portfolio_id, p.code, coalesce(p.equity_balance::text, 'none') AS balance, "
-        "n.net_asset_value::text AS value FROM sigmasight.portfolios p "
-        "JOIN LATERAL (SELECT session_date, net_asset_value FROM sigmasight.portfolio_snapshots s "
-        "WHERE s.portfolio_id = p.portfolio_id ORDER BY session_date DESC LIMIT 1) n ON true "
-        "WHERE (p.equity_balance, p.equity_as_of) IS DISTINCT FROM (n.net_asset_value, n.session_date) "
-        "AND (%s::bigint[] IS NULL OR p.portfolio_id = ANY(%s)) ORDER BY p.portfolio_id",
-        (judged.owners, judged.owners),
-    )
+    found = judging.unsynchronised_equity(judged.database, judged.owners)
     if found.is_empty():
         return nothing()
     # the newest snapshot may lie after the run, whose transaction should have kept the balance all the same

@@ -8,23 +8,15 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import typer
 
 from sigmasight_pipeline.cli.console import UserError, err, out
+from sigmasight_pipeline.cli.exit_status import ExitStatus
 from sigmasight_pipeline.cli.installation import connected, load_settings
-from sigmasight_pipeline.operations.alerts import send_test
-from sigmasight_pipeline.operations.delivery import SETTINGS_NEEDED
-from sigmasight_pipeline.storage import outbox
 
 app = typer.Typer(help="Messages about failures: sending a test message, and listing them.", no_args_is_help=True)
-
-
-class NoChannelError(UserError):
-    """There is no way to send anything."""
-
-    exit_status: ClassVar[int] = 2
 
 
 @app.command()
@@ -33,15 +25,18 @@ def test() -> None:
 
     Exit status 1 where one failed, 2 where none is set.
     """
+    from sigmasight_pipeline.operations.alerts import send_test
+    from sigmasight_pipeline.operations.delivery import SETTINGS_NEEDED
+
     results = send_test(load_settings(), datetime.now(UTC))
     if not results:
-        raise NoChannelError(f"no way to send alerts is set: set {SETTINGS_NEEDED}")
+        raise UserError(f"no way to send alerts is set: set {SETTINGS_NEEDED}")
     for result in results:
         out.print(
             f"{result.channel}: {'failed' if result.failed else 'sent'}{': ' if result.remark else ''}"
             f"{result.remark or ''}"
         )
-    raise typer.Exit(1 if any(result.failed for result in results) else 0)
+    raise typer.Exit(ExitStatus.FOUND if any(result.failed for result in results) else ExitStatus.FINE)
 
 
 @app.command("list")
@@ -50,6 +45,8 @@ def list_messages(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document, with the messages' whole text.")] = False,
 ) -> None:
     """Show the messages that wait for delivery, then those that were sent, the newest first."""
+    from sigmasight_pipeline.storage import outbox
+
     with connected() as installation:
         found = outbox.listing(installation.database, limit)
         if as_json:

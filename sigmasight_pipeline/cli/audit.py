@@ -10,32 +10,19 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 
-from sigmasight_pipeline import sessions
-from sigmasight_pipeline.assets.session_run import UnknownPortfolioError
-from sigmasight_pipeline.cli.console import OptionError, UserError, err, out, timed
+from sigmasight_pipeline.cli.console import OptionError, err, out, print_table, timed
+from sigmasight_pipeline.cli.exit_status import ExitStatus
 from sigmasight_pipeline.cli.installation import connected
 from sigmasight_pipeline.cli.options import parse_day
-from sigmasight_pipeline.operations import restatement
-from sigmasight_pipeline.operations.audit import Audit
-from sigmasight_pipeline.operations.audit import audit as make_audit
-from sigmasight_pipeline.operations.audit_findings import Finding
-from sigmasight_pipeline.storage import verdicts
-from sigmasight_pipeline.storage.audit import one_moment
-from sigmasight_pipeline.storage.errors import StorageError
 
-WIDTH = 100
-"""Columns the page is laid out for where the terminal has fewer, or is none."""
-
-
-class CouldNotRunError(UserError):
-    """The audit could not be made: neither healthy nor not."""
-
-    exit_status: ClassVar[int] = 2
+if TYPE_CHECKING:
+    from sigmasight_pipeline.operations.audit import Audit
+    from sigmasight_pipeline.operations.audit_findings import Finding
 
 
 def audit(
@@ -55,31 +42,37 @@ def audit(
 
     Exit status 0: healthy; 1: something was found; 2: it could not be looked at.
     """
+    from sigmasight_pipeline import sessions
+    from sigmasight_pipeline.operations import restatement
+    from sigmasight_pipeline.operations.audit import audit as make_audit
+    from sigmasight_pipeline.storage import standing
+    from sigmasight_pipeline.storage.audit import one_moment
+
     start, end = parse_day(first, "--from"), parse_day(last, "--to")
     if start is not None and end is not None and start > end:
         raise OptionError(f"--from {start} lies after --to {end}; exchange them")
-    try:
-        with (
-            connected() as installation,
-            timed("Looking at every table ..."),
-            one_moment(installation.database) as connection,
-        ):
-            page = make_audit(
-                connection,
-                installation.settings,
-                now=datetime.now(UTC),
-                portfolios=portfolio or (),
-                first=start,
-                last=end,
-                stale=restatement.out_of_date(installation.database, installation.settings, sessions.calendar()),
-            )
-    except (StorageError, UnknownPortfolioError, UserError) as error:
-        raise CouldNotRunError(str(error)) from None
+    now = datetime.now(UTC)
+    with (
+        connected() as installation,
+        timed("Looking at every table ..."),
+        one_moment(installation.database) as connection,
+    ):
+        database, settings = installation.database, installation.settings
+        page = make_audit(
+            connection,
+            settings,
+            now=now,
+            portfolios=portfolio or (),
+            first=start,
+            last=end,
+            stale=restatement.out_of_date(database, settings, sessions.calendar()),
+            late=standing.late(database, settings, now).to_dicts(),
+        )
     if as_json:
         out.print(json.dumps(page.as_dict(), default=str, indent=2))
     else:
         _print(page)
-    raise typer.Exit(0 if page.healthy else 1)
+    raise typer.Exit(ExitStatus.FINE if page.healthy else ExitStatus.FOUND)
 
 
 def _print(page: Audit) -> None:
@@ -95,7 +88,7 @@ def _print(page: Audit) -> None:
         f"Newest snapshot {seen['newest_session'] or 'none'}, newest session {seen['session_due']}"
         + (f": {behind} session(s) behind" if behind else "")
     )
-    _table("Snapshots", sections["snapshots"], "portfolio inception first last present missing active")
+    _table("Snapshots", sections["snapshots"], "portfolio inception closing first last present missing")
     _table(
         "Coverage of the newest session: Greeks (fallback, none), betas (none), rate betas (none)",
         [_coverage(row) for row in sections["coverage"]],
@@ -197,7 +190,7 @@ def _table(title: str, rows: Sequence[Mapping[str, Any]], columns: str) -> None:
         table.add_column(name.replace("_", " "), justify="left" if _is_text(rows, name) else "right")
     for row in rows:
         table.add_row(*(_cell(row[name]) for name in columns.split()))
-    out.print(table, width=max(WIDTH, out.width if out.is_terminal else 0), soft_wrap=False)
+    print_table(table)
 
 
 def _is_text(rows: Iterable[Mapping[str, Any]], name: str) -> bool:
@@ -239,6 +232,8 @@ def checks(
 
     Exit status 1 where a check of severity ERROR fails.
     """
+    from sigmasight_pipeline.storage import verdicts
+
     with connected() as installation:
         found = verdicts.by_check(installation.database, tuple(asset or ())).to_dicts()
     rows = [row for row in found if severity in (None, row["severity"])]
@@ -256,7 +251,7 @@ def checks(
         _print_checks(failed[:limit], passed, asset is not None and not failing)
         if len(failed) > limit:
             err.print(f"{len(failed) - limit} more failing check(s); --limit shows more.")
-    raise typer.Exit(1 if any(row["severity"] == "ERROR" for row in failed) else 0)
+    raise typer.Exit(ExitStatus.FOUND if any(row["severity"] == "ERROR" for row in failed) else ExitStatus.FINE)
 
 
 def _print_checks(failed: Sequence[Mapping[str, Any]], passed: Sequence[Mapping[str, Any]], list_passed: bool) -> None:

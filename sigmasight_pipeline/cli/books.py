@@ -10,28 +10,17 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sigmasight_pipeline.cli import summary
 from sigmasight_pipeline.cli.console import OptionError, UserError, err, note, warn
 from sigmasight_pipeline.cli.installation import Installation, connected
 from sigmasight_pipeline.cli.options import parse_day
-from sigmasight_pipeline.cli.running import (
-    books_in_hand,
-    market_source,
-    missing_of,
-    refresh_reference,
-    run_history,
-)
-from sigmasight_pipeline.importing.csv_text import MAXIMUM_BYTES
-from sigmasight_pipeline.importing.portfolios import slug
-from sigmasight_pipeline.importing.problems import Severity
-from sigmasight_pipeline.operations import history
-from sigmasight_pipeline.operations.books import Accepted, Book, Importer
-from sigmasight_pipeline.symbols import SymbolError, canonical_symbol
-from sigmasight_pipeline.user_files import UserFileError, read_user_file
+
+if TYPE_CHECKING:
+    from sigmasight_pipeline.operations.books import Accepted, Importer
+
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="CSV file, UTF-8, comma or semicolon.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Apply a file that changes what is stored.")]
@@ -66,6 +55,9 @@ def import_portfolio(
     investment_subtype, underlying_symbol, strike_price, expiration_date, option_type, lot, notes. Every error of every
     row is listed, and a file with one changes nothing; the same file again changes nothing.
     """
+    from sigmasight_pipeline.importing.portfolios import slug
+    from sigmasight_pipeline.operations.books import Book
+
     if code is not None and (not code or code != slug(code)):
         raise OptionError(f"--code {code}: use lower-case letters and digits, joined by hyphens, for example my-book")
     book = Book(
@@ -80,6 +72,8 @@ def import_portfolio(
 
 
 def _benchmark(text: str | None) -> str | None:
+    from sigmasight_pipeline.symbols import SymbolError, canonical_symbol
+
     try:
         return None if text is None else canonical_symbol(text)
     except SymbolError as error:
@@ -97,6 +91,11 @@ def import_flows(file: FileArgument, replace: Replace = False, no_run: NoRun = F
 
 
 def _import(file: Path, accept: Callable[[Importer, bytes], Accepted], no_run: bool) -> None:
+    from sigmasight_pipeline.cli import summary
+    from sigmasight_pipeline.cli.running import books_in_hand, market_source
+    from sigmasight_pipeline.importing.problems import Severity
+    from sigmasight_pipeline.operations.books import Importer
+
     started = time.monotonic()
     content = _read(file)
     with ExitStack() as stack:
@@ -120,7 +119,11 @@ def _import(file: Path, accept: Callable[[Importer, bytes], Accepted], no_run: b
 
 def _go_on(installation: Installation, accepted: Accepted, name: str, no_run: bool, started: float) -> None:
     """Finish what an earlier import of the same file was broken off at, if anything."""
-    newest = history.newest_snapshot(installation.database)
+    from sigmasight_pipeline.cli import summary
+    from sigmasight_pipeline.cli.running import missing_of, run_history
+    from sigmasight_pipeline.storage import standing
+
+    newest = standing.newest_snapshot(installation.database)
     owed = missing_of(installation, accepted.portfolios, newest)
     if owed is None:
         err.print(f"{name} says what is stored already; nothing was changed.")
@@ -141,6 +144,10 @@ def _go_on(installation: Installation, accepted: Accepted, name: str, no_run: bo
 
 
 def _run_or_tell(installation: Installation, accepted: Accepted, no_run: bool) -> None:
+    from sigmasight_pipeline.cli.running import refresh_reference, run_history
+    from sigmasight_pipeline.operations import history
+    from sigmasight_pipeline.storage import standing
+
     if no_run:
         options = "".join(f" --portfolio {code}" for code in accepted.portfolios)
         start = f" --from {accepted.first_session}" if accepted.first_session else ""
@@ -151,7 +158,7 @@ def _run_or_tell(installation: Installation, accepted: Accepted, no_run: bool) -
         refresh_reference(installation, "import")
         note("No figure depends on what was changed; nothing was computed.")
         return
-    newest = history.newest_snapshot(installation.database)
+    newest = standing.newest_snapshot(installation.database)
     try:
         run_history(
             installation,
@@ -164,10 +171,13 @@ def _run_or_tell(installation: Installation, accepted: Accepted, no_run: bool) -
         )
     except history.NothingToRunError as error:
         refresh_reference(installation, "import")
-        warn(f"The file is imported, but {error}. `sigmasight backfill` computes it once there are prices.")
+        warn(f"The file is imported, but {error}. `sigmasight backfill` computes what can be later.")
 
 
 def _read(file: Path) -> bytes:
+    from sigmasight_pipeline.importing.csv_text import MAXIMUM_BYTES
+    from sigmasight_pipeline.user_files import UserFileError, read_user_file
+
     try:
         return read_user_file(file, MAXIMUM_BYTES)
     except UserFileError as error:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,7 +21,11 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from sigmasight_pipeline.cli.exit_status import ExitStatus
+
 if TYPE_CHECKING:  # loading Dagster reads the settings, and a wrong one must come out as a sentence
+    from rich.table import Table
+
     from sigmasight_pipeline.assets.progress import StepDone
     from sigmasight_pipeline.operations.launcher import Chunk, Launcher, Outcome
 
@@ -31,6 +36,9 @@ out = Console(soft_wrap=True, markup=False, highlight=False)
 err = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
 """Everything said along the way."""
 
+
+WITHOUT_BOUND = 100_000
+"""Columns a table may have where no terminal bounds it."""
 
 UNSPOKEN = "Exception while writing logger call to event log"
 """Beginning of what Dagster writes past every logger when its database is gone; the command says so itself."""
@@ -53,13 +61,24 @@ class WithoutUnspoken:
 class UserError(Exception):
     """Something the user can put right; the message says what is wrong and what to do next."""
 
-    exit_status: ClassVar[int] = 1
+    exit_status: ClassVar[ExitStatus] = ExitStatus.COULD_NOT
+
+
+class FindingError(UserError):
+    """What was to be looked at is wrong."""
+
+    exit_status: ClassVar[ExitStatus] = ExitStatus.FOUND
 
 
 class OptionError(UserError):
     """An option's value that cannot be understood."""
 
-    exit_status: ClassVar[int] = 2
+
+def print_table(table: Table) -> None:
+    """Print a table: as wide as the terminal, and elsewhere as wide as it is, so that nothing is cut in a pipe."""
+    unbounded = out.options.update(width=WITHOUT_BOUND)
+    width = None if out.is_terminal else Measurement.get(out, unbounded, table).maximum
+    out.print(table, width=width, soft_wrap=False, crop=False)
 
 
 def note(message: str) -> None:

@@ -12,12 +12,10 @@ import subprocess
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from sigmasight_pipeline.cli import serving
 from sigmasight_pipeline.cli.console import UserError, err, out
 from sigmasight_pipeline.cli.installation import (
     DAGSTER_DATABASE,
@@ -29,12 +27,10 @@ from sigmasight_pipeline.cli.installation import (
     this_command,
 )
 from sigmasight_pipeline.cli.tidy import tidy
-from sigmasight_pipeline.fixed_history import RECORDED_END
-from sigmasight_pipeline.operations.inbox_folder import PLACES
-from sigmasight_pipeline.storage import schema
-from sigmasight_pipeline.storage.embedded import EmbeddedServer
-from sigmasight_pipeline.storage.errors import DatabaseMissingError, redact
-from sigmasight_pipeline.storage.run_locks import computing
+
+if TYPE_CHECKING:
+    from sigmasight_pipeline.storage.embedded import EmbeddedServer
+
 
 app = typer.Typer(help="Look into the database, migrate it, start and stop the embedded server.", no_args_is_help=True)
 app.command()(tidy)
@@ -43,11 +39,10 @@ app.command()(tidy)
 INBOX = "inbox"
 """Folder of the state folder that files are dropped into, unless another one was named for that."""
 
-OWN_ENTRIES = EmbeddedServer.OWN_ENTRIES | {"dagster", RECORDED_END}
-"""What an installation keeps in its state folder."""
-
 
 def _embedded(action: str) -> EmbeddedServer:
+    from sigmasight_pipeline.storage.embedded import EmbeddedServer
+
     settings = load_settings()
     if settings.database_url is not None:
         raise UserError(
@@ -62,6 +57,9 @@ def url() -> None:
 
     The embedded server is started if need be and left running; `sigmasight db stop` stops it.
     """
+    from sigmasight_pipeline.storage import schema
+    from sigmasight_pipeline.storage.embedded import EmbeddedServer
+
     settings = load_settings()
     if settings.database_url is not None:
         out.print(settings.database_url.get_secret_value())
@@ -75,6 +73,8 @@ def url() -> None:
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def psql(context: typer.Context) -> None:
     """Open a psql prompt on the database; arguments after -- go to psql, e.g. `sigmasight db psql -- -c '\\dt'`."""
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
     with connected() as installation:
         program = installation.server.psql_path if installation.server else shutil.which("psql")
         if program is None:
@@ -99,6 +99,10 @@ def psql(context: typer.Context) -> None:
 @app.command()
 def upgrade() -> None:
     """Bring the schema to this version of the code; safe to run at any time and from several places at once."""
+    from sigmasight_pipeline.storage import schema
+    from sigmasight_pipeline.storage.embedded import EmbeddedServer
+    from sigmasight_pipeline.storage.errors import redact
+
     settings = load_settings()
     if settings.database_url is not None:
         given = settings.database_url.get_secret_value()
@@ -113,7 +117,31 @@ def upgrade() -> None:
     err.print(f"Applied {', '.join(applied)} to {shown}." if applied else f"{shown}: already up to date.")
 
 
+@app.command()
+def revise() -> None:
+    """Print the statements of a migration: what brings this database's tables to what the code declares.
+
+    For developers: change a table's definition, look at what is printed, and put it into a new file of
+    storage/migrations/versions. Nothing is changed. Ends with 1 where there is a difference.
+    """
+    from sigmasight_pipeline.storage import revision  # only developers need it
+
+    settings = load_settings()
+    if settings.database_url is not None:
+        statements = revision.difference(settings.database_url.get_secret_value())
+    else:
+        with EmbeddedServer(settings.home_path).shared(this_command()) as address:
+            statements = revision.difference(address.url(DATABASE))
+    for statement in statements:
+        out.print(statement, markup=False, highlight=False, soft_wrap=True)
+    if statements:
+        raise typer.Exit(1)
+    err.print("The database's tables are those of the code.")
+
+
 def _upgrade_dagster(url: str) -> None:
+    from sigmasight_pipeline.storage.errors import DatabaseMissingError
+
     with suppress(DatabaseMissingError):  # the first run makes it
         remove_rows_of_earlier_versions(url)
 
@@ -123,6 +151,8 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to open on 127.0.0.1; 0: any free one.")] = 5433,
 ) -> None:
     """Open the embedded server on 127.0.0.1 for tools that cannot use a socket (JDBC); Ctrl-C closes it again."""
+    from sigmasight_pipeline.storage import schema
+
     server = _embedded("serve")
     with server.serve(port, this_command()) as address:
         schema.upgrade(server.url(DATABASE))
@@ -157,6 +187,9 @@ def stop(
 
 def _users(server: EmbeddedServer) -> list[str]:
     """Who computes on the server or serves it, in words; runs of processes that were killed around them too."""
+    from sigmasight_pipeline.cli import serving
+    from sigmasight_pipeline.storage.run_locks import computing
+
     found = server.users()
     listening = serving.where(server.home)
     if listening is not None and not any("sigmasight dev" in user for user in found):
@@ -171,6 +204,10 @@ def reset(
 
     Refused while another process uses it, while files wait in its inbox, and where it holds files that are not ours.
     """
+    from sigmasight_pipeline.cli import serving
+    from sigmasight_pipeline.fixed_history import RECORDED_END
+    from sigmasight_pipeline.storage.embedded import EmbeddedServer
+
     settings = load_settings()
     home = settings.home_path
     if not home.exists():
@@ -179,7 +216,9 @@ def reset(
     if not home.is_dir():
         raise UserError(f"{home} is no folder; set SIGMASIGHT_HOME to the state folder")
     inbox = home / INBOX
-    own = OWN_ENTRIES | {INBOX} if settings.inbox_path == inbox and not inbox.is_symlink() else OWN_ENTRIES
+    own = EmbeddedServer.OWN_ENTRIES | {"dagster", RECORDED_END}
+    if settings.inbox_path == inbox and not inbox.is_symlink():
+        own |= {INBOX}
     foreign = [entry.name for entry in home.iterdir() if entry.name not in own]
     if foreign:
         raise UserError(
@@ -207,6 +246,8 @@ def reset(
 
 def _inbox_files(inbox: Path) -> tuple[int, int]:
     """How many files lie in the inbox of a state folder, and how many in its folders for those that were judged."""
+    from sigmasight_pipeline.operations.inbox_folder import PLACES
+
     if inbox.is_symlink() or not inbox.is_dir():
         return 0, 0
     judged = sum(1 for place in PLACES for path in (inbox / place).rglob("*") if not path.is_dir())

@@ -13,13 +13,9 @@ from typing import Annotated
 
 import typer
 
-from sigmasight_pipeline.cli import summary
 from sigmasight_pipeline.cli.console import UserError, err, note
 from sigmasight_pipeline.cli.installation import Installation, connected, load_settings
 from sigmasight_pipeline.cli.options import parse_day
-from sigmasight_pipeline.fixed_history import record_last_session, recorded_last_session
-from sigmasight_pipeline.settings import Settings, get_settings
-from sigmasight_pipeline.storage.upkeep import newest_snapshots
 
 FIRST_SESSION = date(2024, 1, 2)
 LAST_SESSION = date(2025, 6, 30)
@@ -36,6 +32,9 @@ def demo(
 
     The history then ends at the last session, in the Dagster UI too; `--through` moves that end later.
     """
+    from sigmasight_pipeline.cli import summary
+    from sigmasight_pipeline.cli.console import run_chunks
+
     started = time.monotonic()
     last = _last_session(parse_day(through, "--through"))
     with connected(create=True) as opened:
@@ -49,7 +48,7 @@ def demo(
             run_history,
         )
         from sigmasight_pipeline.demo import portfolios as shipped
-        from sigmasight_pipeline.operations import books
+        from sigmasight_pipeline.operations import books, demo_books
 
         database = installation.database
         source = market_source(installation)
@@ -58,6 +57,10 @@ def demo(
             if accepted:
                 note(f"Importing {', '.join(accepted)} ...")
                 refresh_reference(installation, "demo")
+            demo_books.state(database, last)
+            if first_loads := demo_books.first_loads(database, installation.settings, FIRST_SESSION):
+                note(f"Loading prices to {FIRST_SESSION} as they were first reported ...")
+                run_chunks(installation.launcher, first_loads)
             codes = [book.code for book in shipped.books()]
             owed = missing_of(installation, codes, last)
             if owed is None:
@@ -84,6 +87,9 @@ def demo(
 
 def _last_session(through: date | None) -> date:
     """The last session the demo is to have: as asked for, else as set or recorded, else the documented one."""
+    from sigmasight_pipeline.fixed_history import recorded_last_session
+    from sigmasight_pipeline.settings import Settings
+
     settings = load_settings()
     if settings.price_source != "simulated":
         raise UserError("the demo needs the simulated market: unset SIGMASIGHT_PRICE_SOURCE and run it again")
@@ -103,6 +109,10 @@ def _fixed_history(opened: Installation, last: date) -> Installation:
 
     An installation that goes further already keeps its end: it is alive, or has a later one.
     """
+    from sigmasight_pipeline.fixed_history import record_last_session, recorded_last_session
+    from sigmasight_pipeline.settings import get_settings
+    from sigmasight_pipeline.storage.upkeep import newest_snapshots
+
     newest = max(newest_snapshots(opened.database).values(), default=None)
     recorded = recorded_last_session(opened.settings.home_path)
     if recorded is None and newest is not None and newest > last:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import date
+from typing import TYPE_CHECKING
 
-from sigmasight_pipeline import sessions
 from sigmasight_pipeline.cli.console import note, warn
 from sigmasight_pipeline.cli.installation import Installation
-from sigmasight_pipeline.operations import backfills, restatement
-from sigmasight_pipeline.operations.launcher import Chunk
+
+if TYPE_CHECKING:
+    from sigmasight_pipeline.operations import restatement
+    from sigmasight_pipeline.operations.launcher import Chunk
 
 
 def follow_changes(
@@ -29,6 +31,9 @@ def follow_changes(
     With `before`, only where that begins before this session: a range that starts there needs what comes before it.
     With `portfolios` (codes), only what concerns them.
     """
+    from sigmasight_pipeline import sessions
+    from sigmasight_pipeline.operations import backfills, restatement
+
     database, settings, tried = installation.database, installation.settings, set[int]()
 
     def look() -> restatement.OutOfDate | None:

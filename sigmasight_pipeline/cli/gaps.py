@@ -9,20 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from sigmasight_pipeline import sessions
-from sigmasight_pipeline.cli.console import UserError, err, note, out, run_chunks, timed, warn
-from sigmasight_pipeline.cli.following import follow_changes
+from sigmasight_pipeline.cli.console import UserError, err, note, out, print_table, run_chunks, timed, warn
+from sigmasight_pipeline.cli.exit_status import ExitStatus
 from sigmasight_pipeline.cli.installation import Installation, connected
-from sigmasight_pipeline.market_data.factory import open_source
-from sigmasight_pipeline.operations import backfills, history, restatement, runs
-from sigmasight_pipeline.operations.gaps import TRIGGER, Gap, Standing, find, plan, standings
-from sigmasight_pipeline.operations.launcher import RangeFailedError
-from sigmasight_pipeline.operations.restatement import OutOfDate, running
+
+if TYPE_CHECKING:
+    from sigmasight_pipeline.operations.gaps import Gap, Standing
+    from sigmasight_pipeline.operations.restatement import OutOfDate
 
 
 def gaps(
@@ -39,9 +37,11 @@ def gaps(
 
     Exit status 0 where nothing is missing or out of date, 1 where something is.
     """
+    from sigmasight_pipeline.storage import standing
+
     codes = portfolio or []
     with connected() as installation:
-        history.require_portfolios(installation.database, codes)
+        standing.require_portfolios(installation.database, codes)
         found, stale = _look(installation, codes), _out_of_date(installation)
         failed: list[str] = []
         if fill and (found or stale):
@@ -52,10 +52,14 @@ def gaps(
             out.print(json.dumps(told, indent=2))
         else:
             _show(found, stale)
-        raise typer.Exit(1 if found or stale else 0)
+        raise typer.Exit(ExitStatus.FOUND if found or stale else ExitStatus.FINE)
 
 
 def _look(installation: Installation, codes: Sequence[str]) -> list[Standing]:
+    from sigmasight_pipeline import sessions
+    from sigmasight_pipeline.market_data.factory import open_source
+    from sigmasight_pipeline.operations.gaps import find, standings
+
     with timed("Looking for gaps ..."):
         source = open_source(installation.settings, sessions.calendar())
         found = find(installation.database, installation.settings, source)
@@ -67,11 +71,22 @@ def _look(installation: Installation, codes: Sequence[str]) -> list[Standing]:
 
 def _out_of_date(installation: Installation) -> OutOfDate | None:
     """What is there and older than an input it was made from."""
+    from sigmasight_pipeline import sessions
+    from sigmasight_pipeline.operations import restatement
+
     return restatement.out_of_date(installation.database, installation.settings, sessions.calendar())
 
 
 def _fill(installation: Installation, found: Sequence[Gap]) -> list[str]:
     """Run the plans of gaps one after the other; what fails does not keep the others from being filled."""
+    from sigmasight_pipeline import sessions
+    from sigmasight_pipeline.cli.following import follow_changes
+    from sigmasight_pipeline.market_data.factory import open_source
+    from sigmasight_pipeline.operations import backfills, history, runs
+    from sigmasight_pipeline.operations.gaps import TRIGGER, plan
+    from sigmasight_pipeline.operations.launcher import RangeFailedError
+    from sigmasight_pipeline.operations.restatement import running
+
     launcher, database = installation.launcher, installation.database
     waiting = backfills.open_requests(database)
     busy = f"{waiting[0]} is open" if waiting else running(launcher.instance)
@@ -113,7 +128,7 @@ def _show(found: Sequence[Standing], stale: OutOfDate | None) -> None:
             "\n".join([*gap.engines, *(f"of {symbol}" for symbol in gap.symbols)]),
             f"{one.attempts}\ngiven up" if one.given_up else str(one.attempts),
         )
-    out.print(table)
+    print_table(table)
     for one in found:
         if one.error:
             warn(f"{one.gap.owner} from {one.gap.first}: {one.error}")

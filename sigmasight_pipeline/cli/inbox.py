@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from sigmasight_pipeline.cli.console import UserError, err, note, out
+from sigmasight_pipeline.cli.console import UserError, err, note, out, print_table
 from sigmasight_pipeline.cli.installation import connected
-from sigmasight_pipeline.operations.inbox_folder import Arrival, InboxError, InboxFolder
-from sigmasight_pipeline.storage import inbox as rows
+
+if TYPE_CHECKING:
+    from sigmasight_pipeline.operations.inbox_folder import Arrival
 
 
 def inbox(
@@ -30,6 +31,9 @@ def inbox(
     it). The file's name is the portfolio's code; a new portfolio states its equity in a first line such as
     `# equity: 1000000`, and may state name, inception, description and benchmark likewise.
     """
+    from sigmasight_pipeline.operations.inbox_folder import InboxError, InboxFolder
+    from sigmasight_pipeline.storage import inbox as rows
+
     with connected() as installation:
         path = installation.settings.inbox_path
         try:
@@ -59,7 +63,7 @@ def inbox(
             file["portfolio_code"] or "",
             str(file["backfill_id"] or ""),
         )
-    out.print(table)
+    print_table(table)
     for file in taken:
         if file["errors"]:
             _print_remarks(file)

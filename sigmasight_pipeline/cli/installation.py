@@ -18,15 +18,12 @@ from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
 from sigmasight_pipeline.cli.console import UserError, WithoutUnspoken, note, timed
-from sigmasight_pipeline.fixed_history import RecordedEndError
-from sigmasight_pipeline.settings import InvalidSettingsError, Settings, get_settings
-from sigmasight_pipeline.storage import event_retention, schema
-from sigmasight_pipeline.storage.database import Database
-from sigmasight_pipeline.storage.embedded import EmbeddedServer
-from sigmasight_pipeline.storage.errors import redact
 
 if TYPE_CHECKING:
     from sigmasight_pipeline.operations.launcher import Launcher
+    from sigmasight_pipeline.settings import Settings
+    from sigmasight_pipeline.storage.database import Database
+    from sigmasight_pipeline.storage.embedded import EmbeddedServer
 
 DATABASE = "sigmasight"
 DAGSTER_DATABASE = "dagster"
@@ -40,6 +37,9 @@ def this_command() -> str:
 
 def load_settings() -> Settings:
     """The settings, or one sentence naming the variable that is wrong."""
+    from sigmasight_pipeline.fixed_history import RecordedEndError
+    from sigmasight_pipeline.settings import InvalidSettingsError, get_settings
+
     try:
         settings = get_settings()
     except (InvalidSettingsError, RecordedEndError) as error:
@@ -50,6 +50,8 @@ def load_settings() -> Settings:
 
 
 def _require_url(variable: str, url: str) -> None:
+    from sigmasight_pipeline.storage.errors import redact
+
     if not re.match(r"postgres(ql)?://", url):
         raise UserError(f"{variable} is {redact(url)}; write it as postgresql://user:password@host:5432/database")
 
@@ -66,6 +68,8 @@ class Installation:
     @cached_property
     def database(self) -> Database:
         """The database of results."""
+        from sigmasight_pipeline.storage.database import Database
+
         return Database(self.database_url)
 
     @cached_property
@@ -75,6 +79,7 @@ class Installation:
         from sigmasight_pipeline.operations import backfills, runs
         from sigmasight_pipeline.operations.instance import get_instance
         from sigmasight_pipeline.operations.launcher import Launcher
+        from sigmasight_pipeline.storage import schema
 
         schema.create_database_if_missing(self.dagster_url)
         remove_rows_of_earlier_versions(self.dagster_url)
@@ -90,6 +95,8 @@ class Installation:
 
 def dagster_url_beside(url: str) -> str:
     """The database of Dagster's tables: DAGSTER_DATABASE_URL, else the one named `dagster` on the server of `url`."""
+    from sigmasight_pipeline.storage import schema
+
     given = os.environ.get("DAGSTER_DATABASE_URL") or schema.sibling_database(url, DAGSTER_DATABASE)
     found = re.sub(r"^(postgres(?:ql)?)\+\w+://", r"\1://", given)  # Dagster's own notation names a driver
     _require_url("DAGSTER_DATABASE_URL", found)
@@ -98,6 +105,8 @@ def dagster_url_beside(url: str) -> str:
 
 def remove_rows_of_earlier_versions(dagster_url: str) -> None:
     """Remove, once, what earlier versions left in Dagster's tables, and say so."""
+    from sigmasight_pipeline.storage import event_retention
+
     with timed("Looking for rows that earlier versions left in Dagster's tables ..."):
         removed = event_retention.remove_rows_of_earlier_versions(dagster_url)
     if removed:
@@ -107,6 +116,8 @@ def remove_rows_of_earlier_versions(dagster_url: str) -> None:
 @contextmanager
 def connected(*, create: bool = False) -> Iterator[Installation]:
     """Start or reach the database and set Dagster's environment; the schema is left as it is unless `create`."""
+    from sigmasight_pipeline.storage.embedded import EmbeddedServer
+
     settings = load_settings()
     home = settings.home_path
     try:
@@ -132,6 +143,7 @@ def connected(*, create: bool = False) -> Iterator[Installation]:
 
 def _ready(installation: Installation, create: bool) -> Installation:
     from sigmasight_pipeline.operations.instance import set_environment
+    from sigmasight_pipeline.storage import schema
 
     url = installation.database_url
     # nothing can be lost on our own server, nor in a database without our tables

@@ -2,8 +2,8 @@
 
 What belongs here: the command tree and the translation of errors into a sentence. What does not: what commands do.
 
-Exit status 0: done; 1: it could not be done, and a sentence says why; 2: the command line is wrong; 70: an error
-nobody expected; 130: stopped by Ctrl-C or by the answer to a question.
+Nothing of the pipeline is loaded here, nor by the modules of commands when they are: a command imports inside its
+functions what it uses, so that `--help` and completion answer at once and a look does not wait for Dagster.
 """
 
 from __future__ import annotations
@@ -13,16 +13,14 @@ import os
 import sys
 import traceback
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from typer._click.exceptions import ClickException  # Typer carries its own Click and exports no base class
 
 from sigmasight_pipeline import __version__
 from sigmasight_pipeline.cli.console import UserError, err, out
-
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
+from sigmasight_pipeline.cli.exit_status import RULE, ExitStatus
 
 
 def _root(
@@ -39,7 +37,7 @@ COMMANDS = {
     "import-marks": "books.import_marks",
     "import-flows": "books.import_flows",
     "backfill": "running.backfill",
-    "status": "running.status",
+    "status": "status.status",
     "repair": "repair.repair",
     "gaps": "gaps.gaps",
     "runs": "runs.runs",
@@ -47,24 +45,26 @@ COMMANDS = {
     "checks": "audit.checks",
     "scenarios": "scenarios.app",
     "dev": "serving.dev",
+    "env": "environment.env",
     "reset": "database.reset",
     "db": "database.app",
     "prices": "prices.app",
     "alerts": "alerts.app",
     "inbox": "inbox.inbox",
+    "portfolio": "portfolios.app",
+    "tag": "tags.app",
 }
 """Every command, or group of commands (an ``app``), and where below this package it stands, as `--help` lists them."""
 
 
 def _command_tree(only: str | None = None) -> typer.Typer:
-    """The commands; of a known name only that one, because loading all of them takes seconds (Dagster, SciPy)."""
+    """The commands; of a known name only that one."""
     app = typer.Typer(
         name="sigmasight",
         help="Portfolio risk and P&L for long/short equity books with options: Dagster assets on PostgreSQL.\n\n"
         "State lives in one folder (SIGMASIGHT_HOME, default .sigmasight); set SIGMASIGHT_DATABASE_URL to use a real "
-        "server instead of the embedded one.",
+        f"server instead of the embedded one.\n\n{RULE}",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode="markdown",
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -72,39 +72,44 @@ def _command_tree(only: str | None = None) -> typer.Typer:
     app.callback(invoke_without_command=True)(_root)
     for name, place in COMMANDS.items():
         if only not in COMMANDS or name == only:
-            module, _, found = place.partition(".")
-            command = getattr(import_module(f"sigmasight_pipeline.cli.{module}"), found)
+            module, _, attribute = place.partition(".")
+            command = getattr(import_module(f"sigmasight_pipeline.cli.{module}"), attribute)
             app.add_typer(command, name=name) if isinstance(command, typer.Typer) else app.command(name)(command)
     return app
 
 
-def _expected_errors() -> tuple[type[BaseException], ...]:
-    """Errors whose message is written for the user."""
-    from sigmasight_pipeline.assets.session_run import ReferenceNotReadyError, UnknownPortfolioError
-    from sigmasight_pipeline.market_data.source import MarketDataError
-    from sigmasight_pipeline.operations.books import ImportedMeanwhileError, RejectedFileError, ReplaceNeededError
-    from sigmasight_pipeline.operations.history import NothingToRunError
-    from sigmasight_pipeline.operations.instance import ProjectFilesMissingError
-    from sigmasight_pipeline.operations.launcher import RangeFailedError
-    from sigmasight_pipeline.sessions import NotASessionError, OutsideCalendarError
-    from sigmasight_pipeline.storage.errors import StorageError
-    from sigmasight_pipeline.storage.rejections import UnknownRejectionError
+EXPECTED: dict[str, dict[str, ExitStatus]] = {
+    "settings": {"InvalidSettingsError": ExitStatus.COULD_NOT},
+    "fixed_history": {"RecordedEndError": ExitStatus.COULD_NOT},
+    "sessions": {"NotASessionError": ExitStatus.COULD_NOT, "OutsideCalendarError": ExitStatus.COULD_NOT},
+    "storage.errors": {"StorageError": ExitStatus.COULD_NOT},
+    "storage.standing": {"UnknownPortfolioError": ExitStatus.COULD_NOT},
+    "storage.rejections": {"UnknownRejectionError": ExitStatus.COULD_NOT},
+    "market_data.source": {"MarketDataError": ExitStatus.COULD_NOT},
+    "assets.session_run": {"ReferenceNotReadyError": ExitStatus.COULD_NOT},
+    "operations.instance": {"ProjectFilesMissingError": ExitStatus.COULD_NOT},
+    "operations.history": {"NothingToRunError": ExitStatus.COULD_NOT},
+    "operations.books": {
+        "ImportedMeanwhileError": ExitStatus.FOUND,
+        "RejectedFileError": ExitStatus.FOUND,
+        "ReplaceNeededError": ExitStatus.FOUND,
+    },
+    "operations.launcher": {"RangeFailedError": ExitStatus.FOUND},
+}
+"""Errors whose message is written for the user, by the module they stand in, and the exit status of each."""
 
-    return (
-        StorageError,
-        MarketDataError,
-        RangeFailedError,
-        RejectedFileError,
-        ReplaceNeededError,
-        ImportedMeanwhileError,
-        NothingToRunError,
-        UnknownPortfolioError,
-        ReferenceNotReadyError,
-        ProjectFilesMissingError,
-        NotASessionError,
-        OutsideCalendarError,
-        UnknownRejectionError,
-    )
+
+def status_of(error: BaseException) -> ExitStatus | None:
+    """The exit status of an error whose message is written for the user; None of any other.
+
+    A module that was not loaded has raised nothing, so that none is loaded to ask.
+    """
+    for name, statuses in EXPECTED.items():
+        module = sys.modules.get(f"sigmasight_pipeline.{name}")
+        for kind, status in statuses.items() if module is not None else ():
+            if isinstance(error, getattr(module, kind)):
+                return status
+    return None
 
 
 def main() -> None:
@@ -112,39 +117,36 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name of a file may hold bytes that are no text
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        from sigmasight_pipeline.cli.installation import load_settings
-
-        load_settings()
         named = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
         status = _command_tree(named)(prog_name="sigmasight", standalone_mode=False) or 0
-        if status == INTERRUPTED:  # what Typer makes of Ctrl-C
+        if status == ExitStatus.INTERRUPTED:  # what Typer makes of Ctrl-C
             raise KeyboardInterrupt
         sys.exit(status)
     except KeyboardInterrupt:
-        _say("Stopped. Sessions already written are complete; run the command again to go on.", INTERRUPTED)
+        _say("Stopped. Sessions already written are complete; run the command again to go on.", ExitStatus.INTERRUPTED)
     except typer.Abort:
-        _say("Stopped; nothing was changed.", INTERRUPTED)
+        _say("Stopped; nothing was changed.", ExitStatus.INTERRUPTED)
     except ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        sys.exit(ExitStatus.COULD_NOT)
     except UserError as error:
         _say(f"Error: {error}", error.exit_status)
     except Exception as error:  # noqa: BLE001 - the last resort: an error nobody expected still gets a sentence
         _fail(error)
 
 
-def _fail(error: Exception) -> None:
+def _fail(error: Exception) -> NoReturn:
     """End with the sentence of an expected error or of a database that went away; else with a trace."""
-    from sigmasight_pipeline.storage.errors import explain
-
-    if isinstance(error, _expected_errors()):
-        _say(f"Error: {error}", 1)
+    if (status := status_of(error)) is not None:
+        _say(f"Error: {error}", status)
     url = os.environ.get("DAGSTER_DATABASE_URL", "")
     if url and _is_of_a_driver(error):  # our own queries explain theirs: this one is Dagster's
-        _say(f"Error: {explain(error, url)}", 1)
+        from sigmasight_pipeline.storage.errors import explain
+
+        _say(f"Error: {explain(error, url)}", ExitStatus.COULD_NOT)
     err.print("Error: something nobody expected went wrong; nothing half-written was kept. Please report this trace:")
     err.print(_without_secrets("".join(traceback.format_exception(error))))
-    sys.exit(70)
+    sys.exit(ExitStatus.UNEXPECTED)
 
 
 def _without_secrets(trace: str) -> str:
@@ -165,7 +167,7 @@ def _is_of_a_driver(error: BaseException | None) -> bool:
     return False
 
 
-def _say(sentence: str, status: int) -> None:
+def _say(sentence: str, status: int) -> NoReturn:
     err.print(sentence, style="red" if sentence.startswith("Error") else "")
     sys.exit(status)
 

@@ -9,22 +9,22 @@ from __future__ import annotations
 import json
 from datetime import date
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import polars as pl
 import typer
 from rich.box import SIMPLE
 from rich.table import Table
 
-from sigmasight_pipeline import sessions
-from sigmasight_pipeline.cli.console import OptionError, err, out, run_chunks
-from sigmasight_pipeline.cli.following import follow_changes
+from sigmasight_pipeline.cli.console import OptionError, err, out, print_table, run_chunks
+from sigmasight_pipeline.cli.exit_status import ExitStatus
 from sigmasight_pipeline.cli.installation import Installation, connected
 from sigmasight_pipeline.cli.options import parse_day
-from sigmasight_pipeline.operations import rehearsal, runs
-from sigmasight_pipeline.operations import repair as operations
-from sigmasight_pipeline.operations.launcher import Chunk, RangeFailedError
-from sigmasight_pipeline.storage import tables
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from sigmasight_pipeline.operations.launcher import Chunk
+
 
 SHOWN = 20
 """Snapshots shown in the terminal; --json has all of them."""
@@ -46,6 +46,9 @@ def repair(
     snapshots after it follow; so does everything that is older than an input it was made from. Exit status 1 where
     anything could not be computed.
     """
+    from sigmasight_pipeline import sessions
+    from sigmasight_pipeline.operations import repair as operations
+
     start, end = parse_day(first, "--from"), parse_day(last, "--to")
     if start is None or end is None or start > end:
         raise OptionError(f"--from {first} lies after --to {last}; exchange them")
@@ -66,6 +69,12 @@ def repair(
 
 
 def _rehearse(installation: Installation, chunks: list[Chunk], codes: list[str], *, as_json: bool) -> None:
+    import polars as pl
+
+    from sigmasight_pipeline.operations import rehearsal
+    from sigmasight_pipeline.operations import repair as operations
+    from sigmasight_pipeline.storage import tables
+
     database = installation.database
     with err.status("Computing without writing ...") as status:
 
@@ -106,7 +115,7 @@ def _rehearse(installation: Installation, chunks: list[Chunk], codes: list[str],
         for row in moved.head(SHOWN).iter_rows(named=True):
             amounts = [_amount(row[name]) for name in ("before", "after", "difference")]
             shown.add_row(row["code"], str(row["session_date"]), *amounts)
-        out.print(shown)
+        print_table(shown)
         if moved.height > SHOWN:
             out.print(f"... and {moved.height - SHOWN} more; --json lists them all.")
         one = moved.filter(*_same(worst)).row(0, named=True)
@@ -119,8 +128,13 @@ def _rehearse(installation: Installation, chunks: list[Chunk], codes: list[str],
     out.print("Nothing was written.")
 
 
-def _run(installation: Installation, chunks: list[Chunk], codes: list[str], *, as_json: bool) -> int:
+def _run(installation: Installation, chunks: list[Chunk], codes: list[str], *, as_json: bool) -> ExitStatus:
     """Run the repair and show what came of it; returns the exit status."""
+    from sigmasight_pipeline.cli.following import follow_changes
+    from sigmasight_pipeline.operations import repair as operations
+    from sigmasight_pipeline.operations import runs
+    from sigmasight_pipeline.operations.launcher import RangeFailedError
+
     run_ids: list[str] = []
     error: str | None = None
 
@@ -144,7 +158,7 @@ def _run(installation: Installation, chunks: list[Chunk], codes: list[str], *, a
         _print_counts(rows)
     if error:
         err.print(f"Error: {error}", style="red")
-    return 1 if error or failed else 0
+    return ExitStatus.FOUND if error or failed else ExitStatus.FINE
 
 
 def _print_counts(rows: pl.DataFrame) -> None:
@@ -159,7 +173,7 @@ def _print_counts(rows: pl.DataFrame) -> None:
         counts = [f"{row[name]:,}" for name in columns]
         moved = [_amount(row["largest_nav_difference"])] if moves else []
         shown.add_row(row["table_name"], row["code"] or "", *counts, *moved)
-    out.print(shown)
+    print_table(shown)
 
 
 def _amount(value: Decimal | None) -> str:
@@ -167,6 +181,8 @@ def _amount(value: Decimal | None) -> str:
 
 
 def _same(row: dict[str, object]) -> list[pl.Expr]:
+    import polars as pl
+
     return [pl.col(name).eq_missing(pl.lit(row[name])) for name in ("portfolio_id", "session_date")]
 
 

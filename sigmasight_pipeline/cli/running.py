@@ -1,7 +1,7 @@
-"""`sigmasight backfill` and `sigmasight status`: run a range of sessions, and say where everything stands.
+"""`sigmasight backfill`: run a range of sessions.
 
-What belongs here: turning what the user asked for into ranges for the launcher, and showing what is stored. What does
-not: cutting ranges and running them (``operations``).
+What belongs here: turning what the user asked for into ranges for the launcher. What does not: cutting ranges and
+running them (``operations``).
 """
 
 from __future__ import annotations
@@ -10,22 +10,19 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sigmasight_pipeline import sessions
-from sigmasight_pipeline.cli import summary
-from sigmasight_pipeline.cli.console import OptionError, Runs, UserError, err, note, out, run_chunks, timed, warn
-from sigmasight_pipeline.cli.following import follow_changes
+from sigmasight_pipeline.cli.console import OptionError, Runs, UserError, err, note, out, run_chunks, timed
 from sigmasight_pipeline.cli.installation import Installation, connected
 from sigmasight_pipeline.cli.options import parse_day
-from sigmasight_pipeline.market_data.factory import open_source
-from sigmasight_pipeline.market_data.source import MarketDataSource
-from sigmasight_pipeline.operations import backfills, history, owed, runs
-from sigmasight_pipeline.operations.launcher import Chunk, this_process
-from sigmasight_pipeline.storage import imports
-from sigmasight_pipeline.storage.run_locks import BookLock
+
+if TYPE_CHECKING:
+    from sigmasight_pipeline.market_data.source import MarketDataSource
+    from sigmasight_pipeline.operations import owed
+    from sigmasight_pipeline.operations.launcher import Chunk
+    from sigmasight_pipeline.storage.run_locks import BookLock
 
 
 def backfill(
@@ -50,6 +47,8 @@ def backfill(
     Stopped or killed, the same command goes on after the last run that was done. Sessions after the range are computed
     too where they depend on an input that changed, now or before.
     """
+    from sigmasight_pipeline.cli import summary
+
     started = time.monotonic()
     start, end = parse_day(first, "--from"), parse_day(last, "--to")
     if start is not None and end is not None and start > end:
@@ -84,12 +83,17 @@ def run_history(
 
     What cannot be planned, or is only to be shown (`dry_run`), changes nothing: imports that wait go on waiting.
     """
+    from sigmasight_pipeline import sessions
+    from sigmasight_pipeline.cli.following import follow_changes
+    from sigmasight_pipeline.operations import history
+    from sigmasight_pipeline.storage import standing
+
     database, settings = installation.database, installation.settings
     calendar = sessions.calendar()
-    history.require_portfolios(database, portfolios)
+    standing.require_portfolios(database, portfolios)
     source = market_source(installation)
     bounds = history.available(settings, source, calendar)
-    start = first or history.inception_of(database, portfolios)
+    start = first or standing.inception_of(database, portfolios)
     if start is None:
         raise UserError(
             "there is no portfolio yet: import one with `sigmasight import my.csv --name ... --equity ...`, "
@@ -128,8 +132,21 @@ def run_history(
     follow_changes(installation, run_on, trigger=trigger)
 
 
+def follow_inputs(installation: Installation, portfolios: Sequence[str], trigger: str) -> None:
+    """Run whatever of `portfolios` (codes) is older than the inputs it was made from."""
+    from sigmasight_pipeline.cli.following import follow_changes
+
+    def run_on(more: list[Chunk]) -> None:
+        _run(installation, more, last=None, trigger=trigger, resume=False)
+
+    follow_changes(installation, run_on, trigger=trigger, portfolios=portfolios)
+
+
 def _run(installation: Installation, chunks: Sequence[Chunk], *, last: date | None, trigger: str, resume: bool) -> None:
     """Run chunks as a range of its own, which the same range goes on with where it was broken off (`resume`)."""
+    from sigmasight_pipeline.operations import backfills, runs
+    from sigmasight_pipeline.operations.launcher import this_process
+
     launcher, database = installation.launcher, installation.database
     daily = next(chunk for chunk in chunks if chunk.job == "daily")
     key = f"{trigger}:{daily.first}:{last or 'newest'}:{','.join(daily.portfolios) or 'all'}#"
@@ -167,6 +184,9 @@ def books_in_hand(installation: Installation, what: str) -> Iterator[None]:
     A run that is under way has read positions already; applied now, others would fail its checks. One that begins
     meanwhile waits until what the file changes is computed.
     """
+    from sigmasight_pipeline.operations import backfills, runs
+    from sigmasight_pipeline.storage.run_locks import BookLock
+
     launcher, database, told = installation.launcher, installation.database, ""
     with BookLock(installation.database_url, what) as lock:
         while busy := _others(installation, lock):
@@ -184,12 +204,17 @@ def books_in_hand(installation: Installation, what: str) -> Iterator[None]:
 
 def _others(installation: Installation, lock: BookLock) -> str | None:
     """What has the books right now, in words: a command's range, between its runs too, or a run; None: we have them."""
+    from sigmasight_pipeline.operations import backfills
+
     driven = [one for one in backfills.open_requests(installation.database) if one.driver is not None]
     return str(driven[0]) if driven else ", ".join(lock.take()) or None
 
 
 def missing_of(installation: Installation, portfolios: Sequence[str], through: date | None) -> owed.Owed | None:
     """What the history of `portfolios` owes, up to `through` (None: the newest session there are prices of)."""
+    from sigmasight_pipeline import sessions
+    from sigmasight_pipeline.operations import history, owed
+
     database, settings, calendar = installation.database, installation.settings, sessions.calendar()
     source = market_source(installation)
     with timed("Looking for what is missing ..."):
@@ -205,51 +230,14 @@ def missing_of(installation: Installation, portfolios: Sequence[str], through: d
 
 def refresh_reference(installation: Installation, trigger: str) -> None:
     """Run the reference assets: they apply waiting imports and renew the calendar."""
+    from sigmasight_pipeline.operations.launcher import Chunk
+
     run_chunks(installation.launcher, [Chunk(job="reference", trigger=trigger)])
 
 
 def market_source(installation: Installation) -> MarketDataSource:
     """The market data source the settings name."""
+    from sigmasight_pipeline import sessions
+    from sigmasight_pipeline.market_data.factory import open_source
+
     return open_source(installation.settings, sessions.calendar())
-
-
-def status() -> None:
-    """Say where everything stands: portfolios, what is missing or waiting, prices, failed checks.
-
-    Exit status 1 where a check of severity ERROR fails.
-    """
-    with connected() as installation:
-        database = installation.database
-        with database.connect() as connection:
-            waiting = imports.waiting_count(connection)
-        if waiting:
-            warn(f"{waiting} import(s) wait to be applied: `sigmasight backfill` applies them and runs their history.")
-        portfolios = summary.newest(database)
-        if portfolios.is_empty():
-            if not waiting:
-                err.print("No portfolio yet. Import one: sigmasight import my.csv --name 'My book' --equity 1000000")
-            return
-        summary.print_portfolios(database)
-        prices = database.query(
-            "SELECT count(*) AS rows, count(DISTINCT symbol) AS symbols, min(session_date) AS first, "
-            "max(session_date) AS last FROM sigmasight.daily_prices"
-        ).row(0, named=True)
-        out.print(
-            f"Prices: {prices['rows']:,} rows, {prices['symbols']} symbols, {prices['first']} to {prices['last']}"
-            if prices["rows"]
-            else "Prices: none yet"
-        )
-        if installation.settings.last_session is not None:
-            out.print(f"History: ends at {installation.settings.last_session}; nothing later is due.")
-        newest = history.newest_snapshot(database)
-        if newest is not None:
-            for row in history.missing_snapshots(database, newest).iter_rows(named=True):
-                warn(
-                    f"{row['code']} lacks {row['missing']} snapshot(s) from {row['first_missing']} on: "
-                    f"`sigmasight backfill --from {row['first_missing']} --portfolio {row['code']}` fills them."
-                )
-        found = summary.open_findings(database)
-        errors = found.filter(found["severity"] == "ERROR").select("asset", "check_name").unique().height
-        warnings = found.filter(found["severity"] == "WARN").select("asset", "check_name").unique().height
-        out.print(f"Checks failing: {errors} with severity ERROR, {warnings} with severity WARN.")
-        raise typer.Exit(1 if errors else 0)

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from sigmasight_pipeline.cli.console import err, out, warn
-from sigmasight_pipeline.cli.installation import connected
-from sigmasight_pipeline.operations import backfills
-from sigmasight_pipeline.operations import runs as recorded
-from sigmasight_pipeline.operations.backfills import Backfill
-from sigmasight_pipeline.storage import runs as rows
+from sigmasight_pipeline.cli.console import err, out, print_table, warn
+from sigmasight_pipeline.cli.installation import Installation, connected
+
+if TYPE_CHECKING:
+    from sigmasight_pipeline.operations.backfills import Backfill
 
 
 def runs(
@@ -27,11 +26,18 @@ def runs(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Show the runs that ended last and every range that is still open."""
+    from sigmasight_pipeline.storage import backfills
+    from sigmasight_pipeline.storage import runs as rows
+
     with connected() as installation:
-        recorded.sync(installation.launcher.instance, installation.database)
+        if not rows.are_settled(installation.database, installation.dagster_url):
+            from sigmasight_pipeline.operations.runs import sync
+
+            sync(installation.launcher.instance, installation.database)
         found = rows.recent(installation.database, limit=limit, statuses=("failure",) if failed else ())
         now = datetime.now(UTC)
-        opened = [_progress(backfill, now) for backfill in backfills.open_requests(installation.database)]
+        is_any_open = bool(backfills.requests(installation.database, statuses=backfills.OPEN, limit=1))
+        opened = _opened(installation, now) if is_any_open else []
         if as_json:
             out.print(json.dumps({"runs": found.to_dicts(), "open_backfills": opened}, default=str, indent=2))
             return
@@ -55,9 +61,15 @@ def runs(
                 f"{row['ended_at']:%m-%d %H:%M}",
                 "" if row["duration_seconds"] is None else f"{row['duration_seconds']:.1f}",
             )
-        out.print(table)
+        print_table(table)
         for row in found.filter(found["error_message"].is_not_null()).iter_rows(named=True):
             out.print(f"{row['run_id'][:8]} {row['status']}: {row['error_message']}")
+
+
+def _opened(installation: Installation, now: datetime) -> list[dict[str, Any]]:
+    from sigmasight_pipeline.operations import backfills
+
+    return [_progress(backfill, now) for backfill in backfills.open_requests(installation.database)]
 
 
 def _span(row: dict[str, Any]) -> str:

@@ -14,12 +14,8 @@ from typing import Annotated
 
 import typer
 
-from sigmasight_pipeline.cli.console import UserError, err, out
+from sigmasight_pipeline.cli.console import FindingError, err, out
 from sigmasight_pipeline.cli.installation import connected, load_settings
-from sigmasight_pipeline.importing.scenario_nodes import ScenarioFileError
-from sigmasight_pipeline.importing.scenarios import read_scenarios
-from sigmasight_pipeline.market_data.stated import read_factor_definitions
-from sigmasight_pipeline.operations import scenarios
 
 app = typer.Typer(
     help="List the stress scenarios: kind, shocks as stated and as applied at the newest session, findings; or check a "
@@ -39,6 +35,8 @@ def listing(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """List every scenario: kind, shocks as stated and as applied at the newest session, and findings."""
+    from sigmasight_pipeline.operations import scenarios
+
     if context.invoked_subcommand is not None:
         return
     with connected() as installation:
@@ -64,13 +62,17 @@ def check(
     file: Annotated[Path, typer.Argument(help="A YAML file of scenarios.", show_default=False)],
 ) -> None:
     """Say whether a file of one's own is right, naming the line of everything that is not. Changes nothing."""
+    from sigmasight_pipeline.importing.scenario_nodes import ScenarioFileError
+    from sigmasight_pipeline.importing.scenarios import read_scenarios
+    from sigmasight_pipeline.market_data.stated import read_factor_definitions
+
     shipped = resources.files("sigmasight_pipeline.assets").joinpath("factor_definitions.csv")
     with resources.as_file(shipped) as path:
         factors = read_factor_definitions(load_settings().factors_file or path)
     try:
         found = read_scenarios(file, factors=factors)
     except ScenarioFileError as error:
-        raise UserError(str(error)) from error
+        raise FindingError(str(error)) from error
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(found["kind"].value_counts().iter_rows()))
     resting = found.height - int(found["active"].sum())
     out.print(

@@ -23,8 +23,6 @@ import typer
 
 from sigmasight_pipeline.cli.console import UserError, err, note, warn
 from sigmasight_pipeline.cli.installation import connected, load_settings
-from sigmasight_pipeline.storage.errors import StorageError
-from sigmasight_pipeline.storage.file_locks import is_held, open_lock, try_lock
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
@@ -101,6 +99,8 @@ def _command(workspace: Path, host: str, port: int, log_level: str) -> list[str]
 
 def where(home: Path) -> str | None:
     """Where the `sigmasight dev` of the installation in `home` listens; None where there is none."""
+    from sigmasight_pipeline.storage.file_locks import is_held
+
     card = _card(home)
     return (card.read_text() or "an unknown address") if is_held(card) else None
 
@@ -112,6 +112,8 @@ def _card(home: Path) -> Path:
 @contextmanager
 def _only_one(home: Path, url: str) -> Iterator[int]:
     """Be the one that serves the installation in `home`, at `url`; gives the descriptor of the lock that says so."""
+    from sigmasight_pipeline.storage.file_locks import open_lock, try_lock
+
     descriptor = open_lock(_card(home))
     try:
         if not try_lock(descriptor):
@@ -182,6 +184,7 @@ def _wait(process: subprocess.Popen[bytes], asked: list[int], *, answers: Callab
 def _end_rest(group: int, instance: DagsterInstance) -> None:
     """Wait for the code servers, which wait for the runs under way: these are interrupted, and get a minute for it."""
     from sigmasight_pipeline.operations import runs
+    from sigmasight_pipeline.storage.errors import StorageError
 
     deadline, interrupted = time.monotonic() + END_SECONDS, set[str]()
     while _signal_all(group, 0) and time.monotonic() < deadline:

@@ -6,94 +6,34 @@ What belongs here: formatting of what is stored. What does not: computing any fi
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
-import polars as pl
 from rich.table import Table
 from rich.text import Text
 
-from sigmasight_pipeline.cli.console import out
-from sigmasight_pipeline.operations import scenarios
-from sigmasight_pipeline.storage import verdicts
-from sigmasight_pipeline.storage.database import Database
+from sigmasight_pipeline.cli.console import print_table
 
-_NEWEST = """
-SELECT p.portfolio_id, p.code, p.name, p.inception_date, s.session_date, s.net_asset_value::text AS net_asset_value,
-       s.cash_balance::text AS cash_balance, s.daily_pnl::text AS daily_pnl, s.daily_return,
-       s.mtd_pnl::text AS mtd_pnl, s.mtd_return, s.ytd_pnl::text AS ytd_pnl, s.ytd_return,
-       s.cumulative_pnl::text AS cumulative_pnl, s.cumulative_return, s.gross_exposure::text AS gross_exposure,
-       s.net_exposure::text AS net_exposure, s.leverage, s.drawdown, s.position_count, s.option_count,
-       s.stale_positions, s.unpriced_positions, s.model_priced_positions,
-       (SELECT count(*) FROM sigmasight.portfolio_snapshots c WHERE c.portfolio_id = p.portfolio_id) AS sessions,
-       e.delta_adjusted_net::text AS delta_adjusted_net, e.greeks_status, e.vega, e.theta,
-       e.effective_positions, e.top_3_weight, m.beta AS market_beta, m.coverage AS market_coverage,
-       m.status AS market_status, r.exposure_dollar * 0.0001 AS basis_point, r.status AS rate_status,
-       f.factor AS largest_factor, f.beta AS largest_beta, g.implied,
-       k.volatility, k.factor_var_95, k.status AS metrics_status, k.factor_var_status,
-       h.var_95 AS simulated_var, h.expected_shortfall_975 AS simulated_shortfall, h.status AS simulated_status,
-       h.worst_pnl::text AS simulated_worst, h.worst_session, t.symbol AS largest_contributor, t.share AS contribution,
-       c.overall_correlation, c.status AS correlation_status,
-       w.scenario_id AS worst_scenario, w.total_pnl::text AS worst_pnl, w.impact_pct AS worst_impact,
-       a.market::text AS market_pnl, a.rest::text AS rest_pnl
-FROM sigmasight.portfolios p
-LEFT JOIN LATERAL (SELECT * FROM sigmasight.portfolio_snapshots s WHERE s.portfolio_id = p.portfolio_id
-                   ORDER BY session_date DESC LIMIT 1) s ON true
-LEFT JOIN sigmasight.portfolio_exposures e
-  ON (e.session_date, e.portfolio_id) = (s.session_date, p.portfolio_id)
-LEFT JOIN staging.portfolio_factor_exposures m
-  ON (m.session_date, m.portfolio_id, m.factor) = (s.session_date, p.portfolio_id, 'Market')
-LEFT JOIN staging.portfolio_factor_exposures r
-  ON (r.session_date, r.portfolio_id, r.factor) = (s.session_date, p.portfolio_id, 'Interest_Rate')
-LEFT JOIN LATERAL (SELECT x.factor, x.beta FROM staging.portfolio_factor_exposures x
-                   JOIN sigmasight.factor_definitions d USING (factor)
-                   WHERE (x.session_date, x.portfolio_id) = (s.session_date, p.portfolio_id) AND d.kind = 'style'
-                     AND x.factor <> 'Market' AND x.beta IS NOT NULL
-                   ORDER BY abs(x.beta) DESC, x.factor LIMIT 1) f ON true
-LEFT JOIN LATERAL (SELECT count(*) FILTER (WHERE vol_source = 'implied') AS implied
-                   FROM sigmasight.position_greeks x
-                   WHERE (x.session_date, x.portfolio_id) = (s.session_date, p.portfolio_id)) g ON true
-LEFT JOIN sigmasight.portfolio_risk_metrics k
-  ON (k.session_date, k.portfolio_id, k.window_sessions) = (s.session_date, p.portfolio_id, 63)
-LEFT JOIN sigmasight.portfolio_simulated_risk h
-  ON (h.session_date, h.portfolio_id) = (s.session_date, p.portfolio_id)
-LEFT JOIN LATERAL (SELECT coalesce(o.underlying_symbol, o.symbol) AS symbol, sum(x.share_of_es_975) AS share
-                   FROM sigmasight.position_risk_contributions x JOIN sigmasight.positions o USING (position_id)
-                   WHERE (x.session_date, x.portfolio_id) = (s.session_date, p.portfolio_id)
-                     AND x.share_of_es_975 IS NOT NULL
-                   GROUP BY 1 ORDER BY share DESC, 1 LIMIT 1) t ON true
-LEFT JOIN sigmasight.correlation_calculations c
-  ON (c.session_date, c.portfolio_id) = (s.session_date, p.portfolio_id)
-LEFT JOIN LATERAL (SELECT x.scenario_id, x.total_pnl, x.impact_pct FROM staging.stress_test_results x
-                   WHERE (x.session_date, x.portfolio_id) = (s.session_date, p.portfolio_id)
-                     AND x.total_pnl IS NOT NULL
-                   ORDER BY x.total_pnl, x.scenario_id LIMIT 1) w ON true
-LEFT JOIN LATERAL (SELECT sum(x.pnl) FILTER (WHERE component = 'market') AS market,
-                          sum(x.pnl) FILTER (WHERE component IN ('specific', 'unexplained')) AS rest
-                   FROM staging.pnl_attribution x
-                   WHERE (x.session_date, x.portfolio_id) = (s.session_date, p.portfolio_id)) a ON true
-WHERE p.active ORDER BY p.code
-"""
+if TYPE_CHECKING:
+    import polars as pl
 
-
-def newest(database: Database) -> pl.DataFrame:
-    """One row per active portfolio: its newest snapshot, NULLs where it has none."""
-    return database.query(_NEWEST)
-
-
-def open_findings(database: Database) -> pl.DataFrame:
-    """Failed verdicts of each session's newest check, worst first (ERROR before WARN, then most sessions)."""
-    return verdicts.failed(database)
+    from sigmasight_pipeline.storage.database import Database
 
 
 def print_portfolios(database: Database, seconds: float | None = None) -> None:
     """Print every portfolio's newest figures and its worst finding."""
-    findings, rows = open_findings(database), newest(database)
+    from sigmasight_pipeline.operations import scenarios
+    from sigmasight_pipeline.storage import standing, verdicts
+
+    findings, rows = verdicts.failed(database), standing.figures(database)
     marks = scenarios.marks(database, rows["session_date"].drop_nulls().unique().to_list())
     for row in rows.iter_rows(named=True):
         mark = marks.get((row["session_date"], row["worst_scenario"]), "")
-        out.print(_table(row, _worst(findings, row["portfolio_id"]), f", {mark}" if mark else "", seconds))
+        print_table(_table(row, _worst(findings, row["portfolio_id"]), f", {mark}" if mark else "", seconds))
 
 
 def _worst(findings: pl.DataFrame, portfolio_id: int) -> str:
+    import polars as pl
+
     own = findings.filter(
         (pl.col("portfolio_ids") == "[]")
         | pl.col("portfolio_ids").str.json_decode(pl.List(pl.Int64)).list.contains(portfolio_id)
@@ -115,7 +55,7 @@ def _worst(findings: pl.DataFrame, portfolio_id: int) -> str:
 
 def _table(row: dict[str, object], worst: str, mark: str, seconds: float | None) -> Table:
     table = Table(
-        title=Text.assemble(str(row["name"]), "  ", (f"({row['code']})", "dim")),
+        title=Text.assemble(str(row["name"]), "  ", (f"({row['code']}{_closed(row)})", "dim")),
         title_justify="left",
         show_header=False,
         min_width=78,
@@ -146,6 +86,10 @@ def _table(row: dict[str, object], worst: str, mark: str, seconds: float | None)
     table.caption = f"{_simulated(row)}{_worst_scenario(row, mark)}worst data-quality finding: {worst}"
     table.caption_justify = "left"
     return table
+
+
+def _closed(row: dict[str, object]) -> str:
+    return f", closed at {row['closing_date']}" if row["closing_date"] else ""
 
 
 def _add_exposures(table: Table, row: dict[str, object]) -> None:

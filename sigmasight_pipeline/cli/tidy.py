@@ -12,9 +12,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from sigmasight_pipeline.cli.console import err, note, out
+from sigmasight_pipeline.cli.console import err, note, out, print_table
 from sigmasight_pipeline.cli.installation import connected, remove_rows_of_earlier_versions
-from sigmasight_pipeline.storage import schema
 
 
 def tidy(
@@ -26,6 +25,8 @@ def tidy(
     Market data, returns, snapshots and what they are made from are kept for ever, and so is what the UI shows of the
     newest state of every partition and check. Safe beside runs; stopped half-way, the same command goes on.
     """
+    from sigmasight_pipeline.storage import schema
+
     with connected() as installation:
         from sigmasight_pipeline.operations import tidy as steps
 
@@ -58,7 +59,7 @@ def tidy(
     table.columns[1].justify = "right"
     for what, rows in removed:
         table.add_row(what, f"{rows:,}")
-    out.print(table)
+    print_table(table)
     err.print(
         "Nothing was removed; without --dry-run, this would be." if dry_run else "Removed. The space is used again."
     )

@@ -116,6 +116,16 @@ class Misprint:
 
 
 @dataclass(frozen=True)
+class FirstReport:
+    """A close as the vendor reported it first: that of `day` times `close_factor`, until it was put right on
+    `corrected_on`."""
+
+    day: date
+    close_factor: float
+    corrected_on: date
+
+
+@dataclass(frozen=True)
 class SymbolParameters:
     """One symbol of the simulated market.
 
@@ -145,6 +155,7 @@ class SymbolParameters:
     replaced_by: str | None = None
     continues: str | None = None
     misprints: tuple[Misprint, ...] = ()
+    first_reports: tuple[FirstReport, ...] = ()
     options_quoted: bool = True
     beta_row: tuple[float, ...] = field(init=False)
 

@@ -17,13 +17,15 @@ _FOLDER = files("sigmasight_pipeline.demo").joinpath("portfolios")
 
 @dataclass(frozen=True)
 class DemoBook:
-    """A demo portfolio: its equity in US dollars at the close of `inception_date`, and the bytes of its CSV."""
+    """A demo portfolio: its equity in US dollars at the close of `inception_date`, the session it is closed at (None:
+    it stays open), and the bytes of its CSV."""
 
     code: str
     name: str
     description: str
     initial_equity: Decimal
     inception_date: date
+    closing_date: date | None
     file_name: str
     content: bytes
 
@@ -38,11 +40,27 @@ def books() -> tuple[DemoBook, ...]:
             description=row["description"],
             initial_equity=Decimal(row["initial_equity"]),
             inception_date=date.fromisoformat(row["inception_date"]),
+            closing_date=date.fromisoformat(row["closing_date"]) if row["closing_date"] else None,
             file_name=f"{row['code']}.csv",
             content=_FOLDER.joinpath(f"{row['code']}.csv").read_bytes(),
         )
         for row in rows
     )
+
+
+@dataclass(frozen=True)
+class DemoTag:
+    """What kind of tag one is that positions of the demo carry, and its colour."""
+
+    name: str
+    kind: str
+    colour: str
+
+
+def tags() -> tuple[DemoTag, ...]:
+    """The tags that are more than a word: strategies, with their colours."""
+    rows = csv.DictReader(_FOLDER.joinpath("tags.csv").read_text("utf-8").splitlines())
+    return tuple(DemoTag(row["name"], row["kind"], row["colour"]) for row in rows)
 
 
 def marks() -> bytes:

@@ -37,13 +37,15 @@ class SimulatedMarket:
     """A factor model with known parameters, from the first session of 2014 to the calendar's last.
 
     MarketDataError where `calendar` does not cover the start of the simulation. It needs no vendor, key or file; the
-    paths are made once per process.
+    paths are made once per process. `known_on` is the day it is asked on: what its vendor corrected later is as it was
+    first reported; None: nothing is left to correct.
     """
 
     name = NAME
     local = True
 
-    def __init__(self, seed: int, calendar: SessionCalendar) -> None:
+    def __init__(self, seed: int, calendar: SessionCalendar, known_on: date | None = None) -> None:
+        self._known_on = known_on
         self._paths = _symbol_paths(seed, calendar)
         self._market = self._paths.market
         self._sessions = self._market.grid.sessions
@@ -110,17 +112,17 @@ class SimulatedMarket:
         return self._misprinted(bars, names)
 
     def _misprinted(self, bars: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
-        """`bars` with the misprints of `names`, for screening to find."""
+        """`bars` with the misprints of `names`, for screening to find, and what is not corrected yet."""
         for name in names:
-            for misprint in self._paths.parameters(name).misprints:
+            parameters = self._paths.parameters(name)
+            for misprint in parameters.misprints:
                 wrong = (pl.col("symbol") == name) & (pl.col("session_date") == misprint.day)
-                factor = pl.lit(misprint.close_factor).cast(pl.Decimal(20, 6))
-                sides = [
-                    pl.when(wrong).then((pl.col(side) * factor).cast(PRICE)).otherwise(side).alias(side)
-                    for side in ("open", "high", "low", "close")
-                ]
                 volume = pl.when(wrong & misprint.negative_volume).then(-pl.col("volume")).otherwise("volume")
-                bars = bars.with_columns(*sides, volume=volume)
+                bars = bars.with_columns(*_times(misprint.close_factor, wrong), volume=volume)
+            for report in parameters.first_reports:
+                if self._known_on is not None and self._known_on < report.corrected_on:
+                    wrong = (pl.col("symbol") == name) & (pl.col("session_date") == report.day)
+                    bars = bars.with_columns(*_times(report.close_factor, wrong))
         return bars
 
     def corporate_actions(self, symbols: Collection[str], first: date, last: date) -> pl.DataFrame:
@@ -205,6 +207,15 @@ class SimulatedMarket:
 @lru_cache(maxsize=4)
 def _symbol_paths(seed: int, calendar: SessionCalendar) -> SymbolPaths:
     return SymbolPaths(market_paths(seed, calendar), calendar)
+
+
+def _times(close_factor: float, rows: pl.Expr) -> list[pl.Expr]:
+    """The four prices of a bar, at `rows` times a factor."""
+    factor = pl.lit(close_factor).cast(pl.Decimal(20, 6))
+    return [
+        pl.when(rows).then((pl.col(side) * factor).cast(PRICE)).otherwise(side).alias(side)
+        for side in ("open", "high", "low", "close")
+    ]
 
 
 def _priced(symbols: Iterable[str]) -> list[str]:

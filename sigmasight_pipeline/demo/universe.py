@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
 
-from sigmasight_pipeline.demo.parameters import FACTORS, RATE, Kind, Misprint, Split, SymbolParameters
+from sigmasight_pipeline.demo.parameters import FACTORS, RATE, FirstReport, Kind, Misprint, Split, SymbolParameters
 
 VOLATILITY_INDEX = "VIX"
 """Not a product of betas: its level follows the Volatility factor between bounds (``factors_path``)."""
@@ -87,6 +87,8 @@ _STOCKS: tuple[SymbolParameters, ...] = (
     SymbolParameters(
         "JPM", "stock", "JPMorgan Chase", _FINANCE, "Banks - Diversified", 170.0, 0.16,
         {"Market": 0.25, "Value": 0.95, RATE: 2.5}, dividend_yield=0.024,
+        # the demo's first session: loaded on its evening, and again with what follows it
+        first_reports=(FirstReport(date(2024, 1, 2), 1.004, corrected_on=date(2024, 1, 3)),),
     ),
     SymbolParameters(
         "C", "stock", "Citigroup", _FINANCE, "Banks - Diversified", 55.0, 0.21,

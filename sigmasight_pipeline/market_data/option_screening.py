@@ -23,7 +23,8 @@ import polars as pl
 
 from sigmasight_pipeline.calculations.actions import SplitRatios
 from sigmasight_pipeline.calculations.american_options import exercise_value
-from sigmasight_pipeline.calculations.black_scholes import DAYS_PER_YEAR, Floats
+from sigmasight_pipeline.calculations.arrays import FloatArray
+from sigmasight_pipeline.calculations.black_scholes import DAYS_PER_YEAR
 from sigmasight_pipeline.calculations.dividend_yields import dividend_yields
 from sigmasight_pipeline.calculations.exercise_styles import is_american
 from sigmasight_pipeline.calculations.option_pricing import OptionTerms, implied_by_price, option_price
@@ -204,7 +205,7 @@ class _Judgement:
         self.historical = self._historical(market, limits)
         self.impossible = self.judgeable & self._outside_bounds()
 
-    def _historical(self, market: Market, limits: Limits) -> Floats:
+    def _historical(self, market: Market, limits: Limits) -> FloatArray:
         opened = market.calendar.filter(~pl.col("is_closed"))["session_date"].unique().sort()
         return historical_volatilities(
             self._rows["underlying"],
@@ -385,6 +386,6 @@ def _received(row: Mapping[str, object]) -> str:
     return json.dumps(cells, sort_keys=True)
 
 
-def _floats(series: pl.Series) -> Floats:
+def _floats(series: pl.Series) -> FloatArray:
     """The numbers of a column; NaN where NULL."""
     return series.cast(pl.Float64).fill_null(float("nan")).to_numpy()

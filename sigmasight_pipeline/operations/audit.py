@@ -4,23 +4,22 @@ What belongs here: the sections of the page. What does not: its findings (``oper
 (``storage.audit`` and its siblings) and how the page looks (``cli.audit``).
 
 What is expected and explained is counted, and is no finding: a symbol whose history is short because it was first
-priced then, one that stopped trading and says so, gaps in prices and failed checks of severity WARN, results behind
-the calendar (`sigmasight status` and the check ``fresh`` tell of those).
+priced then, one that stopped trading and says so, gaps in prices and failed checks of severity WARN.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from sigmasight_pipeline.assets.session_run import UnknownPortfolioError
 from sigmasight_pipeline.operations.audit_findings import (
     IDENTITIES,
     Finding,
     findings,
     in_order,
+    late_results,
     stale_results,
     why_short,
 )
@@ -30,6 +29,7 @@ from sigmasight_pipeline.settings import Settings
 from sigmasight_pipeline.storage import audit as figures
 from sigmasight_pipeline.storage import audit_faults as faults
 from sigmasight_pipeline.storage.audit import Connection, Row, Scope
+from sigmasight_pipeline.storage.standing import UnknownPortfolioError
 
 SHOWN_GAPS = 10
 """Symbols with gaps in their prices that are listed."""
@@ -67,24 +67,27 @@ def audit(
     first: date | None = None,
     last: date | None = None,
     stale: OutOfDate | None = None,
+    late: Iterable[Row] = (),
 ) -> Audit:
     """The page for `portfolios` (default all) and the sessions `first` to `last` (default all), as of `now`.
 
     What belongs to no portfolio or session (keys, runs, instruments, what changed inputs still ask for, `stale`) is
-    looked at in any case. UnknownPortfolioError.
+    looked at in any case; books that are `late` (``storage.standing.late``) where the newest session is in the range.
+    UnknownPortfolioError.
     """
     known = figures.portfolio_ids(connection)
     if unknown := [code for code in portfolios if code not in known]:
         raise UnknownPortfolioError(unknown, list(known))
     ids = tuple(known[code] for code in portfolios) if portfolios else None
     scope = Scope(ids, first or date.min, last or date.max)
-    due = newest_session(settings, now)
+    due = min(filter(None, (newest_session(settings, now), figures.closing(connection, scope))))
     newest = figures.newest_snapshot(connection, scope)
     through = newest or figures.newest_priced(connection, scope)
     identities = faults.identities(connection, scope)
     short = figures.short_histories(connection, through, settings.regression_window) if through else []
     found = findings(connection, scope, settings, through=through, due=due, identities=identities, short=short)
-    found = in_order([*found, *stale_results(stale)])
+    behind = [row for row in late if last is None and (not portfolios or row["code"] in portfolios)]
+    found = in_order([*found, *stale_results(stale), *late_results(behind)])
     prices = figures.prices(connection, scope)
     sections: dict[str, Any] = {
         "snapshots": faults.history(connection, scope, through) if through else [],

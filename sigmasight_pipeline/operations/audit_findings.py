@@ -43,6 +43,7 @@ CODES: dict[str, str] = {
     "backfill_failed": "WARN",
     "run_failed": "WARN",
     "import_waiting": "WARN",
+    "results_late": "WARN",
 }
 """Every finding there is, and how severe it is."""
 
@@ -114,6 +115,20 @@ def stale_results(stale: OutOfDate | None) -> Iterator[Finding]:
             first=stale.first,
             last=stale.last,
             count=stale.outstanding.count,
+        )
+
+
+def late_results(late: Iterable[Row]) -> Iterator[Finding]:
+    """Books that are behind the exchange's calendar (``storage.standing.late``)."""
+    for row in late:
+        yield Finding(
+            "results_late",
+            row["told"],
+            row["command"],
+            portfolio=row["code"],
+            first=row["first_late"],
+            last=row["due"],
+            count=row["sessions"],
         )
 
 

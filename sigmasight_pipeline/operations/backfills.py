@@ -17,9 +17,9 @@ from typing import Any
 
 import dagster as dg
 from dagster import DagsterRunStatus, RunsFilter
-from dagster._core.storage.tags import WILL_RETRY_TAG
 
 from sigmasight_pipeline.assets import graph
+from sigmasight_pipeline.dagster_internals import WILL_RETRY_TAG
 from sigmasight_pipeline.operations import jobs
 from sigmasight_pipeline.operations.launcher import (
     BACKFILL_TAG,
@@ -35,7 +35,7 @@ from sigmasight_pipeline.operations.run_errors import stored_errors
 from sigmasight_pipeline.storage import backfills as rows
 from sigmasight_pipeline.storage.database import Database
 
-OPEN = ("pending", "processing")
+OPEN = rows.OPEN
 
 PRIORITY = {"inbox": 0, "repair": 0, "import": 0, "restatement": 1, "gap": 3}
 """What runs first where several ranges wait; everything else comes between restatements and gaps."""
@@ -305,6 +305,7 @@ def _scope(chunks: Sequence[Chunk], *, stopped: bool = False) -> dict[str, Any]:
                 "trigger": chunk.trigger,
                 "assets": list(chunk.assets),
                 "followed_by": chunk.followed_by and chunk.followed_by.isoformat(),
+                "known_on": chunk.known_on and chunk.known_on.isoformat(),
             }
             for chunk in chunks
         ],
@@ -340,6 +341,7 @@ def _backfill(row: dict[str, Any]) -> Backfill:
                 trigger=run["trigger"],
                 assets=tuple(run["assets"]),
                 followed_by=date.fromisoformat(run["followed_by"]) if run.get("followed_by") else None,
+                known_on=date.fromisoformat(run["known_on"]) if run.get("known_on") else None,
             )
             for run in scope["runs"]
         ),

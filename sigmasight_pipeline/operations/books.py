@@ -24,7 +24,7 @@ from sigmasight_pipeline.importing.problems import Parsed, Problem
 from sigmasight_pipeline.market_data.source import MarketDataSource
 from sigmasight_pipeline.operations.history import available
 from sigmasight_pipeline.settings import Settings
-from sigmasight_pipeline.storage import imports, tables
+from sigmasight_pipeline.storage import imports, stored_books, tables
 from sigmasight_pipeline.storage.database import Database
 
 DEFAULT_BENCHMARK = "SPY"
@@ -165,11 +165,7 @@ class Importer:
         """Accept manual values of PRIVATE positions; they add to the stored ones."""
         held = self._holdings()
         parsed = self._read(marks.parse_marks, content, calendar=self.calendar, today=self.today, positions=held)
-        stored = self.database.query(
-            "SELECT DISTINCT p.code AS portfolio_code, q.symbol, m.session_date, m.price::text AS price "
-            "FROM sigmasight.position_marks m JOIN sigmasight.positions q USING (position_id) "
-            "JOIN sigmasight.portfolios p USING (portfolio_id)"
-        ).with_columns(pl.col("price").cast(pl.Decimal(20, 6)))
+        stored = stored_books.marks(self.database)
         return self._dated(parsed, file_name, "marks", compare.compare_marks, stored, replace)
 
     def flows(self, content: bytes, file_name: str, *, replace: bool = False) -> Accepted:
@@ -178,10 +174,7 @@ class Importer:
         with self.database.connect() as connection:
             inceptions = {**dict(stored_portfolios.iter_rows()), **imports.waiting_inceptions(connection)}
         parsed = self._read(flows.parse_flows, content, calendar=self.calendar, today=self.today, portfolios=inceptions)
-        stored = self.database.query(
-            "SELECT p.code AS portfolio_code, f.session_date, f.kind, f.sequence, f.amount::text AS amount, f.note "
-            "FROM sigmasight.portfolio_cash_flows f JOIN sigmasight.portfolios p USING (portfolio_id)"
-        ).with_columns(pl.col("amount").cast(pl.Decimal(20, 2)))
+        stored = stored_books.flows(self.database)
         return self._dated(parsed, file_name, "flows", compare.compare_flows, stored, replace)
 
     def _dated(
@@ -236,7 +229,6 @@ class Importer:
             "benchmark_symbol": book.benchmark or row.get("benchmark_symbol") or DEFAULT_BENCHMARK,
             "inception_date": inception and self.calendar.on_or_after(max(inception, self.first_session)),
             "initial_equity": fields.initial_equity,
-            "active": True,
         }, []
 
     def _inception(self, parsed: Parsed[PositionRow]) -> date:
@@ -289,7 +281,7 @@ class Importer:
         symbols = rows.filter(pl.col("investment_class") != "PRIVATE").select(
             symbol=pl.coalesce("underlying_symbol", "symbol")
         )
-        priced = self.database.query("SELECT symbol FROM sigmasight.instruments WHERE first_session IS NOT NULL")
+        priced = stored_books.priced_symbols(self.database)
         return not symbols.join(priced, on="symbol", how="anti").is_empty()
 
     def _newest_import(self, code: str, kind: imports.Kind) -> int:
@@ -302,25 +294,15 @@ class Importer:
             return imports.waiting_hash(connection, code, "positions")
 
     def _stored_positions(self, code: str) -> pl.DataFrame:
-        stored = self.database.read(
-            tables.positions,
-            where="portfolio_id = (SELECT portfolio_id FROM sigmasight.portfolios WHERE code = %s)",
-            params=(code,),
-        )
-        tagged = self.database.query(
-            "SELECT pt.position_id, array_to_json(array_agg(t.name ORDER BY t.name))::text AS tags "
-            "FROM sigmasight.position_tags pt JOIN sigmasight.tags t USING (tag_id) GROUP BY 1"
-        ).with_columns(pl.col("tags").str.json_decode(pl.List(pl.String)))
+        stored = stored_books.positions(self.database, code)
+        tagged = stored_books.tags(self.database)
         return stored.join(tagged, on="position_id", how="left").with_columns(
             pl.col("tags").fill_null([]).cast(pl.List(pl.String))
         )
 
     def _holdings(self) -> pl.DataFrame:
         """Every position by its portfolio's code, those of imports still waiting included."""
-        stored = self.database.query(
-            "SELECT p.code AS portfolio_code, q.symbol, q.investment_class, q.entry_date, q.exit_date "
-            "FROM sigmasight.positions q JOIN sigmasight.portfolios p USING (portfolio_id)"
-        )
+        stored = stored_books.holdings(self.database)
         with self.database.connect() as connection:
             waiting = imports.waiting_positions(connection)
         return pl.concat([stored.filter(~pl.col("portfolio_code").is_in(waiting["portfolio_code"].unique())), waiting])
@@ -351,11 +333,7 @@ def _header_differences(header: dict[str, object], known: pl.DataFrame) -> list[
     if known.is_empty():
         return []
     row = known.row(0, named=True)
-    return [
-        f"changed portfolio: {name} {row[name]} -> {value}"
-        for name, value in header.items()
-        if row[name] != value and name != "active"
-    ]
+    return [f"changed portfolio: {name} {row[name]} -> {value}" for name, value in header.items() if row[name] != value]
 
 
 def _digest(header: dict[str, object] | None, rows: pl.DataFrame) -> str:

@@ -16,9 +16,9 @@ from collections.abc import Mapping
 
 import dagster as dg
 from dagster import DagsterEventType
-from dagster._core.log_manager import get_log_record_metadata
 
 from sigmasight_pipeline.assets import progress
+from sigmasight_pipeline.dagster_internals import get_log_record_metadata
 from sigmasight_pipeline.operations.launcher import REASON_TAG, SESSIONS_TAG
 from sigmasight_pipeline.operations.run_errors import errors_of
 

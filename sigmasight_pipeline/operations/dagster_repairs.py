@@ -12,8 +12,8 @@ from functools import wraps
 from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.partitions.context import PartitionLoadingContext
-from dagster._core.types.pagination import PaginatedResults
+
+from sigmasight_pipeline.dagster_internals import PaginatedResults, PartitionLoadingContext
 
 
 def newest_partitions_end_with_the_history() -> None:

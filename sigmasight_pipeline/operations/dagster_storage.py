@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 import psycopg2
-from dagster._serdes import ConfigurableClassData
 from dagster_postgres.run_storage import PostgresRunStorage
 from dagster_postgres.schedule_storage import PostgresScheduleStorage
 from dagster_postgres.utils import (
@@ -26,18 +25,15 @@ from sqlalchemy import Connection, Engine, ExceptionContext, event
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
+from sigmasight_pipeline.dagster_internals import ConfigurableClassData
+from sigmasight_pipeline.settings import get_settings
 from sigmasight_pipeline.storage.connections import CONNECTION_DEFAULTS
 from sigmasight_pipeline.storage.errors import ServerUnreachableError, StorageError, explain
 
 if TYPE_CHECKING:
     from dagster_postgres.auth import PgTokenProvider
 
-POOL_SIZE = 2
-POOL_OVERFLOW = 8
 POOL_RECYCLE_SECONDS = 300
-
-WEBSERVER_POOL_SIZE = 8
-"""Pages of the UI ask a dozen questions at once; Dagster keeps one connection there, and opens the others each time."""
 
 TRUSTED_SECONDS = 0.1
 """How long a connection is used again unasked. A run uses one hundreds of times a second; asking doubles the trips."""
@@ -58,14 +54,15 @@ def pooled_engine(url: str, token_provider: PgTokenProvider | None, **pool: Any)
     A server that restarted between two runs must cost one question, not a failed event. One that went away raises
     ServerUnreachableError, not the statement it did not answer. `pool` are arguments of the pool that differ.
     """
+    settings = get_settings()
     engine = create_pg_engine(
         url,
         token_provider,
         **{
             "isolation_level": "AUTOCOMMIT",
             "poolclass": QueuePool,
-            "pool_size": POOL_SIZE,
-            "max_overflow": POOL_OVERFLOW,
+            "pool_size": settings.dagster_pool_size,
+            "max_overflow": settings.dagster_pool_overflow,
             "pool_recycle": POOL_RECYCLE_SECONDS,
             "connect_args": dict(CONNECTION_DEFAULTS),
             **pool,
@@ -131,6 +128,7 @@ class KeepsConnections:
 
     postgres_url: str
     _token_provider: PgTokenProvider | None
+    _engine: Engine
 
     def __init__(
         self,
@@ -140,7 +138,8 @@ class KeepsConnections:
         token_provider: PgTokenProvider | None = None,
     ) -> None:
         super().__init__(postgres_url, should_autocreate_tables, inst_data, token_provider)  # type: ignore[call-arg]
-        self._engine = pooled_engine(postgres_url, token_provider)
+        made_by_dagster, self._engine = self._engine, pooled_engine(postgres_url, token_provider)
+        made_by_dagster.dispose()
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
@@ -158,7 +157,7 @@ class KeepsConnections:
         self._engine = pooled_engine(
             self.postgres_url,
             self._token_provider,
-            pool_size=WEBSERVER_POOL_SIZE,
+            pool_size=get_settings().webserver_pool_size,
             max_overflow=max_overflow,
             pool_recycle=pool_recycle,
         )

@@ -6,22 +6,21 @@ what a message says, when it is sent and what happens when it could not be (``op
 
 from __future__ import annotations
 
-import logging
 import re
 import smtplib
 import socket
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-import httpx
 from pydantic import SecretStr
 
-from sigmasight_pipeline.operations.deadline import cut_after
+from sigmasight_pipeline.market_data.deadline import cut_after
+from sigmasight_pipeline.market_data.http import HttpClient, HttpError, Limits, Response
 from sigmasight_pipeline.settings import Settings
 from sigmasight_pipeline.storage.errors import redact
 
@@ -47,9 +46,6 @@ SETTINGS_NEEDED = (
     "SIGMASIGHT_ALERT_WEBHOOK_URL, or SIGMASIGHT_ALERT_MAIL_TO with SIGMASIGHT_ALERT_MAIL_FROM and SIGMASIGHT_SMTP_HOST"
 )
 """What to set where nothing is."""
-
-for _name in ("httpx", "httpcore"):  # they log whole addresses
-    logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 class DeliveryError(Exception):
@@ -113,18 +109,6 @@ def _parts_of_address(url: str) -> set[str]:
     return {text for text in whole if len(text) >= SHORTEST_SECRET} | {p for p in pieces if len(p) >= SHORTEST_PART}
 
 
-@dataclass
-class _Connection:
-    """The socket a request goes over, as the library tells of it while it works."""
-
-    socket: socket.socket | None = None
-
-    def follow(self, event: str, details: Mapping[str, Any]) -> None:
-        """Remember the socket of the newest connection, or of the TLS that was begun on it."""
-        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
-            self.socket = details["return_value"].get_extra_info("socket")
-
-
 class _MailServer(smtplib.SMTP):
     """A conversation with a mail server that is in `begun` before its first word is waited for."""
 
@@ -147,40 +131,26 @@ class Webhook:
     def send(self, *, topic: str, subject: str, body: str) -> None:
         """Deliver by one POST that must be answered with 2xx."""
         message = {"text": f"{subject}\n\n{body}", "subject": subject, "body": body, "topic": topic}
-        connection = _Connection()
+        limits = Limits(TIMEOUT_SECONDS, LONGEST_SECONDS, LONGEST_ANSWER)
         try:
-            with (
-                cut_after(LONGEST_SECONDS, lambda: connection.socket) as is_cut,
-                httpx.Client(timeout=TIMEOUT_SECONDS, follow_redirects=False) as client,
-                client.stream(
-                    "POST", self.url.get_secret_value(), json=message, extensions={"trace": connection.follow}
-                ) as response,
-            ):
-                if response.is_success:
-                    return
-                error = self._complaint(response)
-        except httpx.TimeoutException:
-            error = f"{self._place} did not answer within {TIMEOUT_SECONDS:.0f} s"
-        except (httpx.HTTPError, httpx.InvalidURL) as problem:
-            error = f"{self._place} cannot be reached: {_words(problem)}"
-        if is_cut.is_set():
-            error = f"{self._place} was still answering after {LONGEST_SECONDS:.0f} s"
-        # never `from` the library's error: it holds the request, and with it the address
-        raise DeliveryError(_cut(self.secrets.hide(error))) from None
+            with HttpClient("webhook", self.secrets.hide, limits) as client:
+                url = self.url.get_secret_value()
+                response = client.request("POST", url, json=message, status_only=True)
+                error = None if response.is_success else _complaint(client.place(url), response)
+        except HttpError as problem:
+            error = str(problem)
+        if error is not None:
+            raise DeliveryError(_cut(self.secrets.hide(error))) from None
 
-    @property
-    def _place(self) -> str:
-        """The receiver without what is secret of it."""
-        return f"the webhook of {urlsplit(self.url.get_secret_value()).netloc.rpartition('@')[2]}"
 
-    def _complaint(self, response: httpx.Response) -> str:
-        if response.has_redirect_location:
-            return (
-                f"{self._place} answered {response.status_code}, a redirect, which is not followed: "
-                "set SIGMASIGHT_ALERT_WEBHOOK_URL to the address it leads to"
-            )
-        said = next(response.iter_bytes(LONGEST_ANSWER), b"").decode(errors="replace")
-        return f"{self._place} answered {response.status_code} {response.reason_phrase}: {' '.join(said.split())}"
+def _complaint(place: str, response: Response) -> str:
+    if response.is_redirect:
+        return (
+            f"{place} answered {response.status}, a redirect, which is not followed: "
+            "set SIGMASIGHT_ALERT_WEBHOOK_URL to the address it leads to"
+        )
+    said = response.body.decode(errors="replace")
+    return f"{place} answered {response.status} {response.reason}: {' '.join(said.split())}"
 
 
 @dataclass(frozen=True)

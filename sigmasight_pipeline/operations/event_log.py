@@ -22,17 +22,20 @@ from functools import cached_property
 from typing import Any
 
 from dagster import AssetKey, DagsterEventType, PartitionsDefinition
-from dagster import _check as check
-from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
-from dagster._core.events.log import EventLogEntry
-from dagster._core.loader import LoadingContext
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
-from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable, SqlEventLogStorageTable
-from dagster._core.storage.partition_status_cache import AssetStatusCacheValue
 from dagster_postgres.event_log import PostgresEventLogStorage
-from dagster_shared.serdes import serialize_value
 from sqlalchemy import ARRAY, Connection, cast, func, select
 
+from sigmasight_pipeline.dagster_internals import (
+    AssetCheckEvaluationPlanned,
+    AssetCheckExecutionRecordStatus,
+    AssetCheckExecutionsTable,
+    AssetStatusCacheValue,
+    EventLogEntry,
+    LoadingContext,
+    SqlEventLogStorageTable,
+    check,
+    serialize_value,
+)
 from sigmasight_pipeline.operations import dagster_repairs
 from sigmasight_pipeline.operations.dagster_storage import KeepsConnections, lent
 from sigmasight_pipeline.operations.partition_lookup import answer_at_once

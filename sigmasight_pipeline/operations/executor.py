@@ -23,24 +23,25 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
 import dagster as dg
-from dagster._core.errors import DagsterExecutionInterruptedError
-from dagster._core.events import EngineEventData
-from dagster._core.execution.api import ExecuteRunWithPlanIterable
-from dagster._core.execution.compute_logs import create_compute_log_file_key
-from dagster._core.execution.context.system import (
-    PlanExecutionContext,
-    PlanOrchestrationContext,
-    StepExecutionContext,
-)
-from dagster._core.execution.context_creation_job import PlanExecutionContextManager
-from dagster._core.execution.plan.active import ActiveExecution
-from dagster._core.execution.plan.execute_plan import dagster_event_sequence_for_step
-from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
-from dagster._core.execution.plan.plan import ExecutionPlan
-from dagster._core.execution.retries import RetryMode, get_retries_config
 from threadpoolctl import threadpool_limits
 
 from sigmasight_pipeline.assets.catalog import POOL_TAG
+from sigmasight_pipeline.dagster_internals import (
+    ActiveExecution,
+    DagsterExecutionInterruptedError,
+    EngineEventData,
+    ExecuteRunWithPlanIterable,
+    ExecutionPlan,
+    InstanceConcurrencyContext,
+    PlanExecutionContext,
+    PlanExecutionContextManager,
+    PlanOrchestrationContext,
+    RetryMode,
+    StepExecutionContext,
+    create_compute_log_file_key,
+    dagster_event_sequence_for_step,
+    get_retries_config,
+)
 from sigmasight_pipeline.operations.run_process import EndWatch, Heartbeat, introduce, own_sessions
 
 STEPS_AT_A_TIME = 2

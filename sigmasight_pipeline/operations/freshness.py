@@ -4,7 +4,8 @@ What belongs here: which session's results should be there by now, and which are
 when it is asked (``schedules``), and which single rows are missing (``gaps``, ``audit``).
 
 An asset is late when its newest stored session is older than the newest open session whose UTC day ended more than
-`freshness_grace_hours` ago, and that is none after the last session of a fixed history (setting last_session).
+`freshness_grace_hours` ago, and that is none after the last session of a fixed history (setting last_session), nor
+after the last closing where every portfolio is closed.
 Dagster's own freshness policies are not used: a cron policy wants a materialisation on the day after a holiday too, and
 a time window long enough for every holiday calls an asset fresh for days without one; both count a materialisation of
 any session, so that computing an old one again would hide that the newest is missing.
@@ -12,7 +13,7 @@ any session, so that computing an old one again would hide that the newest is mi
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 
 import dagster as dg
 
@@ -23,6 +24,7 @@ from sigmasight_pipeline.sessions import SessionCalendar
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.audit_integrity import SESSION_TABLES
 from sigmasight_pipeline.storage.freshness import Stored, stored
+from sigmasight_pipeline.storage.standing import ended_day
 from sigmasight_pipeline.storage.verdicts import ClockVerdict, keep_by_the_clock
 
 CHECK = "fresh"
@@ -71,7 +73,7 @@ class Freshness:
     def sentence(self) -> str:
         """The same in words; an asset that is as far as prices go waits for them and for nothing else."""
         if self.due is None:
-            return "nothing is due yet: no active portfolio has begun"
+            return "nothing is due yet: no portfolio has begun"
         if not self.late:
             return f"{self.newest} is there, {self.due} was due"
         since = f"the newest session is {self.newest}" if self.newest else "nothing is stored"
@@ -91,7 +93,7 @@ def due_session(
 
     None after `last_session` is ever due.
     """
-    ended = (now - timedelta(hours=grace_hours)).astimezone(UTC).date() - timedelta(days=1)
+    ended = ended_day(now, grace_hours)
     day = calendar.on_or_before(ended if last_session is None else min(ended, last_session))
     while day in closed:
         day = calendar.offset(day, -1)
@@ -128,7 +130,8 @@ def freshness(
     `computed`: the newest session Dagster knows to be computed, of assets that may have no row of one.
     """
     shut = {*closed, *found.closed}
-    due = due_session(now, grace_hours, calendar, shut, last_session)
+    end = min(filter(None, (last_session, found.closing)), default=None)
+    due = due_session(now, grace_hours, calendar, shut, end)
     answers = {}
     for name in NAMES:
         newest = found.newest[name]

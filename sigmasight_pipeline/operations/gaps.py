@@ -27,7 +27,7 @@ from sigmasight_pipeline.operations import backfills, dependence, history, look_
 from sigmasight_pipeline.operations.launcher import Chunk, plan_range
 from sigmasight_pipeline.sessions import SessionCalendar
 from sigmasight_pipeline.settings import Settings
-from sigmasight_pipeline.storage import counting, retention, tables
+from sigmasight_pipeline.storage import counting, retention, standing, tables
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.upkeep import newest_priced_session
 
@@ -101,20 +101,21 @@ class Standing:
 
 
 def find(database: Database, settings: Settings, source: MarketDataSource) -> list[Gap]:
-    """Every gap from the inception of active portfolios to the newest session any is valued at or priced.
+    """Every gap from the first inception to the newest session any portfolio is valued at or priced; none of a closed
+    portfolio after its closing session.
 
     What the look-back lacks of what `source` has comes first, then engines by symbol. Nothing before the first snapshot
     of any portfolio.
     """
     calendar = database.read(tables.trading_sessions, order_by="session_date")
-    newest, earliest = _newest(database), history.inception_of(database, ())
+    newest, earliest = _newest(database), standing.inception_of(database, ())
     line = calendar.filter(~pl.col("is_closed"))["session_date"]
     if newest is None or earliest is None:
         return []
     days = line.filter((line >= earliest) & (line <= newest)).to_list()
     if not days:
         return []
-    portfolios = database.read(tables.portfolios, columns=["portfolio_id", "code", "inception_date", "active"])
+    portfolios = database.read(tables.portfolios)
     expected = _expected(database, settings, portfolios, days)
     missing = _missing(database, expected, days[0], days[-1])
     codes = {audit.ALL_PORTFOLIOS: "", **dict(zip(portfolios["portfolio_id"], portfolios["code"], strict=True))}
@@ -129,10 +130,13 @@ def find(database: Database, settings: Settings, source: MarketDataSource) -> li
 def _newest(database: Database) -> date | None:
     """The newest session that should be valued: prices are stored of it, or it is; None before the first snapshot.
 
-    Prices beyond the newest snapshot are those of a run that was stopped by the session after them.
+    Prices beyond the newest snapshot are those of a run that was stopped by the session after them; where every
+    portfolio is closed, nothing waits for them.
     """
-    newest = history.newest_snapshot(database)
-    return newest and max(newest, newest_priced_session(database) or newest)
+    newest = standing.newest_snapshot(database)
+    if newest is None or standing.closing_of(database) is not None:
+        return newest
+    return max(newest, newest_priced_session(database) or newest)
 
 
 def _look_back(database: Database, settings: Settings, source: MarketDataSource, earliest: date) -> list[Gap]:
@@ -159,9 +163,11 @@ def _expected(database: Database, settings: Settings, portfolios: pl.DataFrame, 
     found = audit.expected_rows(database, settings, days)
     kept = retention.kept_from(database).get(AUDIT, days[0])
     audited = (
-        portfolios.filter("active")
-        .join(pl.DataFrame({"session_date": days}), how="cross")
-        .filter(pl.col("session_date") >= pl.max_horizontal("inception_date", pl.lit(kept)))
+        portfolios.join(pl.DataFrame({"session_date": days}), how="cross")
+        .filter(
+            pl.col("session_date") >= pl.max_horizontal("inception_date", pl.lit(kept)),
+            pl.col("session_date") <= pl.col("closing_date").fill_null(date.max),
+        )
         .select("session_date", "portfolio_id", engine=pl.lit(AUDIT))
     )
     return pl.concat([found.filter(pl.col("reason").is_null()).select(_KEYS), audited])
@@ -261,7 +267,7 @@ def plan(
     History is never recomputed further than the newest snapshot. Where prices of what is held are missing, market data
     comes first and everything is run. Raises ``history.NothingToRunError`` where the source has nothing to offer.
     """
-    newest = max(history.newest_snapshot(database) or gap.last, gap.last)
+    newest = max(standing.newest_snapshot(database) or gap.last, gap.last)
     size = settings.max_sessions_per_run
 
     def runs(job: str, first: date, last: date, assets: Collection[str] = ()) -> list[Chunk]:
@@ -278,7 +284,7 @@ def plan(
 
     if gap.symbols:
         return runs("market_data", gap.first, gap.last)
-    inception = history.inception_of(database, ())
+    inception = standing.inception_of(database, ())
     behind = inception is not None and gap.last < inception
     if behind or _lacks_prices(database, gap):
         return history.plan_history(

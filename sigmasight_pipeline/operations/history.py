@@ -9,15 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
-import polars as pl
-
-from sigmasight_pipeline.assets.session_run import UnknownPortfolioError
 from sigmasight_pipeline.market_data.source import MarketDataSource
 from sigmasight_pipeline.operations import look_back as look_backs
 from sigmasight_pipeline.operations.launcher import Chunk, plan_range
 from sigmasight_pipeline.sessions import SessionCalendar, newest_complete_session
 from sigmasight_pipeline.sessions import calendar as calendar_of
 from sigmasight_pipeline.settings import Settings
+from sigmasight_pipeline.storage import standing
 from sigmasight_pipeline.storage.database import Database
 
 
@@ -75,51 +73,6 @@ def available(
     return Available(calendar.on_or_after(first), last, newest)
 
 
-def _stated_portfolios(database: Database) -> pl.DataFrame:
-    """(code, inception_date) of active portfolios and of those whose import waits to be applied."""
-    return database.query(
-        "SELECT code, inception_date FROM sigmasight.portfolios WHERE active UNION ALL "
-        "SELECT portfolio_code, (content -> 'portfolio' ->> 'inception_date')::date FROM sigmasight.portfolio_imports "
-        "WHERE kind = 'positions' AND applied_at IS NULL"
-    )
-
-
-def inception_of(database: Database, portfolios: Sequence[str]) -> date | None:
-    """Earliest inception of the named (else all active) portfolios, waiting imports included; None without any."""
-    rows = _stated_portfolios(database)
-    if portfolios:
-        rows = rows.filter(pl.col("code").is_in(list(portfolios)))
-    earliest = rows["inception_date"].min()
-    return earliest if isinstance(earliest, date) else None
-
-
-def require_portfolios(database: Database, portfolios: Sequence[str]) -> None:
-    """Return only if every named portfolio is active or about to be (its import waits); else UnknownPortfolioError."""
-    known = _stated_portfolios(database)["code"].unique().to_list()
-    if unknown := [code for code in portfolios if code not in known]:
-        raise UnknownPortfolioError(unknown, known)
-
-
-def newest_snapshot(database: Database) -> date | None:
-    """Session of the newest stored snapshot of any portfolio."""
-    row = database.query("SELECT max(session_date) AS newest FROM sigmasight.portfolio_snapshots")
-    newest = row["newest"][0]
-    return newest if isinstance(newest, date) else None
-
-
-def missing_snapshots(database: Database, through: date) -> pl.DataFrame:
-    """(portfolio_id, code, first_missing, missing) of active portfolios that lack snapshots from inception to
-    `through`; closures do not count."""
-    return database.query(
-        "SELECT p.portfolio_id, p.code, min(t.session_date) AS first_missing, count(*) AS missing "
-        "FROM sigmasight.portfolios p "
-        "JOIN sigmasight.trading_sessions t ON t.session_date BETWEEN p.inception_date AND %s AND NOT t.is_closed "
-        "LEFT JOIN sigmasight.portfolio_snapshots s USING (session_date, portfolio_id) "
-        "WHERE p.active AND s.portfolio_id IS NULL GROUP BY 1, 2 ORDER BY 2",
-        (through,),
-    )
-
-
 def plan_history(
     database: Database,
     settings: Settings,
@@ -141,7 +94,14 @@ def plan_history(
     NothingToRunError where no session remains.
     """
     bounds = available(settings, source, calendar)
-    days = calendar.between(max(first, bounds.first), min(last, bounds.last))
+    closing = standing.closing_of(database, portfolios)
+    days = calendar.between(max(first, bounds.first), min(last, bounds.last, closing or last))
+    if not days and closing is not None and closing < first:
+        whose = ", ".join(portfolios) or "every portfolio"
+        raise NothingToRunError(
+            f"no session from {first} on can be run: {whose} is closed at {closing} (`sigmasight portfolio reopen` "
+            "makes the sessions since due again)"
+        )
     if not days:
         span = f"from {first} to {last}" if first <= last else f"from {first} on"
         if settings.last_session is not None and first > bounds.newest:

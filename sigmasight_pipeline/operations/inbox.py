@@ -40,6 +40,7 @@ from sigmasight_pipeline.operations.launcher import Chunk
 from sigmasight_pipeline.operations.reading_apart import SMALL_BYTES, ReadingApart, SlowFileError
 from sigmasight_pipeline.settings import Settings
 from sigmasight_pipeline.storage import inbox as rows
+from sigmasight_pipeline.storage import standing
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.errors import ServerUnreachableError
 from sigmasight_pipeline.storage.imports import Kind
@@ -303,7 +304,7 @@ class _Judge:
         if first is None:
             return [reference], ", which changes no figure"
         calendar, source = sessions.calendar(), self.source()
-        newest = history.newest_snapshot(self.database)
+        newest = standing.newest_snapshot(self.database)
         try:
             plan = history.plan_history(
                 self.database,

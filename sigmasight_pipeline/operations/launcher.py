@@ -17,18 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster import _check as check
-from dagster._core.definitions.job_base import InMemoryJob
-from dagster._core.execution.api import ExecuteRunWithPlanIterable, create_execution_plan, job_execution_iterator
-from dagster._core.execution.context_creation_job import (
-    PlanOrchestrationContextManager,
-    orchestration_context_event_generator,
-)
-from dagster._core.instance.ref import InstanceRef
-from dagster._core.utils import make_new_run_id
 
 from sigmasight_pipeline.assets import graph, progress, unpriced
 from sigmasight_pipeline.assets.session_run import FOLLOWED_TAG, REPORT_TAG
+from sigmasight_pipeline.dagster_internals import (
+    ExecuteRunWithPlanIterable,
+    InMemoryJob,
+    InstanceRef,
+    PlanOrchestrationContextManager,
+    check,
+    create_execution_plan,
+    job_execution_iterator,
+    make_new_run_id,
+    orchestration_context_event_generator,
+)
 from sigmasight_pipeline.operations import origins
 from sigmasight_pipeline.operations.run_errors import errors_of, stored_errors
 from sigmasight_pipeline.sessions import SessionCalendar, calendar
@@ -61,7 +63,7 @@ class Chunk:
     """One Dagster run: a job over consecutive sessions (both ends included), or over none (reference).
 
     `assets` restricts it to these assets of the job; empty: all of them. `followed_by` is the session the next run of
-    the same range begins with; None where this is the last one.
+    the same range begins with; None where this is the last one. `known_on`: see ``resources.MarketDataResource``.
     """
 
     job: str
@@ -72,6 +74,7 @@ class Chunk:
     trigger: str = "manual"
     assets: tuple[str, ...] = ()
     followed_by: date | None = None
+    known_on: date | None = None
 
     @property
     def tags(self) -> dict[str, str]:
@@ -89,11 +92,14 @@ class Chunk:
         return tags
 
     def run_config(self, filtered_steps: Sequence[str]) -> dict[str, Any]:
-        """Run configuration: the portfolio filter for the steps that take one, and no console log of Dagster's."""
+        """Run configuration: the portfolio filter for the steps that take one, the day market data is asked as of, and
+        no console log of Dagster's."""
         config: dict[str, Any] = {"loggers": QUIET_LOGGERS}
         if self.portfolios:
             own = {"config": {"portfolios": list(self.portfolios)}}
             config["ops"] = dict.fromkeys(filtered_steps, own)
+        if self.known_on is not None:
+            config["resources"] = {"market_data": {"config": {"known_on": self.known_on.isoformat()}}}
         return config
 
     @property

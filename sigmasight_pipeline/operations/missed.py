@@ -15,6 +15,7 @@ from sigmasight_pipeline.operations import backfills, history, jobs, restatement
 from sigmasight_pipeline.operations.launcher import Chunk, plan_range
 from sigmasight_pipeline.sessions import SessionCalendar, newest_complete_session
 from sigmasight_pipeline.settings import Settings
+from sigmasight_pipeline.storage import standing
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.upkeep import newest_priced_session
 
@@ -38,7 +39,7 @@ def look(
     earlier run was stopped by the session after them: the chain catches up to them first, and that session cannot
     keep it from being valued night after night.
     """
-    done = history.newest_snapshot(database)
+    done = standing.newest_snapshot(database)
     newest = history.newest_session(settings, now)
     if done is not None and done >= newest:
         return Missed((), f"{newest} is done, the newest snapshot is of {done}{_ending(settings, newest, now)}")
@@ -47,13 +48,17 @@ def look(
     except history.NothingToRunError as error:
         return Missed((), str(error))
     first = bounds.last if done is None else calendar.offset(done, 1)
-    waiting = bounds.waiting(calendar, first)
+    closed = standing.closing_of(database)
+    if closed is not None and first > closed:
+        return Missed((), f"every portfolio is closed, the last one at {closed}: nothing is due after it")
+    end = bounds.last if closed is None else min(bounds.last, closed)
+    waiting = bounds.waiting(calendar, first, closed)
     if first > bounds.last:
         return Missed((), waiting or f"nothing after {done} can be computed yet")
     chunks = plan_range(
         jobs.daily.name,
         first,
-        _last(first, bounds.last, newest_priced_session(database)),
+        _last(first, end, newest_priced_session(database)),
         calendar=calendar,
         size=settings.max_sessions_per_run,
         trigger=TRIGGER,

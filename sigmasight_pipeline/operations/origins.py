@@ -12,12 +12,17 @@ from __future__ import annotations
 import sys
 from functools import cache
 
-from dagster._core.code_pointer import CodePointer
-from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
-from dagster._core.origin import DEFAULT_DAGSTER_ENTRY_POINT, JobPythonOrigin, RepositoryPythonOrigin
-from dagster._core.remote_origin import CodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
-from dagster._core.workspace.load import location_origins_from_yaml_paths
-
+from sigmasight_pipeline.dagster_internals import (
+    DEFAULT_DAGSTER_ENTRY_POINT,
+    SINGLETON_REPOSITORY_NAME,
+    CodeLocationOrigin,
+    CodePointer,
+    JobPythonOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+    RepositoryPythonOrigin,
+    location_origins_from_yaml_paths,
+)
 from sigmasight_pipeline.operations.instance import WORKSPACE_FILE, project_folder
 
 DEFINITIONS_MODULE = "sigmasight_pipeline.definitions"

@@ -13,10 +13,10 @@ from datetime import date
 import polars as pl
 
 from sigmasight_pipeline.market_data.source import MarketDataSource
-from sigmasight_pipeline.operations import gaps, history, restatement
+from sigmasight_pipeline.operations import gaps, restatement
 from sigmasight_pipeline.sessions import SessionCalendar
 from sigmasight_pipeline.settings import Settings
-from sigmasight_pipeline.storage import tables
+from sigmasight_pipeline.storage import standing, tables
 from sigmasight_pipeline.storage.database import Database
 
 
@@ -41,10 +41,10 @@ def first_owed(
     Snapshots that are not there, gaps that were not given up, and changed inputs no result has followed yet.
     """
     found: list[Owed] = []
-    inception = history.inception_of(database, sorted(portfolios))
+    inception = standing.inception_of(database, sorted(portfolios))
     if inception is None:
         return None
-    for row in history.missing_snapshots(database, through).iter_rows(named=True):
+    for row in standing.missing_snapshots(database, through).iter_rows(named=True):
         if row["code"] in portfolios:
             found.append(Owed(row["first_missing"], f"{row['code']} lacks {row['missing']} session(s)"))
     for one in gaps.standings(database, settings, gaps.find(database, settings, source)):

@@ -11,7 +11,6 @@ from datetime import date
 
 import polars as pl
 
-from sigmasight_pipeline.assets.session_run import UnknownPortfolioError
 from sigmasight_pipeline.operations import jobs
 from sigmasight_pipeline.operations.history import NothingToRunError
 from sigmasight_pipeline.operations.launcher import Chunk, plan_range
@@ -19,6 +18,7 @@ from sigmasight_pipeline.sessions import SessionCalendar
 from sigmasight_pipeline.settings import Settings
 from sigmasight_pipeline.storage import recomputations, tables
 from sigmasight_pipeline.storage.database import Database
+from sigmasight_pipeline.storage.standing import UnknownPortfolioError
 from sigmasight_pipeline.storage.upkeep import newest_snapshots
 
 TRIGGER = "repair"
@@ -58,7 +58,7 @@ def plan(
     """
     wanted = portfolio_ids(database, portfolios)
     newest = [day for key, day in newest_snapshots(database).items() if wanted is None or key in wanted]
-    books = database.read(tables.portfolios, columns=["portfolio_id", "inception_date", "active"]).filter("active")
+    books = database.read(tables.portfolios, columns=["portfolio_id", "inception_date"])
     inceptions = books.filter(pl.lit(wanted is None) | pl.col("portfolio_id").is_in(wanted or []))["inception_date"]
     if not newest or inceptions.is_empty():
         raise NothingToRunError("no snapshot is stored yet that could be repaired: `sigmasight backfill` computes them")

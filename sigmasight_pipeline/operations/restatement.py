@@ -34,6 +34,9 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "position_marks": ("position_values",),
     "portfolio_cash_flows": ("portfolio_snapshots",),
     "portfolio_snapshots": ("position_values",),
+    "portfolios": ("position_values",),
+    "position_tags": ("group_exposures", "correlation_clusters"),
+    "tags": ("group_exposures", "correlation_clusters"),
 }
 """First results made from a book's own tables, which assets share with others; market tables have assets of their own.
 
@@ -111,9 +114,10 @@ def outstanding(database: Database, settings: Settings, calendar: SessionCalenda
 
 def _concerned(recorded: pl.DataFrame, followers: pl.DataFrame, portfolios: pl.DataFrame) -> pl.DataFrame:
     """`recorded` once per portfolio whose results a change enters."""
-    active = portfolios.filter("active").select("portfolio_id", "inception_date")
-    all_of_them = changes.concerned(recorded, followers, active["portfolio_id"].to_list())
-    return all_of_them.join(active, on="portfolio_id").filter(
+    # a closed book's rows are renewed like any other's; after its closing it has none that could be older
+    inceptions = portfolios.select("portfolio_id", "inception_date")
+    all_of_them = changes.concerned(recorded, followers, inceptions["portfolio_id"].to_list())
+    return all_of_them.join(inceptions, on="portfolio_id").filter(
         # what is dated before a book's first session enters it through windows only; actions since each entry do anyway
         (pl.col("inception_date") <= pl.col("reach")) | (pl.col("table_name") == "corporate_actions")
     )
@@ -147,8 +151,8 @@ def plan(
     newest = newest_value or newest_return
     if newest is None:
         return []
-    codes = database.read(tables.portfolios).filter("active")
-    names = dict(zip(codes["portfolio_id"], codes["code"], strict=True))
+    books = database.read(tables.portfolios, columns=["portfolio_id", "code", "closing_date"])
+    names = dict(books.select("portfolio_id", "code").iter_rows())
     start = settings.first_session
     audit = [name for name in (AUDIT,) if name in jobs.asset_names("daily")]
     chunks: list[Chunk] = []
@@ -163,7 +167,8 @@ def plan(
             returns = [name for name in assets if name == "daily_returns"]
             parts += [(first, end, returns, [])] if returns else []
         if first_value is not None and assets:
-            filtered = [] if set(asked) == set(names.values()) else asked
+            open_then = books.filter(pl.col("closing_date").fill_null(date.max) >= first)["code"]
+            filtered = [] if set(open_then) <= set(asked) else asked
             parts.append((max(first, first_value), newest, [*assets, *audit], filtered))
         for begin, end, restricted, portfolios in parts:
             chunks += plan_range(

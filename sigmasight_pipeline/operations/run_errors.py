@@ -12,12 +12,14 @@ from datetime import date
 
 import dagster as dg
 from dagster import DagsterEventType
-from dagster._core.errors import DagsterAssetCheckFailedError
-from dagster._core.events import JobFailureData
-from dagster._core.execution.plan.objects import ErrorSource
-from dagster_shared.error import SerializableErrorInfo
 
 from sigmasight_pipeline.assets.market_data import FIRST_FAILING_SESSION
+from sigmasight_pipeline.dagster_internals import (
+    DagsterAssetCheckFailedError,
+    ErrorSource,
+    JobFailureData,
+    SerializableErrorInfo,
+)
 
 TELLING_EVENTS = {
     DagsterEventType.STEP_FAILURE,

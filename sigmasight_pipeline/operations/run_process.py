@@ -14,13 +14,15 @@ from datetime import date
 
 import dagster as dg
 from dagster import DagsterRunStatus
-from dagster._core.errors import DagsterExecutionInterruptedError
-from dagster._core.events import EngineEventData
-from dagster._core.execution.context.system import IPlanContext
-from dagster._core.storage.tags import PARTITION_NAME_TAG
-from dagster._utils.interrupts import pop_captured_interrupt
 
 from sigmasight_pipeline.assets import progress
+from sigmasight_pipeline.dagster_internals import (
+    PARTITION_NAME_TAG,
+    DagsterExecutionInterruptedError,
+    EngineEventData,
+    IPlanContext,
+    pop_captured_interrupt,
+)
 from sigmasight_pipeline.operations.launcher import (
     PROCESS_TAG,
     RANGE_END_TAG,

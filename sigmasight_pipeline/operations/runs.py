@@ -17,15 +17,15 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 import polars as pl
 from dagster import DagsterEventType, DagsterRunStatus, RunsFilter
-from dagster._core.storage.dagster_run import RunRecord
-from dagster._core.storage.tags import (
+
+from sigmasight_pipeline.dagster_internals import (
     BACKFILL_ID_TAG,
     GRPC_INFO_TAG,
     PARTITION_NAME_TAG,
     SCHEDULE_NAME_TAG,
     SENSOR_NAME_TAG,
+    RunRecord,
 )
-
 from sigmasight_pipeline.operations.launcher import (
     BACKFILL_TAG,
     RANGE_END_TAG,
@@ -51,9 +51,6 @@ OUTCOMES = {
 AT_A_TIME = 100
 """Runs read from Dagster at once."""
 
-OVERLAP = timedelta(minutes=5)
-"""Runs that ended this long before the newest recorded one are looked at again: two may end in any order."""
-
 FIRST_WORD = timedelta(seconds=120)
 """A process that has not said a word this long after its run was launched never came to be. One that comes later finds
 its run ended, and leaves."""
@@ -71,7 +68,7 @@ KILLED = "the process that ran it ended without a word (killed?); whole sessions
 def sync(instance: dg.DagsterInstance, database: Database) -> int:
     """Record every run that ended and is not in `batch_runs` yet, or otherwise; returns how many were new there."""
     newest = rows.newest_end(database)
-    since = None if newest is None else newest - OVERLAP
+    since = None if newest is None else newest - rows.OVERLAP
     recorded, cursor = 0, None
     while True:
         found = instance.get_run_records(

@@ -84,6 +84,15 @@ def newest_priced(connection: Connection, scope: Scope) -> date | None:
     return None if row is None else row[0]
 
 
+def closing(connection: Connection, scope: Scope) -> date | None:
+    """The newest closing session of the portfolios asked for; None where one is open, or there is none."""
+    row = connection.execute(
+        f"SELECT max(closing_date) FROM sigmasight.portfolios WHERE {IN_SCOPE.format('')} HAVING bool_and(NOT active)",
+        scope.params,
+    ).fetchone()
+    return row[0] if row else None
+
+
 def newest_snapshot(connection: Connection, scope: Scope) -> date | None:
     """The newest session of any portfolio's snapshots, not after the end of the scope."""
     row = connection.execute(

@@ -45,15 +45,16 @@ _SNAPSHOTS = f"""
 WITH {_NUMBERED}, expected AS (
   SELECT p.portfolio_id, p.code, t.session_date, t.number, s.session_date IS NOT NULL AS present
   FROM sigmasight.portfolios p
-  JOIN numbered t ON t.session_date BETWEEN greatest(p.inception_date, %(first)s) AND %(through)s
+  JOIN numbered t ON t.session_date BETWEEN greatest(p.inception_date, %(first)s)
+    AND least(p.closing_date, %(through)s)
   LEFT JOIN sigmasight.portfolio_snapshots s USING (session_date, portfolio_id)
-  WHERE p.active AND {IN_SCOPE.format("p.")}
+  WHERE {IN_SCOPE.format("p.")}
 )
 """
 
 _HISTORY = f"""
 {_SNAPSHOTS}
-SELECT p.code AS portfolio, p.inception_date AS inception, p.active,
+SELECT p.code AS portfolio, p.inception_date AS inception, p.active, p.closing_date AS closing,
        count(e.session_date) FILTER (WHERE e.present) AS present,
        count(e.session_date) FILTER (WHERE NOT e.present) AS missing,
        min(e.session_date) FILTER (WHERE e.present) AS first, max(e.session_date) FILTER (WHERE e.present) AS last
@@ -229,12 +230,12 @@ _WAITING = "SELECT DISTINCT portfolio_code AS portfolio FROM sigmasight.portfoli
 
 
 def history(connection: Connection, scope: Scope, through: date) -> list[Row]:
-    """Per portfolio: its snapshots from inception to `through`, and how many sessions lack one."""
+    """Per portfolio: its snapshots from inception to `through` or its closing, and how many sessions lack one."""
     return fetch(connection, _HISTORY, scope, through=min(through, scope.last))
 
 
 def missing_snapshots(connection: Connection, scope: Scope, through: date) -> list[Row]:
-    """Stretches of open sessions, from a portfolio's inception to `through`, without its snapshot."""
+    """Stretches of open sessions, of a portfolio's life up to `through` without its snapshot."""
     return fetch(connection, _MISSING_SNAPSHOTS, scope, through=min(through, scope.last))
 
 

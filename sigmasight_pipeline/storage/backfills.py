@@ -15,6 +15,9 @@ from psycopg.rows import dict_row
 
 from sigmasight_pipeline.storage.database import Database
 
+OPEN = ("pending", "processing")
+"""Statuses of a range that has not ended."""
+
 _COLUMNS = (
     "backfill_id, request_key, requested_by, reason, scope, total_sessions, done_sessions, done_runs, status, driver, "
     "total_symbols, processed_symbols, failed_symbols, requested_at, started_at, completed_at, error_details"

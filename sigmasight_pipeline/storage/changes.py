@@ -147,10 +147,12 @@ def newest_state(database: Database) -> tuple[int, int]:
 
 
 def recorded(database: Database) -> pl.DataFrame:
-    """The newest of changes alike: table_name, session_date, portfolio_id, symbol, change_id, changed_at."""
+    """The newest of changes alike that results depend on: table_name, session_date, portfolio_id, symbol, change_id,
+    changed_at."""
     return database.query(
         "SELECT table_name, session_date, portfolio_id, symbol, max(change_id) AS change_id, "
-        "max(changed_at) AS changed_at FROM sigmasight.input_changes GROUP BY 1, 2, 3, 4 ORDER BY change_id"
+        "max(changed_at) AS changed_at FROM sigmasight.input_changes WHERE kind <> 'described' GROUP BY 1, 2, 3, 4 "
+        "ORDER BY change_id"
     )
 
 
@@ -189,8 +191,7 @@ def followers(database: Database) -> pl.DataFrame:
         "WHERE d.active) f WHERE f.symbol IS NOT NULL "
         "UNION SELECT f.portfolio_id, i.replaced_by FROM followed f JOIN sigmasight.instruments i USING (symbol) "
         "WHERE i.replaced_by IS NOT NULL) "
-        "SELECT f.symbol, f.portfolio_id FROM followed f JOIN sigmasight.portfolios p USING (portfolio_id) "
-        "WHERE p.active ORDER BY 1, 2"
+        "SELECT symbol, portfolio_id FROM followed ORDER BY 1, 2"
     )
 
 

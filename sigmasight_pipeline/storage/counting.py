@@ -69,8 +69,8 @@ def rows_of(table: Table) -> str:
 def absent(database: Database, probed: Collection[Table], first: date, last: date) -> pl.DataFrame:
     """(session_date, portfolio_id, engine) of open sessions without any row: one look-up by index each.
 
-    Portfolios are the active ones, from their inception on; tables without portfolios are looked up once per session,
-    as portfolio 0.
+    Portfolios are looked up from their inception to their closing; tables without portfolios once per session, as
+    portfolio 0.
     """
     statements, params = [], list[object]()
     for table in probed:
@@ -78,14 +78,15 @@ def absent(database: Database, probed: Collection[Table], first: date, last: dat
         statements.append(
             f"SELECT t.session_date, {'p.portfolio_id' if owned else '0::bigint AS portfolio_id'}, "
             f"'{table.name}' AS engine FROM sigmasight.trading_sessions t "
-            + ("JOIN own p ON p.inception_date <= t.session_date " if owned else "")
+            + ("JOIN own p ON t.session_date BETWEEN p.inception_date AND p.end_date " if owned else "")
             + f"WHERE t.session_date BETWEEN %s AND %s AND NOT t.is_closed AND ({_any_row(table)}) IS NULL"
         )
         params += [first, last]
     with_portfolios = (
-        "WITH own AS MATERIALIZED (SELECT p.portfolio_id, p.inception_date, array(SELECT position_id "
+        "WITH own AS MATERIALIZED (SELECT p.portfolio_id, p.inception_date, "
+        "coalesce(p.closing_date, 'infinity') AS end_date, array(SELECT position_id "
         "FROM sigmasight.positions q WHERE q.portfolio_id = p.portfolio_id ORDER BY 1) AS position_ids "
-        "FROM sigmasight.portfolios p WHERE p.active) "
+        "FROM sigmasight.portfolios p) "
     )
     return database.read_statement(
         tables.calculation_audit, with_portfolios + " UNION ALL ".join(statements), params, columns=_COUNTED[:3]
@@ -164,7 +165,8 @@ def unpriced_holdings(database: Database, portfolio_ids: Collection[int], first:
         "JOIN sigmasight.portfolios p USING (portfolio_id) "
         "JOIN sigmasight.instruments i ON i.symbol = coalesce(q.underlying_symbol, q.symbol) "
         "JOIN sigmasight.trading_sessions t ON NOT t.is_closed AND t.session_date BETWEEN "
-        "greatest(%s, q.entry_date, p.inception_date) AND least(%s, q.exit_date, q.expiration_date, i.last_session) "
+        "greatest(%s, q.entry_date, p.inception_date) AND "
+        "least(%s, q.exit_date, q.expiration_date, i.last_session, p.closing_date) "
         "WHERE q.portfolio_id = ANY(%s) AND q.investment_class <> 'PRIVATE') held "
         "WHERE NOT EXISTS (SELECT FROM sigmasight.daily_prices d "
         "WHERE d.symbol = held.symbol AND d.session_date = held.session_date)",

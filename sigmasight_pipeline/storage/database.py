@@ -7,14 +7,13 @@ not: which rows a calculation needs (``storage.windows``), writing (``storage.pa
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import adbc_driver_manager.dbapi as adbc
-import adbc_driver_postgresql.dbapi as adbc_postgresql
 import polars as pl
 import psycopg
 from psycopg import sql
@@ -26,6 +25,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sigmasight_pipeline.storage.connections import KeptConnections, connection_string
 from sigmasight_pipeline.storage.errors import ServerUnreachableError, explain, redact
 from sigmasight_pipeline.storage.frames import polars_schema
+
+if TYPE_CHECKING:
+    import adbc_driver_manager.dbapi as adbc
 
 SESSION = "session_date"
 """The column a session table is partitioned by."""
@@ -54,12 +56,22 @@ _DTYPE_OF_TYPE: dict[str, pl.DataType] = {
 }
 
 
+def _errors_of_adbc() -> tuple[type[Exception], ...]:
+    """ADBC's errors, where it was loaded: it takes half a second (pandas comes with it), and small reads go without."""
+    adbc = sys.modules.get("adbc_driver_manager.dbapi")
+    return () if adbc is None else (adbc.Error,)
+
+
+def _errors_of_drivers() -> tuple[type[Exception], ...]:
+    return (psycopg.Error, SQLAlchemyError, *_errors_of_adbc())
+
+
 @contextmanager
 def explained(url: str) -> Iterator[None]:
     """Turn what the drivers raise inside the block into the StorageError an operator can act on."""
     try:
         yield
-    except (psycopg.Error, adbc.Error, SQLAlchemyError) as error:
+    except _errors_of_drivers() as error:
         raise explain(error, url) from None  # a driver may quote the whole URL, password included
 
 
@@ -164,12 +176,14 @@ class Database:
         for kept in self._taken():
             try:
                 return self._run(kept, statement)
-            except adbc.Error as error:
+            except _errors_of_adbc() as error:
                 _close_all(self._free)
                 if not isinstance(explain(error, self.url), ServerUnreachableError):
                     raise
                 # The server was restarted since the last read: nothing was lost, connect anew.
-        return self._run(adbc_postgresql.connect(connection_string(self.url), autocommit=True), statement)
+        from adbc_driver_postgresql.dbapi import connect  # noqa: PLC0415 - see _errors_of_adbc
+
+        return self._run(connect(connection_string(self.url), autocommit=True), statement)
 
     def _taken(self) -> list[adbc.Connection]:
         """A kept connection, no longer free, or none."""
@@ -209,7 +223,7 @@ def with_literals(statement: str, params: Sequence[object]) -> str:
 
 def _close_all(connections: list[adbc.Connection]) -> None:
     while connections:
-        with suppress(adbc.Error):  # a connection the server has dropped cannot say goodbye
+        with suppress(*_errors_of_adbc()):  # a connection the server has dropped cannot say goodbye
             connections.pop().close()
 
 

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from psycopg import Error as PsycopgError
 from psycopg.conninfo import conninfo_to_dict
 
-MINIMUM_SERVER_MAJOR = 14
+MINIMUM_SERVER_MAJOR = 15
 """Oldest PostgreSQL major version the schema and the write path are made for."""
 
 

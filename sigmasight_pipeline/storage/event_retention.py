@@ -37,11 +37,12 @@ COMPACTED_ROWS = 10_000
 LOCK_TIMEOUT = "5s"
 """How long that waits for those who use the table; where they go on, space is reused and not given back."""
 
-_ENDED = "status IN ('SUCCESS', 'FAILURE', 'CANCELED')"
+ENDED = "status IN ('SUCCESS', 'FAILURE', 'CANCELED')"
+"""Condition on a row of ``runs``."""
 
 _ABANDONED = f"""
 DELETE FROM asset_check_executions c WHERE execution_status = 'PLANNED' AND NOT EXISTS (
-  SELECT FROM runs r WHERE r.run_id = c.run_id AND NOT r.{_ENDED})
+  SELECT FROM runs r WHERE r.run_id = c.run_id AND NOT r.{ENDED})
 """
 
 _NEWEST_VERDICTS = """
@@ -62,7 +63,7 @@ DELETE FROM job_ticks t WHERE t.timestamp < %(before)s AND t.status <> 'STARTED'
 
 _OLD_RUNS = f"""
 SELECT run_id FROM runs
-WHERE {_ENDED} AND coalesce(to_timestamp(end_time) AT TIME ZONE 'UTC', update_timestamp) < %(before)s ORDER BY id
+WHERE {ENDED} AND coalesce(to_timestamp(end_time) AT TIME ZONE 'UTC', update_timestamp) < %(before)s ORDER BY id
 """
 
 # what a run says of itself as a whole is small, and is what its page shows

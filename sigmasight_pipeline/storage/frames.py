@@ -34,10 +34,8 @@ def polars_type(column: Column[Any]) -> pl.DataType:
 
 def _dtype(column: Column[Any], kind: TypeEngine[Any]) -> pl.DataType:
     if isinstance(kind, ARRAY):
-        dtype = _dtype(column, kind.item_type)
-        for _ in range(kind.dimensions or 1):
-            dtype = pl.List(dtype)
-        return dtype
+        # ADBC hands over the cells of an array row by row, whatever its dimensions
+        return pl.List(_dtype(column, kind.item_type))
     if isinstance(kind, Numeric) and not isinstance(kind, Double):
         return pl.Decimal(kind.precision, kind.scale or 0)
     for sql_type, dtype in _DTYPES:

@@ -15,12 +15,14 @@ from sigmasight_pipeline.storage.database import Database
 
 @dataclass(frozen=True)
 class Stored:
-    """Newest session by table, newest session with prices, earliest inception, unscheduled closures."""
+    """Newest session by table, newest session with prices, earliest inception, unscheduled closures; the newest closing
+    session, where no portfolio is open."""
 
     newest: dict[str, date | None]
     priced: date | None
     inception: date | None
     closed: frozenset[date]
+    closing: date | None = None
 
 
 def stored(database: Database, names: Sequence[str]) -> Stored:
@@ -29,7 +31,8 @@ def stored(database: Database, names: Sequence[str]) -> Stored:
     newest = ", ".join(f"(SELECT max(session_date) FROM {known[name].fullname}) AS {name}" for name in names)
     row = database.query(
         f"SELECT {newest}, (SELECT max(session_date) FROM sigmasight.daily_prices) AS newest_priced, "
-        "(SELECT min(inception_date) FROM sigmasight.portfolios WHERE active) AS earliest_inception"
+        "(SELECT min(inception_date) FROM sigmasight.portfolios) AS earliest_inception, "
+        "(SELECT max(closing_date) FROM sigmasight.portfolios HAVING bool_and(NOT active)) AS newest_closing"
     ).row(0, named=True)
     closed = database.query("SELECT session_date FROM sigmasight.trading_sessions WHERE is_closed")
     return Stored(
@@ -37,4 +40,5 @@ def stored(database: Database, names: Sequence[str]) -> Stored:
         priced=row["newest_priced"],
         inception=row["earliest_inception"],
         closed=frozenset(closed["session_date"]),
+        closing=row["newest_closing"],
     )

@@ -33,9 +33,9 @@ PORTFOLIO_FIELDS = (
     "benchmark_symbol",
     "inception_date",
     "initial_equity",
-    "active",
 )
-"""What an import states of a portfolio; the rest of the row belongs to portfolio_snapshots."""
+"""What an import states of a portfolio; the rest of the row belongs to portfolio_snapshots, its closing to
+``portfolio_changes``."""
 
 MANUAL = "manual"
 """Source of a mark whose file names none."""
@@ -194,21 +194,21 @@ def _apply_tags(connection: psycopg.Connection, portfolio_id: int, rows: Sequenc
         "INSERT INTO sigmasight.tags (name, kind) SELECT unnest(%s::text[]), 'regular' ON CONFLICT (name) DO NOTHING",
         (names,),
     )
+    # only what differs is touched: the rest is no change of inputs
     pairs = [(row["symbol"], str(row["entry_date"]), row["lot"], tag) for row in rows for tag in row.get("tags") or ()]
-    connection.execute(
-        "DELETE FROM sigmasight.position_tags WHERE position_id IN "
-        "(SELECT position_id FROM sigmasight.positions WHERE portfolio_id = %s)",
-        (portfolio_id,),
-    )
     symbols, entries, lots, tag_names = ([pair[i] for pair in pairs] for i in range(4))
     connection.execute(
-        "INSERT INTO sigmasight.position_tags (position_id, tag_id) "
-        "SELECT DISTINCT p.position_id, t.tag_id "
+        "WITH stated AS (SELECT DISTINCT p.position_id, t.tag_id "
         "FROM unnest(%s::text[], %s::date[], %s::text[], %s::text[]) AS given(symbol, entry_date, lot, tag) "
         "JOIN sigmasight.positions p ON p.portfolio_id = %s AND p.symbol = given.symbol "
         "AND p.entry_date = given.entry_date AND p.lot = given.lot "
-        "JOIN sigmasight.tags t ON t.name = given.tag",
-        (symbols, entries, lots, tag_names, portfolio_id),
+        "JOIN sigmasight.tags t ON t.name = given.tag), "
+        "gone AS (DELETE FROM sigmasight.position_tags x USING sigmasight.positions p "
+        "WHERE p.position_id = x.position_id AND p.portfolio_id = %s "
+        "AND NOT EXISTS (SELECT FROM stated s WHERE (s.position_id, s.tag_id) = (x.position_id, x.tag_id))) "
+        "INSERT INTO sigmasight.position_tags (position_id, tag_id) "
+        "SELECT position_id, tag_id FROM stated ON CONFLICT DO NOTHING",
+        (symbols, entries, lots, tag_names, portfolio_id, portfolio_id),
     )
 
 

@@ -82,7 +82,10 @@ def packed(long: Table, frame: pl.DataFrame, numbers: Numbers) -> pl.DataFrame:
 
 
 def unpacked(long: Table, stored: pl.DataFrame, numbers: Numbers, columns: Sequence[str]) -> pl.DataFrame:
-    """The rows of `long`, `columns` of it, that the rows `stored` (arrays as lists) stand for; in no order."""
+    """The rows of `long`, `columns` of it, that the rows `stored` stand for; in no order.
+
+    An array is the list of its cells, of a matrix row by row.
+    """
     packing = packing_of(long)
     if packing is None:
         return stored.select(columns)
@@ -126,17 +129,14 @@ def _(packing: NumberedArrays, long: Table, frame: pl.DataFrame, numbers: Number
 @_packed.register
 def _(packing: PairTriangle, long: Table, frame: pl.DataFrame, numbers: Numbers) -> pl.DataFrame:
     first, second = packing.pair
+    _require_every_pair(packing, long, frame)
     lower = frame.filter(pl.col(first) >= pl.col(second)).sort(*packing.by, first, second)
     figures = figure_columns(long, packing)
     made = lower.group_by(packing.by, maintain_order=True).agg(
         pl.col(first).unique(maintain_order=True).alias(packing.members),
         *(_texts(column).alias(column.name) for column in figures),
         *(pl.col(name).first() for name in (*packing.shared, *PROVENANCE)),
-        pl.len().alias(_PLACE),
     )
-    members = pl.col(packing.members).list.len()
-    if made.select((pl.col(_PLACE) != members * (members + 1) // 2).any()).item():
-        raise IncompleteTriangleError(long)
     quoted = pl.col(packing.members).list.eval(_quoted(pl.element()))
     return made.select(
         *packing.by,
@@ -145,6 +145,18 @@ def _(packing: PairTriangle, long: Table, frame: pl.DataFrame, numbers: Numbers)
         *(_braced(pl.col(column.name).list.join(",")).alias(column.name) for column in figures),
         *PROVENANCE,
     )
+
+
+def _require_every_pair(packing: PairTriangle, long: Table, frame: pl.DataFrame) -> None:
+    """Rows, unique by key, are all pairs of their members where these are as many as both sides and the diagonal."""
+    first, second = (pl.col(name) for name in packing.pair)
+    sizes = frame.group_by(packing.by).agg(
+        pairs=pl.len(), first=first.n_unique(), second=second.n_unique(), same=(first == second).sum()
+    )
+    same = pl.col("same")
+    whole = (pl.col("pairs") == same.cast(pl.Int64) ** 2) & (pl.col("first") == same) & (pl.col("second") == same)
+    if not sizes.select(whole.all()).item():
+        raise IncompleteTriangleError(long)
 
 
 @_packed.register
@@ -166,9 +178,6 @@ def _(
     arrays = [column for column in figure_columns(long, packing) if column.name in {packing.present, *columns}]
     lists = stored.with_columns(_as_list(column) for column in arrays)
     names = [column.name for column in arrays]
-    if len(packing.over) > 1:
-        # a matrix arrives row by row
-        lists = lists.with_columns(pl.col(name).list.eval(pl.element().explode()) for name in names)
     size = pl.col(packing.present).list.len()
     rows = (
         lists.with_columns(_size=size, **{_PLACE: pl.int_ranges(0, size)})

@@ -122,9 +122,9 @@ def merge_rows(
     """Make a reference table hold the rows of `frame`, touching only rows that differ; in the caller's transaction.
 
     Rows are told apart by `key`, which must be the primary key or a unique constraint. Identity columns are not in
-    the frame: kept for rows that stay, given in key order to new ones. Nullable columns may be absent: they stay as
-    they are, and are NULL in new rows. With `delete_missing`, rows the frame lacks are deleted, of those that have
-    the values in `scope` (column to value; None: of all). Takes `reference_lock`.
+    the frame: kept for rows that stay, given in key order to new ones. Columns that are nullable or have a default may
+    be absent: they stay as they are, and are NULL or the default in new rows. With `delete_missing`, rows the frame
+    lacks are deleted, of those that have the values in `scope` (column to value; None: of all). Takes `reference_lock`.
 
     Raises RefusedWriteError (see `checked`; also for rows outside `scope`).
     """
@@ -136,7 +136,7 @@ def merge_rows(
         frame,
         key=key,
         allowed={name: [value] for name, value in scope.items()},
-        optional=[column.name for column in table.columns if column.nullable],
+        optional=[c.name for c in table.columns if c.nullable or c.server_default is not None],
     )
     reference_lock(connection)
     _stage(connection, table, frame)

@@ -8,13 +8,11 @@ registry is their one truth), and comparing the database's migration with the co
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import psycopg
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from psycopg import errors as postgres_errors
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -36,6 +34,9 @@ from sigmasight_pipeline.storage.errors import (
 )
 from sigmasight_pipeline.storage.tables import READERS_SCHEMA, SCHEMA, metadata
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 MIGRATION_LOCK = 7_446_253_001
@@ -44,9 +45,9 @@ MIGRATION_LOCK = 7_446_253_001
 
 @cache
 def known_revisions() -> tuple[str, ...]:
-    """Numbers of this code's migrations, oldest first."""
-    steps = ScriptDirectory.from_config(_alembic_config()).walk_revisions()
-    return tuple(reversed([step.revision for step in steps]))
+    """Numbers of this code's migrations, oldest first, as their files are called: asked by every command."""
+    files = Path(migrations.__path__[0]).joinpath("versions").glob("[0-9]*_*.py")
+    return tuple(sorted(file.name.partition("_")[0] for file in files))
 
 
 def upgrade(url: str) -> list[str]:
@@ -98,7 +99,7 @@ def require_current(url: str) -> None:
 
 
 def check_server_version(server_version: int, url: str) -> None:
-    """Raise ServerTooOldError for a `server_version` (libpq's number, 140005 is 14.5) below the minimum."""
+    """Raise ServerTooOldError for a `server_version` (libpq's number, 150005 is 15.5) below the minimum."""
     if server_version < MINIMUM_SERVER_MAJOR * 10_000:
         raise ServerTooOldError.of(url, f"{server_version // 10_000}.{server_version % 10_000}")
 
@@ -141,13 +142,18 @@ def create_database_if_missing(url: str) -> bool:
     return True
 
 
-def _alembic_config() -> Config:
+def alembic_config() -> Config:
+    """How Alembic finds the migrations."""
+    from alembic.config import Config  # noqa: PLC0415 - only who migrates waits for Alembic
+
     config = Config()
     config.set_main_option("script_location", migrations.__path__[0].replace("%", "%%"))
     return config
 
 
 def _upgrade_locked(url: str) -> list[str]:
+    from alembic import command  # noqa: PLC0415 - only who migrates waits for Alembic
+
     engine = create_engine(
         "postgresql+psycopg://", creator=lambda: psycopg.connect(connection_string(url)), poolclass=NullPool
     )
@@ -157,8 +163,10 @@ def _upgrade_locked(url: str) -> list[str]:
         before = _revision(connection)
         _refuse_foreign(before, url)
         _become_owner(connection, url)
-        config = _alembic_config()
+        config = alembic_config()
         config.attributes["connection"] = outer
+        if before != known_revisions()[-1]:
+            staging.drop(connection)
         command.upgrade(config, "head")
         _write_comments(connection)
         if not staging.is_current(connection):

@@ -46,21 +46,33 @@ def is_current(connection: Connection) -> bool:
     return row is not None and row[0] == _description() and _stored_comments(connection) == _comments()
 
 
+def drop(connection: Connection) -> None:
+    """Remove the views, in the caller's transaction: a column a view reads cannot be altered."""
+    for (name,) in connection.execute(
+        "SELECT viewname FROM pg_views WHERE schemaname = %s", (READERS_SCHEMA,)
+    ).fetchall():
+        connection.execute(sql.SQL("DROP VIEW IF EXISTS {} CASCADE").format(sql.Identifier(READERS_SCHEMA, name)))
+    if _exists(connection):
+        connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS NULL").format(sql.Identifier(READERS_SCHEMA)))
+
+
 def renew(connection: Connection) -> None:
     """Make the views anew, in the caller's transaction; readers of them wait."""
     schema = sql.Identifier(READERS_SCHEMA)
     # asked for first: IF NOT EXISTS needs the right to create one even where there is one
-    if connection.execute("SELECT to_regnamespace(%s) IS NULL", (READERS_SCHEMA,)).fetchone() == (True,):
+    if not _exists(connection):
         connection.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
-    for (name,) in connection.execute(
-        "SELECT viewname FROM pg_views WHERE schemaname = %s", (READERS_SCHEMA,)
-    ).fetchall():
-        connection.execute(sql.SQL("DROP VIEW {} CASCADE").format(sql.Identifier(READERS_SCHEMA, name)))
+    drop(connection)
     for name, text in view_texts().items():
         view = sql.Identifier(READERS_SCHEMA, name)
         connection.execute(sql.SQL("CREATE VIEW {} AS ").format(view) + sql.SQL(text))
         _write_comments(connection, long_tables.tables[f"{READERS_SCHEMA}.{name}"])
     connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(schema, sql.Literal(_description())))
+
+
+def _exists(connection: Connection) -> bool:
+    row = connection.execute("SELECT to_regnamespace(%s) IS NOT NULL", (READERS_SCHEMA,)).fetchone()
+    return row is not None and bool(row[0])
 
 
 def _write_comments(connection: Connection, table: Table) -> None:

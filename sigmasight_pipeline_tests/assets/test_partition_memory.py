@@ -11,6 +11,7 @@ import pytest
 from sigmasight_pipeline import sessions
 from sigmasight_pipeline.assets import catalog
 from sigmasight_pipeline.assets.partition_memory import remember
+from sigmasight_pipeline.assets.partitions import session_partitions
 
 LOOK_BACK = 40
 
@@ -20,7 +21,7 @@ Walk = Callable[[object, float, bool], Iterator[dg.TimeWindow]]
 @pytest.fixture
 def definition() -> dg.DailyPartitionsDefinition:
     """Sessions of a year with holidays, made anew for each test."""
-    return sessions.session_partitions(date(2023, 1, 3), last_session=date(2023, 12, 29))
+    return session_partitions(date(2023, 1, 3), last_session=date(2023, 12, 29))
 
 
 def needed(definition: dg.TimeWindowPartitionsDefinition, first: str, last: str) -> list[str]:
@@ -41,7 +42,7 @@ def test_the_needed_partitions_are_the_same_sessions(definition: dg.DailyPartiti
     first, last = (date.fromisoformat(day) for day in ranges[0])
     assert before[0] == sessions.keys(calendar.between(calendar.offset(first, -LOOK_BACK), last))
     assert (repr(definition), hash(definition)) == written
-    assert definition == sessions.session_partitions(date(2023, 1, 3), last_session=date(2023, 12, 29))
+    assert definition == session_partitions(date(2023, 1, 3), last_session=date(2023, 12, 29))
 
 
 def test_the_second_step_walks_nowhere(

@@ -20,7 +20,6 @@ from sigmasight_pipeline.assets.session_asset import SessionAsset, session_asset
 from sigmasight_pipeline.assets.session_run import (
     REPORT_TAG,
     ReferenceNotReadyError,
-    UnknownPortfolioError,
 )
 from sigmasight_pipeline.assets.unpriced import TRIGGER_TAG, NotPricedYetError, UnpricedSessionsError
 from sigmasight_pipeline.checks.rules import Rule, findings
@@ -29,6 +28,7 @@ from sigmasight_pipeline.storage.copying import RefusedWriteError
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.frames import polars_schema
 from sigmasight_pipeline.storage.partitions import merge_rows, replace_sessions
+from sigmasight_pipeline.storage.standing import UnknownPortfolioError
 from sigmasight_pipeline.storage.windows import as_of
 from sigmasight_pipeline_tests.calculations.table_rows import frame, portfolio, sessions_frame
 from sigmasight_pipeline_tests.storage.sample_rows import MOMENT, rows

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
-from sigmasight_pipeline_tests.benchmarks import demo, factors, options, risk, storage, stress, valuation
+from sigmasight_pipeline_tests.benchmarks import demo, factors, options, risk, simulation, storage, stress, valuation
 from sigmasight_pipeline_tests.benchmarks.measurement import Measurement
 from sigmasight_pipeline_tests.conftest import temporary_home
 
@@ -30,6 +30,7 @@ STAGES: Mapping[str, Callable[[EmbeddedServer], list[Measurement]]] = {
     "factors": lambda _server: factors.run(),
     "stress": lambda _server: stress.run(),
     "risk": lambda _server: risk.run(),
+    "simulation": lambda _server: simulation.run(),
 }
 
 

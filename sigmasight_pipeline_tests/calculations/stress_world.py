@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from sigmasight_pipeline.calculations import black_scholes
+from sigmasight_pipeline.calculations.exposures import with_trading_symbol
 from sigmasight_pipeline.calculations.factor_model import symbol_factor_betas
 from sigmasight_pipeline.calculations.factor_returns import factor_returns
 from sigmasight_pipeline.calculations.stress import market_risk_scenarios, stress_results
@@ -24,6 +25,7 @@ from sigmasight_pipeline.demo.parameters import FACTORS, RATE, factor_covariance
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.frames import empty_frame
 from sigmasight_pipeline.symbols import parse_option
+from sigmasight_pipeline_tests.calculations.position_scenarios import position_results
 from sigmasight_pipeline_tests.calculations.table_rows import frame, option, portfolio, sessions_frame, stock
 
 STYLE = ("Market", "Value", "Growth", "Momentum", "Quality", "Size", "Low_Volatility")
@@ -103,7 +105,7 @@ class World:
 
     def holding(self, *positions: dict[str, Any], net_asset_value: Any = 1_000_000, owners: int = 1) -> World:
         """The same market with these rows of ``positions`` held at every session at a price of 100."""
-        return replace(self, book=held(self.sessions, positions, net_asset_value, owners))
+        return replace(self, book=held(self.sessions, positions, net_asset_value, owners, self.instruments))
 
     def with_book(self, **frames: pl.DataFrame) -> World:
         """The same market with other frames of the book."""
@@ -112,13 +114,20 @@ class World:
     def run(
         self, *scenarios: dict[str, Any], sessions: Sequence[date] | None = None, **parameters: Any
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """``stress_results`` of these scenarios: rows by portfolio and by position."""
+        """``stress_results`` of these scenarios: rows by portfolio, and laid out by position."""
         return self.told(*scenarios, sessions=sessions, **parameters)[:2]
 
     def told(
         self, *scenarios: dict[str, Any], sessions: Sequence[date] | None = None, **parameters: Any
+    ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+        """The same with diagnostics and shocks."""
+        results, returns, of_options, diagnostics, shocks = self.returned(*scenarios, sessions=sessions, **parameters)
+        return results, position_results(self.book, returns, of_options, diagnostics), diagnostics, shocks
+
+    def returned(
+        self, *scenarios: dict[str, Any], sessions: Sequence[date] | None = None, **parameters: Any
     ) -> tuple[pl.DataFrame, ...]:
-        """The same with diagnostics and shocks; what is read for replays is read as an installation reads it."""
+        """What the engine returns; what is read for replays is read as an installation reads it."""
         days = self.sessions if sessions is None else list(sessions)
         rows = frame(tables.stress_test_scenarios, scenarios)
         until = self.returns.filter(pl.col("session_date") <= max(days))
@@ -223,7 +232,11 @@ def market(
 
 
 def held(
-    sessions: Sequence[date], positions: Sequence[dict[str, Any]], net_asset_value: Any, owners: int
+    sessions: Sequence[date],
+    positions: Sequence[dict[str, Any]],
+    net_asset_value: Any,
+    owners: int,
+    instruments: pl.DataFrame,
 ) -> dict[str, pl.DataFrame]:
     """Frames of a book of `positions`, each unit of an underlying worth 100, options at 30 % volatility."""
     rows = [
@@ -233,11 +246,17 @@ def held(
     ]
     values = [name for name in rows[0] if name in tables.position_values.columns] if rows else []
     greeks = [name for name in rows[0] if name in tables.position_greeks.columns] if rows else []
+    facts = frame(tables.positions, positions)
+    valued = frame(tables.position_values, [{name: row[name] for name in values} for row in rows])
+    traded = with_trading_symbol(valued, facts, instruments)
+    modelled = frame(tables.position_greeks, [{name: row[name] for name in greeks} for row in rows])
     return {
         "portfolios": frame(tables.portfolios, [portfolio(number + 1, sessions[0]) for number in range(owners)]),
-        "positions": frame(tables.positions, positions),
-        "position_values": frame(tables.position_values, [{name: row[name] for name in values} for row in rows]),
-        "position_greeks": frame(tables.position_greeks, [{name: row[name] for name in greeks} for row in rows]),
+        "positions": facts,
+        "position_values": valued,
+        "position_greeks": modelled.update(
+            traded.select("session_date", "position_id", risk_symbol="symbol"), on=["session_date", "position_id"]
+        ),
         "portfolio_snapshots": frame(
             tables.portfolio_snapshots,
             [

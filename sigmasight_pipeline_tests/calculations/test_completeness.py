@@ -115,6 +115,20 @@ def told(found: pl.DataFrame, day: date, owner: int) -> dict[str, tuple[int | No
     }
 
 
+def test_a_closed_book_owes_nothing_after_its_closing_and_keeps_no_symbol_held() -> None:
+    books = [portfolio(1, DAYS[0]), portfolio(2, DAYS[0], active=False, closing_date=DAYS[1])]
+    positions = [stock(1, "XOM", 10, 100, DAYS[0]), stock(2, "SPY", 10, 100, DAYS[0], portfolio_id=2)]
+    found = expected_rows(DAYS, world(positions, portfolios=frame(tables.portfolios, books)))
+    assert set(found.filter(portfolio_id=2)["session_date"]) == {DAYS[0], DAYS[1]}
+    whole = expected_rows(
+        DAYS, world(positions, portfolios=frame(tables.portfolios, [books[0], portfolio(2, DAYS[0])]))
+    )
+    for day in DAYS[:2]:
+        assert told(found, day, 2) == told(whole, day, 2)
+    betas = [told(found, day, 0)["symbol_factor_betas"][1] for day in DAYS[1:3]]
+    assert betas[0] == 2 * betas[1], "of two symbols held, then of one"
+
+
 def test_rows_of_every_engine_are_the_product_of_its_sizes() -> None:
     what = world(HELD, correlated=correlated((DAYS[4], 1, 2, 0.5)))
     found = told(expected_rows(DAYS, what), DAYS[4], 1)
@@ -125,9 +139,7 @@ def test_rows_of_every_engine_are_the_product_of_its_sizes() -> None:
         "portfolio_exposures": (1, 1, None),
         "group_exposures": (None, 3, None),
         "portfolio_snapshots": (1, 1, None),
-        "position_factor_exposures": (2 * 3, 6, None),
         "portfolio_factor_exposures": (3, 3, None),
-        "position_interest_rate_betas": (2, 2, None),
         "market_risk_scenarios": (len(single_shocks()), len(single_shocks()), None),
         "stress_test_results": (2, 2, None),
         "pairwise_correlations": (4, 4, None),
@@ -135,7 +147,6 @@ def test_rows_of_every_engine_are_the_product_of_its_sizes() -> None:
         "correlation_clusters": (None, 1, None),
         "portfolio_risk_metrics": (len(WINDOWS), len(WINDOWS), None),
         "portfolio_simulated_risk": (1, 1, None),
-        "position_risk_contributions": (1, 1, None),
         "scenario_accuracy": (0, 0, "not the last session of its week"),
         "pnl_attribution": (None, 3, None),
     }
@@ -174,8 +185,6 @@ def test_where_nothing_is_due_the_reason_is_given() -> None:
     nothing = told(expected_rows(DAYS, world([])), DAYS[4], 1)
     assert {name for name, (_, _, reason) in nothing.items() if reason == "no position held"} == {
         "position_values",
-        "position_factor_exposures",
-        "position_interest_rate_betas",
         "group_exposures",
         "pnl_attribution",
     }
@@ -250,7 +259,6 @@ def test_positions_are_counted_as_the_engine_holds_them(book: list[dict[str, Any
     for engine, of_engine in {
         "position_values": rows,
         "position_greeks": public,
-        "position_interest_rate_betas": rows.filter(~pl.col("is_exit")),
     }.items():
         counted = of_engine.group_by("session_date", "portfolio_id").len("there")
         due = found.filter(engine=engine).join(counted, on=["session_date", "portfolio_id"], how="left")

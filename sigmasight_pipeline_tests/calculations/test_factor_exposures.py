@@ -11,6 +11,7 @@ import pytest
 
 from sigmasight_pipeline.calculations.exposures import MissingGreeksError
 from sigmasight_pipeline.calculations.factor_exposures import (
+    book_factor_exposures,
     portfolio_factor_exposures,
     position_factor_exposures,
     position_interest_rate_betas,
@@ -265,6 +266,22 @@ def portfolios(
     assert dict(result.schema) == columns(tables.portfolio_factor_exposures)
     assert result["factor"].to_list() == frames["factors"].filter("active")["factor"].sort().to_list()
     return {row["factor"]: row for row in result.iter_rows(named=True)}
+
+
+def test_a_book_is_its_positions_and_its_portfolios() -> None:
+    frames = inputs()
+    nav = frame(tables.portfolio_snapshots, [{"session_date": TUE, "portfolio_id": 1, "net_asset_value": "2000.00"}])
+    of_portfolios, of_positions = book_factor_exposures(
+        sessions=[TUE],
+        calendar=sessions_frame([MON, TUE]),
+        portfolios=frame(tables.portfolios, [portfolio(1, MON)]),
+        portfolio_snapshots=nav,
+        min_coverage=0.75,
+        **frames,
+    )
+    assert of_positions.equals(position_factor_exposures(sessions=[TUE], **frames))
+    assert {row["factor"]: row for row in of_portfolios.to_dicts()} == portfolios(min_coverage=0.75)
+    assert portfolios(min_coverage=0.75) != portfolios(min_coverage=0.99), "the minimum is passed on"
 
 
 def test_portfolio_by_hand() -> None:

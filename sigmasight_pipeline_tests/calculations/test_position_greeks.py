@@ -122,6 +122,19 @@ def row_of(rows: pl.DataFrame, position_id: int, day: date) -> dict[str, Any]:
     return rows.row(by_predicate=(pl.col("position_id") == position_id) & (pl.col("session_date") == day), named=True)
 
 
+def test_the_symbol_a_position_follows_is_the_one_that_trades_at_the_session() -> None:
+    """An option's underlying, a renamed symbol's successor from the session after its last one."""
+    renamed = {"symbol": "AAA", "kind": "stock", "last_session": TUE, "replaced_by": "NEW"}
+    successor = {"symbol": "NEW", "kind": "stock", "active": True}
+    market = {"AAA": {MON: 100, TUE: 101}, "NEW": {WED: 102, THU: 103}, "BBB": {MON: 20, WED: 22}}
+    rows = run(book(POSITIONS, market=market, instruments=[EUROPEAN | renamed, successor]))
+    found = {(day, key): symbol for day, key, symbol in rows.select(*KEYS, "risk_symbol").iter_rows()}
+    assert {symbol for (_, key), symbol in found.items() if key == 6} == {"BBB"}
+    for (day, key), symbol in found.items():
+        assert key == 6 or symbol == ("AAA" if day <= TUE else "NEW"), (day, key)
+    assert {key for day, key in found if day > TUE} >= {1, 2, 3, 4}
+
+
 def test_one_row_per_value_that_is_not_private() -> None:
     rows = run(book(POSITIONS))
     expected = {name: dtype for name, dtype in polars_schema(tables.position_greeks).items() if name not in PROVENANCE}

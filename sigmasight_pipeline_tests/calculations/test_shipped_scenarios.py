@@ -71,25 +71,25 @@ def simulated() -> Results:
         **known,
         instruments=instruments,
         betas=symbol_factor_betas(**known, instruments=kinds),
-        book=held(SESSIONS, [long(number, symbol) for number, symbol in enumerate(stocks)], 2_500_000, 1),
+        book=held(SESSIONS, [long(number, symbol) for number, symbol in enumerate(stocks)], 2_500_000, 1, instruments),
     )
     scenarios = read_scenarios(SHIPPED, factors=factors)
-    frames = world.told(*scenarios.to_dicts())
-    shocked = frames[3].filter(pl.col("factor") == "Market", pl.col("stated") < 0)
+    frames = world.returned(*scenarios.to_dicts())
+    shocked = frames[-1].filter(pl.col("factor") == "Market", pl.col("stated") < 0)
     return Results(world, scenarios, frames, tuple(shocked["scenario_id"].unique().sort()))
 
 
+_BESIDE = ("symbol_scenario_returns", "option_scenario_pnl", "stress_scenario_diagnostics", "stress_scenario_shocks")
+
+
 def inputs(results: Results) -> dict[str, pl.DataFrame]:
-    _, positions, diagnostics, shocks = results.frames
     return {
         **results.world.book,
         "instruments": results.world.instruments,
         "factors": results.world.factors,
         "symbol_factor_betas": results.world.betas,
         "scenarios": results.scenarios,
-        "stress_position_results": positions,
-        "stress_scenario_diagnostics": diagnostics,
-        "stress_scenario_shocks": shocks,
+        **dict(zip(_BESIDE, results.frames[1:], strict=True)),
     }
 
 
@@ -102,11 +102,10 @@ def test_the_higher_the_beta_the_deeper_the_fall(simulated: Results) -> None:
     """In a spike of volatility five high-beta stocks had lost 7.6 % and five low-beta ones 22.8 %."""
     assert {"vix_spike_150", "liquidity_crisis", "covid_crash_2020", "worst_month_on_record"} <= set(simulated.falling)
     betas = simulated.world.betas.filter(factor="Market").select("session_date", "symbol", "beta")
-    symbols = simulated.world.book["positions"].select("position_id", "symbol")
     moves = (
         simulated.frames[1]
         .filter(pl.col("scenario_id").is_in(simulated.falling))
-        .join(symbols, on="position_id")
+        .join(simulated.world.book["positions"], on="symbol", how="semi")
         .join(betas, on=["session_date", "symbol"])
         .drop_nulls("implied_return")
     )
@@ -120,7 +119,7 @@ def test_the_higher_the_beta_the_deeper_the_fall(simulated: Results) -> None:
 
 
 def test_what_is_stated_is_applied_as_stated(simulated: Results) -> None:
-    shocks = simulated.frames[3].join(simulated.scenarios.filter(kind="vector"), on="scenario_id", how="semi")
+    shocks = simulated.frames[-1].join(simulated.scenarios.filter(kind="vector"), on="scenario_id", how="semi")
     assert shocks.filter(pl.col("honoured_share") < 0.5).is_empty()
     market = shocks.filter(factor="Market")
     assert (market["effective"] - market["stated"]).abs().max() == 0.0  # type: ignore[operator]  # a column of numbers
@@ -144,13 +143,11 @@ def test_the_old_vectors_are_told_to_be_what_they_were(simulated: Results) -> No
         {**row, "shocks": json.dumps(old[row["scenario_id"]])}
         for row in simulated.scenarios.filter(pl.col("scenario_id").is_in(list(old))).to_dicts()
     ]
-    results, positions, diagnostics, shocks = simulated.world.told(*rows)
+    results, *beside = simulated.world.returned(*rows)
     told = {
         **inputs(simulated),
         "scenarios": frame(tables.stress_test_scenarios, rows),
-        "stress_position_results": positions,
-        "stress_scenario_diagnostics": diagnostics,
-        "stress_scenario_shocks": shocks,
+        **dict(zip(_BESIDE, beside, strict=True)),
     }
     findings = found(rules.STATED_SHOCKS_HONOURED, judged(SESSIONS, results, told))
     named = {(day, text.split(": ")[0], text.split(", ")[1].split(" is")[0]) for day, _, text in findings}

@@ -73,6 +73,8 @@ def test_an_option_is_priced_alike_whatever_others_there_are() -> None:
     rows = np.arange(0, len(OPTIONS.spot), 7)
     alone = OptionBook.of(OPTIONS.at(rows))
     assert (alone.premium == whole.premium[:, rows]).all()
+    twice = OptionBook.of(OPTIONS.at(np.concatenate([rows, rows[::-1]])))
+    assert (twice.premium == np.hstack([alone.premium, alone.premium[:, ::-1]])).all(), "held by two portfolios"
     assert (alone.pnl(RETURNS[:, rows]) == whole.at(rows).pnl(RETURNS[:, rows])).all()
     assert (whole.pnl(RETURNS[5:9]) == whole.pnl(RETURNS)[5:9]).all()
 

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from sigmasight_pipeline.calculations.black_scholes import greeks as black_scholes_greeks
 from sigmasight_pipeline.calculations.joint_betas import joint_betas
 from sigmasight_pipeline.calculations.option_pricing import OptionMarket, OptionTerms, price_change
-from sigmasight_pipeline.calculations.risk_contributions import MissingSimulationError, position_risk_contributions
 from sigmasight_pipeline.calculations.simulated_risk import SHARES, expected_shortfall, portfolio_simulated_risk
 from sigmasight_pipeline.calculations.simulation import SimulationRules
 from sigmasight_pipeline.storage import tables
@@ -82,9 +81,8 @@ def inputs(
 
 
 def simulated(book: Mapping[str, Any], days: Sequence[date] = (LAST,)) -> tuple[pl.DataFrame, pl.DataFrame]:
-    risk = portfolio_simulated_risk(sessions=list(days), **book)
+    risk, parts = portfolio_simulated_risk(sessions=list(days), **book)
     assert dict(risk.schema) == stored_schema(tables.portfolio_simulated_risk)
-    parts = position_risk_contributions(sessions=list(days), portfolio_simulated_risk=risk, **book)
     assert dict(parts.schema) == stored_schema(tables.position_risk_contributions)
     return risk, parts
 
@@ -319,14 +317,6 @@ def test_an_empty_run_and_a_closed_session() -> None:
     risk, parts = simulated(book)
     assert risk.is_empty()
     assert parts.is_empty()
-
-
-def test_contributions_need_the_portfolio_s_row() -> None:
-    book = inputs(held("SPY"), {1: 10_000})
-    risk, _ = simulated(book)
-    for other in (risk.clear(), risk.with_columns(tail_sessions=pl.lit('["2019-01-02"]'))):
-        with pytest.raises(MissingSimulationError, match=f"portfolio 1 has no simulated risk at {LAST}"):
-            position_risk_contributions(sessions=[LAST], portfolio_simulated_risk=other, **book)
 
 
 def both_books() -> tuple[list[dict[str, Any]], dict[int, Any]]:

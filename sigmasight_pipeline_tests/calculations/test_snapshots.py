@@ -207,6 +207,17 @@ def test_nothing_before_inception_nor_of_inactive_portfolios() -> None:
     assert rolled({}, active=False).opening_cash.rows() == []
 
 
+def test_nothing_after_the_closing_and_the_chain_goes_on_from_it_when_it_is_opened_again() -> None:
+    earned = {THU: "33.33", FRI: "-77.77", TUE: "10.01", WED: "0.07"}
+    whole = rolled(earned).frame
+    closed = {"active": False, "closing_date": TUE}
+    assert rolled(earned, **closed).frame.equals(whole.filter(pl.col("session_date") <= TUE))
+    # sessions after it need no snapshot before them
+    assert rolled(earned, sessions=[WED, THU2], **closed).frame.is_empty()
+    again = rolled(earned, sessions=[WED, THU2], previous=rolled(earned, **closed).frame)
+    assert again.frame.equals(whole.filter(pl.col("session_date") > TUE))
+
+
 def test_sessions_with_a_gap_are_refused() -> None:
     with pytest.raises(SessionWindowError, match="without a gap between them, 2023-12-29 is left out"):
         rolled({}, sessions=[THU, TUE])

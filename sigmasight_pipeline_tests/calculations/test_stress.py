@@ -17,11 +17,11 @@ from sqlalchemy import Table
 from sigmasight_pipeline.calculations import stress_book
 from sigmasight_pipeline.calculations.stress import single_shocks
 from sigmasight_pipeline.calculations.stress_revaluation import Options
-from sigmasight_pipeline.calculations.stress_totals import PositionStatus, StressStatus
+from sigmasight_pipeline.calculations.stress_totals import StressStatus
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.frames import polars_schema
 from sigmasight_pipeline.storage.tables.columns import PROVENANCE
-from sigmasight_pipeline.storage.tables.risk import STRESS_POSITION_STATUSES, STRESS_STATUSES
+from sigmasight_pipeline.storage.tables.risk import STRESS_STATUSES
 from sigmasight_pipeline.symbols import parse_option
 from sigmasight_pipeline_tests.calculations import reference_stress as reference
 from sigmasight_pipeline_tests.calculations import test_joint_betas
@@ -106,10 +106,15 @@ def last(frame: pl.DataFrame, **where: Any) -> dict[str, Any]:
 
 
 def test_columns_order_and_statuses_are_those_of_the_tables(world: World) -> None:
-    results, positions, diagnostics, shocks = world.holding(*BOOK, owners=2).told(*ALL)
-    risk = world.holding(*BOOK, owners=2).risk()
+    # of another portfolio, and the lowest number
+    held = world.holding(*BOOK, contract(0, CALL, 3, portfolio_id=2), owners=2)
+    results, returns, of_options, diagnostics, shocks = held.returned(*ALL)
+    _, positions, _, _ = held.told(*ALL)
+    risk = held.risk()
     for frame, table in (
         (results, tables.stress_test_results),
+        (returns, tables.symbol_scenario_returns),
+        (of_options, tables.option_scenario_pnl),
         (positions, tables.stress_position_results),
         (diagnostics, tables.stress_scenario_diagnostics),
         (shocks, tables.stress_scenario_shocks),
@@ -119,11 +124,15 @@ def test_columns_order_and_statuses_are_those_of_the_tables(world: World) -> Non
         keys = [column.name for column in table.primary_key.columns]
         assert frame.select(keys).equals(frame.select(keys).sort(keys)), table.name
     assert results.height == 3 * 2 * len(ALL)
-    assert positions.height == 3 * 7 * len(ALL), "PRIVATE positions are outside"
+    assert positions.height == 3 * 8 * len(ALL), "PRIVATE positions are outside"
+    # every symbol with prices of its own that has a beta, whether anybody holds it or not
+    moved = set(world.instruments["symbol"]) - {"YOUNG"}
+    assert set(returns["symbol"]) == moved
+    assert returns.height == 3 * len(moved) * len(ALL)
+    assert of_options.height == 3 * 3 * len(ALL)
     assert risk.height == 3 * 2 * 18
     assert diagnostics.height == 3 * len(ALL)
     assert set(map(str, StressStatus)) == set(STRESS_STATUSES)
-    assert set(map(str, PositionStatus)) == set(STRESS_POSITION_STATUSES)
 
 
 def implied(world: World, row: dict[str, Any], symbols: list[str]) -> reference.Solution:
@@ -373,17 +382,17 @@ def test_a_range_equals_its_sessions_one_by_one_in_any_order_of_rows(world: Worl
     shuffled = held.with_book(
         **{name: table.sample(fraction=1.0, shuffle=True, seed=3) for name, table in held.book.items()}
     )
-    together = (*held.told(*ALL), held.risk())
-    parts = [(*shuffled.told(*reversed(ALL), sessions=[day]), shuffled.risk([day])) for day in world.sessions]
+    together = (*held.returned(*ALL), held.risk())
+    parts = [(*shuffled.returned(*reversed(ALL), sessions=[day]), shuffled.risk([day])) for day in world.sessions]
     for number, frame in enumerate(together):
         assert frame.equals(pl.concat([part[number] for part in parts]))
 
 
 def test_other_portfolios_change_nothing(world: World) -> None:
-    alone, of_alone = world.holding(*(row for row in BOOK if row["portfolio_id"] == 1)).run(*ALL)
-    both, of_both = world.holding(*BOOK, owners=2).run(*ALL)
-    assert both.filter(portfolio_id=1).equals(alone)
-    assert of_both.filter(portfolio_id=1).equals(of_alone)
+    alone = world.holding(*(row for row in BOOK if row["portfolio_id"] == 1)).returned(*ALL)
+    both = world.holding(*BOOK, owners=2).returned(*ALL)
+    for mine, of_both in zip(alone, both, strict=True):
+        assert mine.equals(of_both.filter(portfolio_id=1) if "portfolio_id" in of_both.columns else of_both)
 
 
 def test_nothing_after_a_session_moves_it(world: World) -> None:
@@ -397,7 +406,7 @@ def test_nothing_after_a_session_moves_it(world: World) -> None:
             "betas": held.betas.with_columns(beta=pl.when(later).then(9.0).otherwise("beta")),
         }
     )
-    for mine, theirs in zip(held.told(*ALL), other.told(*ALL), strict=True):
+    for mine, theirs in zip(held.returned(*ALL), other.returned(*ALL), strict=True):
         assert mine.filter(~later).equals(theirs.filter(~later))
 
 
@@ -406,7 +415,7 @@ def test_how_many_sessions_are_priced_together_changes_nothing(
     world: World, together: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = world.holding(*BOOK, owners=2)
-    at_once = (*held.told(*ALL), held.risk())
+    at_once = (*held.returned(*ALL), held.risk())
     calls: list[int] = []
     price = stress_book.option_pnl
 
@@ -416,14 +425,15 @@ def test_how_many_sessions_are_priced_together_changes_nothing(
 
     monkeypatch.setattr(stress_book, "option_pnl", counted)
     monkeypatch.setattr(stress_book, "PRICED_TOGETHER", together)
-    for mine, theirs in zip((*held.told(*ALL), held.risk()), at_once, strict=True):
+    for mine, theirs in zip((*held.returned(*ALL), held.risk()), at_once, strict=True):
         assert mine.equals(theirs)
     assert len(calls) > 2
 
 
 def test_without_scenarios_there_are_no_rows(world: World) -> None:
     held = world.holding(*BOOK, owners=2)
-    assert [frame.height for frame in held.told()] == [0, 0, 0, 0]
+    assert [frame.height for frame in held.returned()] == [0, 0, 0, 0, 0]
+    assert [frame.schema for frame in held.returned()] == [frame.schema for frame in held.returned(*ALL)]
     assert held.risk(market_shocks=(), rate_shocks=()).is_empty()
 
 

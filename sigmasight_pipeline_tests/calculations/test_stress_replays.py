@@ -167,8 +167,8 @@ def test_a_return_over_a_gap_counts(world: World) -> None:
 def test_dates_that_are_no_sessions_mean_the_last_closes_before(world: World) -> None:
     first, end = (next(day for day in days(world)[place:] if day.weekday() == 4) for place in (-120, -100))
     weekend = timedelta(days=1)
-    friday = world.told(replay("then", first, end))
-    saturday = world.told(replay("then", first + weekend, end + weekend))
+    friday = world.returned(replay("then", first, end))
+    saturday = world.returned(replay("then", first + weekend, end + weekend))
     for one, other in zip(friday, saturday, strict=True):
         assert one.equals(other)
 
@@ -206,15 +206,16 @@ def test_nothing_after_a_session_moves_its_replays(world: World) -> None:
     later = pl.col("session_date") > day
     crashed = world.returns.with_columns(simple_return=pl.when(later).then(-0.2).otherwise("simple_return"))
     rows = [worst("worst", 21), replay("then", *window(world)), replay("coming", day, world.sessions[-1])]
-    for mine, theirs in zip(world.told(*rows), changed(world, returns=crashed).told(*rows), strict=True):
+    other = changed(world, returns=crashed)
+    for mine, theirs in zip(world.returned(*rows), other.returned(*rows), strict=True):
         assert mine.filter(~later).equals(theirs.filter(~later))
         assert not mine.filter(later).equals(theirs.filter(later))
 
 
 def test_a_range_equals_its_sessions_one_by_one(world: World) -> None:
     rows = [worst("worst", 21), replay("then", *window(world)), replay("coming", days(world)[-30], world.sessions[1])]
-    together = world.told(*rows)
-    parts = [world.told(*rows, sessions=[day]) for day in world.sessions]
+    together = world.returned(*rows)
+    parts = [world.returned(*rows, sessions=[day]) for day in world.sessions]
     for number, whole in enumerate(together):
         assert whole.equals(pl.concat([part[number] for part in parts]))
 

@@ -332,6 +332,40 @@ def test_no_rows_for_closed_sessions_inactive_portfolios_and_before_inception() 
     assert rows[FRI, 1]["stale_sessions"] == 0
 
 
+def test_a_closed_book_sells_nothing_it_has_no_more_rows() -> None:
+    """Whatever was held at the closing session's close is; an exit after it never happens, one before it does."""
+    held = [
+        stock(1, "AAA", 1, 10, MON),
+        stock(2, "AAA", 1, 10, MON, exit_date=WED, exit_price=12),
+        stock(3, "AAA", 1, 10, MON, exit_date=FRI, exit_price=12),
+        stock(4, "AAA", 1, 10, THU),
+    ]
+    sessions = [MON, TUE, WED, THU, FRI]
+    still_open = valued(held, prices=flat("AAA", 11), sessions=sessions)
+    closed = valued(
+        held,
+        portfolios=[portfolio(1, MON, active=False, closing_date=WED)],
+        prices=flat("AAA", 11),
+        sessions=sessions,
+    )
+    assert set(closed) == {(day, key) for day in (MON, TUE, WED) for key in (1, 2, 3)}
+    assert closed == {key: row for key, row in still_open.items() if key in closed}
+    assert closed[WED, 2]["price_source"] == "exit"
+
+
+def test_a_split_no_contract_survives_does_not_matter_after_the_closing() -> None:
+    uneven = [split("AAA", THU, 2) | {"split_from": 3}]
+    rows = valued(
+        [option(1, CALL, 1, 3, MON)],
+        portfolios=[portfolio(1, MON, active=False, closing_date=WED)],
+        prices=flat("AAA", 12),
+        quotes=flat(CALL, 3, [MON]),
+        actions=uneven,
+        sessions=[MON, TUE, WED, THU],
+    )
+    assert [day for day, _ in rows] == [MON, TUE, WED]
+
+
 def test_an_entry_and_an_ex_date_on_a_closed_session_move_to_the_next() -> None:
     rows = valued(
         [stock(1, "AAA", 10, 10, MON), stock(2, "AAA", 10, 10, WED)],

@@ -293,15 +293,26 @@ def test_young_symbols_are_not_missed(left: int, *, told: bool) -> None:
     )
 
 
-def rate_beta(position_id: int, symbol: str, value: float | None) -> dict[str, Any]:
+NO_EXPOSURES = empty_frame(tables.portfolio_factor_exposures)
+"""What rate betas are judged beside: nothing of it is looked at."""
+
+
+def rate_beta(symbol: str, value: float | None) -> dict[str, Any]:
+    quality = "ok" if value is not None else "insufficient_history"
+    return {"session_date": D1, "symbol": symbol, "factor": "Interest_Rate", "beta": value, "n_obs": 250,
+            "quality": quality}  # fmt: skip
+
+
+def holding(**symbols: float | None) -> dict[str, pl.DataFrame]:
+    """Positions 4, 5, ... of portfolio 1 in `symbols` with these rate betas; what rules on them look at."""
+    held = [{"position_id": number, "portfolio_id": 1, "symbol": symbol} for number, symbol in enumerate(symbols, 4)]
+    of_session: dict[str, Any] = {"session_date": D1, "price_source": "market"}
     return {
-        "session_date": D1,
-        "position_id": position_id,
-        "portfolio_id": 1,
-        "symbol": symbol,
-        "ir_beta": value,
-        "n_obs": 250,
-        "quality": "ok" if value is not None else "insufficient_history",
+        "positions": frame(tables.positions, [{**row, "investment_class": "PUBLIC"} for row in held]),
+        "position_values": frame(tables.position_values, [{**row, **of_session} for row in held]),
+        "symbol_factor_betas": frame(
+            tables.symbol_factor_betas, [rate_beta(symbol, value) for symbol, value in symbols.items()]
+        ),
     }
 
 
@@ -327,8 +338,18 @@ def rate_beta(position_id: int, symbol: str, value: float | None) -> dict[str, A
     ],
 )
 def test_rate_betas_of_positions(rule: Rule, symbol: str, value: float | None, sentence: str | None) -> None:
-    rows = frame(tables.position_interest_rate_betas, [rate_beta(4, "BND", -6.0), rate_beta(5, symbol, value)])
-    assert found(rule, looked_at(rows)) == ([(D1, 1, sentence)] if sentence else [])
+    other = INPUTS["instruments"].filter(symbol="BND").with_columns(symbol=pl.lit("AGG"))
+    known = pl.concat([INPUTS["instruments"], other])
+    what = looked_at(NO_EXPOSURES, instruments=known, **holding(**{"AGG": -6.0, symbol: value}))
+    assert found(rule, what) == ([(D1, 1, sentence)] if sentence else [])
+
+
+@pytest.mark.parametrize("rule", rules.POSITION_INTEREST_RATE_BETAS, ids=lambda rule: rule.name)
+def test_rate_betas_of_what_is_not_held_are_not_judged(rule: Rule) -> None:
+    book = holding(BND=60.0, AAA=60.0)
+    left = {**book, "position_values": book["position_values"].with_columns(price_source=pl.lit("exit"))}
+    assert found(rule, looked_at(NO_EXPOSURES, **book)) != []
+    assert found(rule, looked_at(NO_EXPOSURES, **left)) == []
 
 
 def test_every_rule_has_a_case() -> None:
@@ -340,6 +361,6 @@ def test_every_rule_has_a_case() -> None:
 def test_nothing_but_closures_is_nothing_to_find(name: str) -> None:
     rule: Rule = getattr(rules, name)
     of_positions = rule in rules.POSITION_INTEREST_RATE_BETAS
-    table = tables.position_interest_rate_betas if of_positions else tables.symbol_factor_betas
-    inputs: Mapping[str, pl.DataFrame] = INPUTS
-    assert found(rule, replace(judged([], empty_frame(table), inputs), limits=LIMITS)) == []
+    own = tables.portfolio_factor_exposures if of_positions else tables.symbol_factor_betas
+    inputs: Mapping[str, pl.DataFrame] = {**INPUTS, **holding(BND=60.0, AAA=60.0)}
+    assert found(rule, replace(judged([], empty_frame(own), inputs), limits=LIMITS)) == []

@@ -58,7 +58,6 @@ PORTFOLIO_ROWS = frame(
         for factor in FACTORS
     ],
 )  # fmt: skip
-RATE_ROWS = POSITION_ROWS.filter(factor="Oil").with_columns(symbol=pl.lit("of the beta"))
 BOOK = {
     "portfolios": frame(tables.portfolios, [portfolio(1, D1), portfolio(2, D1), portfolio(3, D1, active=False)]),
     "factors": frame(
@@ -135,31 +134,6 @@ def without(rows: pl.DataFrame, **where: Any) -> pl.DataFrame:
 
 
 ROWS: list[tuple[str, Rule, pl.DataFrame, list[Finding]]] = [
-    ("every position", rules.POSITION_FACTOR_ROWS, POSITION_ROWS, []),
-    (
-        "one factor missing",
-        rules.POSITION_FACTOR_ROWS,
-        without(POSITION_ROWS, session_date=D2, position_id=12, factor="Oil"),
-        [(D2, 1, "position 12 (S12) has no row of Oil")],
-    ),
-    (
-        "a position missing",
-        rules.POSITION_FACTOR_ROWS,
-        without(POSITION_ROWS, session_date=D1, position_id=21),
-        [(D1, 2, "position 21 (S21) has no row of Market, Oil")],
-    ),
-    (
-        "a position that exits",
-        rules.POSITION_FACTOR_ROWS,
-        pl.concat([POSITION_ROWS, POSITION_ROWS[:2].with_columns(position_id=pl.lit(13, pl.Int64))]),
-        [(D1, 1, "position 13 has rows it should not have: Market, Oil")],
-    ),
-    (
-        "a factor that is not active",
-        rules.POSITION_FACTOR_ROWS,
-        pl.concat([POSITION_ROWS, POSITION_ROWS[-1:].with_columns(factor=pl.lit("Value"))]),
-        [(D2, 2, "position 21 has rows it should not have: Value")],
-    ),
     ("every portfolio", rules.PORTFOLIO_FACTOR_ROWS, PORTFOLIO_ROWS, []),
     (
         "one factor of a portfolio missing",
@@ -172,19 +146,6 @@ ROWS: list[tuple[str, Rule, pl.DataFrame, list[Finding]]] = [
         rules.PORTFOLIO_FACTOR_ROWS,
         without(PORTFOLIO_ROWS, session_date=D2, portfolio_id=1),
         [(D2, 1, "book-1 has no row of Market, Oil")],
-    ),
-    ("every rate beta", rules.INTEREST_RATE_ROWS, RATE_ROWS, []),
-    (
-        "a rate beta missing",
-        rules.INTEREST_RATE_ROWS,
-        without(RATE_ROWS, session_date=D2, position_id=21),
-        [(D2, 2, "position 21 (S21) has no row")],
-    ),
-    (
-        "a rate beta of a position that exits",
-        rules.INTEREST_RATE_ROWS,
-        pl.concat([RATE_ROWS, RATE_ROWS[:1].with_columns(position_id=pl.lit(13, pl.Int64))]),
-        [(D1, 1, "position 13 (of the beta) has a row but is not held")],
     ),
 ]
 
@@ -208,13 +169,9 @@ def test_no_rule_objects_to_what_the_engines_compute(book: Book) -> None:
     # betas that were not winsorised: what moves them is not what is tested here
     betas = frames["symbol_factor_betas"].with_columns(beta_raw="beta")
     inputs = {**frames, "position_factor_exposures": made["positions"], "symbol_factor_betas": betas}
-    for name, sequence in (
-        ("positions", rules.POSITION_FACTOR_EXPOSURES),
-        ("portfolios", [rules.PORTFOLIO_FACTOR_ROWS, rules.FACTOR_EXPOSURES_TIE]),
-        ("rates", [rules.INTEREST_RATE_ROWS]),
-    ):
-        for rule in sequence:
-            assert found(rule, judged(book.open_sessions, made[name], inputs)) == [], rule.name
+    # how much of a book has betas is the book's
+    for rule in set(rules.PORTFOLIO_FACTOR_EXPOSURES) - {rules.FACTOR_COVERAGE}:
+        assert found(rule, judged(book.open_sessions, made["portfolios"], inputs)) == [], rule.name
 
 
 @pytest.mark.parametrize(("raw", "objected"), [(1.514, False), (1.516, True), (1.5, False), (-3.0, True)])
@@ -222,7 +179,7 @@ def test_dollars_that_winsorising_moved(raw: float, *, objected: bool) -> None:
     """100.01 US dollars at a beta of 1.5; the dollars are told of every portfolio, whether they are too many or not."""
     rows = POSITION_ROWS.with_columns(beta=pl.when(pl.col("quality") == "ok").then(1.5))
     betas = changed(BOOK["symbol_factor_betas"], {"session_date": D2, "symbol": "S11", "factor": "Oil"}, beta_raw=raw)
-    what = judged(DAYS, rows, {**BOOK, "symbol_factor_betas": betas})
+    what = judged(DAYS, PORTFOLIO_ROWS, {**BOOK, "position_factor_exposures": rows, "symbol_factor_betas": betas})
     moved = round(100.01 * (1 - raw / 1.5), 2)
     told = f"portfolio 1: winsorising moved {moved} US dollars of its exposure to Oil, of 100.01 gross"
     assert found(rules.WINSORIZED_DOLLARS, what) == ([(D2, 1, told)] if objected else [])
@@ -242,10 +199,4 @@ def test_every_rule_has_a_case() -> None:
 def test_nothing_but_closures_is_nothing_to_find(name: str) -> None:
     """A run of unscheduled closures has no sessions and no rows; what it reads may have."""
     rule: Rule = getattr(rules, name)
-    by_table = {
-        tables.position_factor_exposures: rules.POSITION_FACTOR_EXPOSURES,
-        tables.portfolio_factor_exposures: rules.PORTFOLIO_FACTOR_EXPOSURES,
-        tables.position_interest_rate_betas: [rules.INTEREST_RATE_ROWS],
-    }
-    (table,) = (table for table, sequence in by_table.items() if rule in sequence)
-    assert found(rule, judged([], empty_frame(table), BOOK)) == []
+    assert found(rule, judged([], empty_frame(tables.portfolio_factor_exposures), BOOK)) == []

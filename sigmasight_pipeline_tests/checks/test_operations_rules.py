@@ -43,6 +43,19 @@ AUDIT = frame(
     ],
 )
 
+CLOSED = frame(
+    tables.portfolios,
+    [portfolio(1, D1), portfolio(2, D1, active=False, closing_date=D1), portfolio(3, D1, active=False)],
+)
+
+
+def test_of_a_closed_portfolio_rows_are_due_up_to_its_closing() -> None:
+    before = AUDIT.filter((pl.col("session_date") == D1) | (pl.col("portfolio_id") != 2))
+    assert found(rules.ROW_PER_ENGINE, judged(DAYS, before, {"portfolios": CLOSED})) == []
+    told = found(rules.ROW_PER_ENGINE, judged(DAYS, before, INPUTS))
+    assert {(day, owner) for day, owner, _ in told} == {(D2, 2)}
+
+
 FAULTS: list[tuple[Rule, dict[str, Any], dict[str, Any], list[tuple[int | None, str]]]] = [
     (
         rules.NOTHING_MISSING,

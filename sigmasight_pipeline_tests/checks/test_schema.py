@@ -15,7 +15,7 @@ from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.frames import empty_frame, polars_schema
 from sigmasight_pipeline_tests.storage.sample_rows import rows, weekdays
 
-TABLES = list(tables.metadata.tables.values())
+TABLES = tables.every_table()
 DAYS = weekdays(2, date(2024, 1, 2))
 VALUES = tables.position_values
 GOOD = rows(VALUES, DAYS, 3)

@@ -51,8 +51,15 @@ INPUTS = {
             for key, source in ((11, "market"), (12, "model"), (13, "mark"), (14, "exit"))
         ],
     ),
-    "portfolio_simulated_risk": RISK,
+    "position_risk_contributions": PARTS,
 }
+
+
+def with_parts(parts: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """The inputs with other contributions."""
+    return {**INPUTS, "position_risk_contributions": parts}
+
+
 ORDER = ["portfolio 1: simulated losses are out of order"]
 
 FAULTS: list[tuple[Rule, dict[str, Any], list[str]]] = [
@@ -87,21 +94,20 @@ def test_every_portfolio_has_a_row_since_its_inception() -> None:
 
 def test_every_position_has_a_row() -> None:
     """But PRIVATE ones and those that exit."""
-    assert found(rules.POSITION_ROWS, judged(DAYS, PARTS, INPUTS)) == []
-    gone = PARTS.filter((pl.col("session_date") != D1) | (pl.col("position_id") != 12))
-    assert found(rules.POSITION_ROWS, judged(DAYS, gone, INPUTS)) == [(D1, 1, "position 12 (S12) has no row")]
-    more = pl.concat([PARTS, PARTS[:1].with_columns(position_id=pl.lit(14, pl.Int64))])
-    assert found(rules.POSITION_ROWS, judged(DAYS, more, INPUTS)) == [(D1, 1, "position 14 has a row but is not held")]
+    assert found(rules.POSITION_ROWS, judged(DAYS, RISK, INPUTS)) == []
+    gone = with_parts(PARTS.filter((pl.col("session_date") != D1) | (pl.col("position_id") != 12)))
+    assert found(rules.POSITION_ROWS, judged(DAYS, RISK, gone)) == [(D1, 1, "position 12 (S12) has no row")]
+    more = with_parts(pl.concat([PARTS, PARTS[:1].with_columns(position_id=pl.lit(14, pl.Int64))]))
+    assert found(rules.POSITION_ROWS, judged(DAYS, RISK, more)) == [(D1, 1, "position 14 has a row but is not held")]
 
 
 def test_components_add_up_to_the_cent() -> None:
-    assert found(rules.COMPONENTS_ADD_UP, judged(DAYS, PARTS, INPUTS)) == []
-    off = changed(PARTS, {"session_date": D2, "position_id": 12}, component_es_975="-500.00")
+    assert found(rules.COMPONENTS_ADD_UP, judged(DAYS, RISK, INPUTS)) == []
+    off = with_parts(changed(PARTS, {"session_date": D2, "position_id": 12}, component_es_975="-500.00"))
     told = "portfolio 1: its shortfall is 3000.00, the sum of its positions 3000.01"
-    assert found(rules.COMPONENTS_ADD_UP, judged(DAYS, off, INPUTS)) == [(D2, 1, told)]
+    assert found(rules.COMPONENTS_ADD_UP, judged(DAYS, RISK, off)) == [(D2, 1, told)]
     without = changed(RISK, {"session_date": D2}, expected_shortfall_975_dollars=None)
-    unknown = {**INPUTS, "portfolio_simulated_risk": without}
-    assert found(rules.COMPONENTS_ADD_UP, judged(DAYS, off, unknown)) == []
+    assert found(rules.COMPONENTS_ADD_UP, judged(DAYS, without, off)) == []
 
 
 def test_every_rule_has_a_case() -> None:
@@ -112,7 +118,5 @@ def test_every_rule_has_a_case() -> None:
 @pytest.mark.parametrize("name", sorted(cases.rules_of(rules)))
 def test_nothing_but_closures_is_nothing_to_find(name: str) -> None:
     rule: Rule = getattr(rules, name)
-    own = rule in rules.POSITION_RISK_CONTRIBUTIONS
-    table = tables.position_risk_contributions if own else tables.portfolio_simulated_risk
-    inputs = {**INPUTS, "portfolio_simulated_risk": RISK.clear()}
-    assert found(rule, judged([], empty_frame(table), inputs)) == []
+    nothing = empty_frame(tables.portfolio_simulated_risk)
+    assert found(rule, judged([], nothing, with_parts(PARTS.clear()))) == []

@@ -33,7 +33,7 @@ HELD = [
 ]
 WORLD = market({"AAA": {"Market": 1.2, "Oil": 0.2}}, computed=2).holding(*HELD, owners=2)
 D1, D2 = WORLD.sessions
-RESULTS, POSITIONS, DIAGNOSTICS, SHOCKS = WORLD.told(*SCENARIOS)
+RESULTS, RETURNS, OF_OPTIONS, DIAGNOSTICS, SHOCKS = WORLD.returned(*SCENARIOS)
 RISK = WORLD.risk()
 
 INPUTS = {
@@ -43,7 +43,8 @@ INPUTS = {
     "factors": WORLD.factors,
     "symbol_factor_betas": WORLD.betas,
     "scenarios": frame(tables.stress_test_scenarios, SCENARIOS),
-    "stress_position_results": POSITIONS,
+    "symbol_scenario_returns": RETURNS,
+    "option_scenario_pnl": OF_OPTIONS,
     "stress_scenario_diagnostics": DIAGNOSTICS,
     "stress_scenario_shocks": SHOCKS,
 }
@@ -58,13 +59,14 @@ def of_risk(risk: pl.DataFrame = RISK, **inputs: pl.DataFrame) -> Judged:
 
 
 AT = {"session_date": D2, "portfolio_id": 1, "scenario_id": "crisis"}
-POSITION = {"session_date": D2, "position_id": 1, "scenario_id": "down"}
-PROXY = {"session_date": D1, "position_id": 2, "scenario_id": "bubble"}
+MOVED = {"session_date": D2, "symbol": "AAA", "scenario_id": "down"}
+PROXY = {"session_date": D1, "symbol": "SPY", "scenario_id": "bubble"}
+REPRICED = {"session_date": D2, "position_id": 4, "scenario_id": "crisis"}
 SHOCK = {"session_date": D2, "portfolio_id": 1, "scenario": "market_down_20"}
 
 
-def positions(where: dict[str, Any], **values: Any) -> dict[str, pl.DataFrame]:
-    return {"stress_position_results": changed(POSITIONS, where, **values)}
+def returns(where: dict[str, Any], **values: Any) -> dict[str, pl.DataFrame]:
+    return {"symbol_scenario_returns": changed(RETURNS, where, **values)}
 
 
 def value(table: pl.DataFrame, where: dict[str, Any], name: str) -> Any:
@@ -80,6 +82,8 @@ DISTANCE = value(DIAGNOSTICS, OF_CRISIS, "mahalanobis")
 BETA = WORLD.beta("AAA", "Market", D2)
 WORTH = value(RESULTS, AT, "total_pnl")
 LINEAR = value(RESULTS, AT, "correlated_pnl")
+WORTH_OF_2 = value(RESULTS, {**AT, "portfolio_id": 2}, "total_pnl")
+OF_AN_OPTION = value(OF_OPTIONS, REPRICED, "pnl")
 
 ALIKE = changed(RESULTS, {**AT, "scenario_id": "bubble"}, total_pnl=WORTH)
 
@@ -121,24 +125,24 @@ PLANTED: list[tuple[str, Rule, Judged, list[Finding]]] = [
     (
         "the market's proxy moves by something else",
         rules.MARKET_ANCHOR,
-        of_results(**positions(PROXY, implied_return=-0.4500001)),
-        [(D1, 1, "bubble: position 2 in the market's proxy moves by -0.4500001 instead of -0.45")],
+        of_results(**returns(PROXY, implied_return=-0.4500001)),
+        [(D1, None, "bubble: the market's proxy SPY moves by -0.4500001 instead of -0.45")],
     ),
     (
-        "a position moves by something else",
+        "a symbol moves by something else",
         rules.SINGLE_SHOCK,
-        of_results(**positions(POSITION, implied_return=-0.2)),
-        [(D2, 1, f"down: position 1 moves by -0.2, its beta x shock is {BETA * -0.1}")],
+        of_results(**returns(MOVED, implied_return=-0.2)),
+        [(D2, None, f"down: AAA moves by -0.2, its beta x shock is {BETA * -0.1}")],
     ),
-    ("within rounding", rules.SINGLE_SHOCK, of_results(**positions(POSITION, implied_return=BETA * -0.1 + 1e-14)), []),
+    ("within rounding", rules.SINGLE_SHOCK, of_results(**returns(MOVED, implied_return=BETA * -0.1 + 1e-14)), []),
     (
-        "a position beyond everything",
+        "a symbol beyond everything",
         rules.SINGLE_SHOCK,
         of_results(
             symbol_factor_betas=changed(WORLD.betas, {"symbol": "AAA", "factor": "Market"}, beta=20.0),
-            **positions({"scenario_id": "down", "position_id": 1}, implied_return=-1.0),
+            **returns({"session_date": D1, "scenario_id": "down", "symbol": "AAA"}, implied_return=-1.0),
         ),
-        [(D1, 2, "?"), (D1, 2, "?"), (D2, 2, "?"), (D2, 2, "?")],
+        [(D2, None, "?")],
     ),
     (
         "positions of another sum",
@@ -151,6 +155,29 @@ PLANTED: list[tuple[str, Rule, Judged, list[Finding]]] = [
         rules.POSITIONS_ADD_UP,
         of_results(changed(RESULTS, AT, correlated_pnl=LINEAR - Decimal("0.01"))),
         [(D2, 1, f"crisis: correlated_pnl is {LINEAR - Decimal('0.01')}, its positions add up to {LINEAR}")],
+    ),
+    (
+        "an option re-priced to something else",
+        rules.POSITIONS_ADD_UP,
+        of_results(option_scenario_pnl=changed(OF_OPTIONS, REPRICED, pnl=OF_AN_OPTION + 1)),
+        [(D2, 2, f"crisis: total_pnl is {WORTH_OF_2}, its positions add up to {WORTH_OF_2 + 1}")],
+    ),
+    (
+        "an option that was not re-priced",
+        rules.POSITIONS_ADD_UP,
+        of_results(
+            option_scenario_pnl=OF_OPTIONS.filter(~pl.all_horizontal(*(pl.col(k) == v for k, v in REPRICED.items())))
+        ),
+        [(D2, 2, f"crisis: total_pnl is {WORTH_OF_2}, its positions add up to {WORTH_OF_2 - OF_AN_OPTION}")],
+    ),
+    (
+        "a symbol that moves by more than was added up",
+        rules.POSITIONS_ADD_UP,
+        of_results(**returns({**PROXY, "session_date": D2, "scenario_id": "crisis"}, implied_return=-0.46)),
+        [
+            (D2, 1, f"crisis: correlated_pnl is {LINEAR}, its positions add up to {LINEAR - 300}"),
+            (D2, 1, f"crisis: total_pnl is {WORTH}, its positions add up to {WORTH - 300}"),
+        ],
     ),
     (
         "a long book loses too much",
@@ -168,7 +195,7 @@ PLANTED: list[tuple[str, Rule, Judged, list[Finding]]] = [
     (
         "crises alike",
         rules.CRISES_DIFFER,
-        of_results(ALIKE, **positions({"session_date": D2, "position_id": 1}, implied_return=-0.99)),
+        of_results(ALIKE, **returns({"session_date": D2, "symbol": "AAA"}, implied_return=-0.99)),
         [(D2, 1, f"bubble, crisis all come to {WORTH}")],
     ),
     # what is lost is the same and nothing moves alike: options that are worth nothing in both
@@ -176,7 +203,7 @@ PLANTED: list[tuple[str, Rule, Judged, list[Finding]]] = [
     (
         "the market's proxy moves as both state",
         rules.CRISES_DIFFER,
-        of_results(ALIKE, **positions({"session_date": D2, "position_id": 2}, implied_return=-0.45)),
+        of_results(ALIKE, **returns({"session_date": D2, "symbol": "SPY"}, implied_return=-0.45)),
         [],
     ),
     ("nothing to lose", rules.CRISES_DIFFER, of_results(changed(RESULTS, {"portfolio_id": 1}, total_pnl="0")), []),
@@ -288,13 +315,13 @@ PLANTED: list[tuple[str, Rule, Judged, list[Finding]]] = [
         [],
     ),
     (
-        "a renamed symbol cannot be judged",
+        "a symbol whose returns and betas another name has",
         rules.RISK_SINGLE_SHOCK,
         of_risk(
             changed(RISK, SHOCK, pnl_linear="-1.00"),
-            instruments=changed(WORLD.instruments, {"symbol": "AAA"}, replaced_by="BBB"),
+            positions=changed(WORLD.book["positions"], {"symbol": "AAA"}, symbol="OLD"),
         ),
-        [],
+        [(D2, 1, "?")],
     ),
     (
         "a long book loses too much at once",
@@ -330,6 +357,28 @@ def test_results_without_faults(rule: Rule) -> None:
 @pytest.mark.parametrize("rule", rules.MARKET_RISK_SCENARIOS, ids=lambda rule: rule.name)
 def test_shocks_without_faults(rule: Rule) -> None:
     assert found(rule, of_risk()) == []
+
+
+@pytest.mark.parametrize("rule", [*rules.STRESS_TEST_RESULTS, *rules.MARKET_RISK_SCENARIOS], ids=lambda rule: rule.name)
+def test_a_holding_too_young_for_a_beta_is_no_fault(rule: Rule) -> None:
+    """It was expected to lose everything, and the run of a book that held one failed."""
+    world = market({"AAA": {"Market": 1.2}, "YOUNG": {"Market": 1.0}}, computed=2, dropped={"YOUNG": 260})
+    world = world.holding(long(1, "AAA"), long(2, "YOUNG", 200))
+    results, of_positions, diagnostics, shocked = world.told(*SCENARIOS[:2])
+    risk = world.risk()
+    assert risk.filter(scenario_type="market").select("status", "coverage").unique().rows() == [("ok", 100 / 120)]
+    inputs = {
+        **INPUTS,
+        **world.book,
+        "instruments": world.instruments,
+        "symbol_factor_betas": world.betas,
+        "scenarios": frame(tables.stress_test_scenarios, SCENARIOS[:2]),
+        "stress_position_results": of_positions,
+        "stress_scenario_diagnostics": diagnostics,
+        "stress_scenario_shocks": shocked,
+    }
+    own = results if rule in rules.STRESS_TEST_RESULTS else risk
+    assert found(rule, judged(world.sessions, own, inputs)) == []
 
 
 @pytest.mark.parametrize("rule", [*rules.STRESS_TEST_RESULTS, *rules.MARKET_RISK_SCENARIOS], ids=lambda rule: rule.name)

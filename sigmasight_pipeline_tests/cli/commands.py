@@ -113,7 +113,7 @@ class CommandLine:
         finally:
             signal.signal(signal.SIGINT, previous)
 
-    def fails(self, *arguments: str, status: int = 1, changes: Mapping[str, str] | None = None) -> str:
+    def fails(self, *arguments: str, status: int = 2, changes: Mapping[str, str] | None = None) -> str:
         """Run a command that must fail in one sentence, and give the sentence."""
         done = self(*arguments, status=status, changes=changes)
         assert "\n" not in done.error, done.err

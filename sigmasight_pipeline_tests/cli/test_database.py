@@ -93,7 +93,7 @@ def test_a_real_server_is_migrated_once_and_its_password_kept_from_others(
         assert "Applied 0001, " in first
         assert ":***@" in first
         assert "already up to date." in cli("db", "upgrade").err
-        url, stop = together((partial(cli, "db", "url"), partial(cli, "db", "stop", status=1)))
+        url, stop = together((partial(cli, "db", "url"), partial(cli, "db", "stop", status=2)))
         assert url.out.strip() == cli.variables["SIGMASIGHT_DATABASE_URL"]
         assert "SIGMASIGHT_DATABASE_URL is set, so there is no embedded server to stop" in stop.error
 

@@ -92,8 +92,8 @@ def test_prices_that_cannot_be_read(cli: CommandLine) -> None:
 
 def test_ranges_that_cannot_be_run(cli: CommandLine) -> None:
     cases = [
-        ("--portfolio nope", 1, "unknown portfolio(s) nope; known: my-book"),
-        ("--from 2023-02-01 --to 2023-03-01", 1, "prices are available for 2024-01-02 to 2024-02-15"),
+        ("--portfolio nope", 2, "unknown portfolio(s) nope; known: my-book"),
+        ("--from 2023-02-01 --to 2023-03-01", 2, "prices are available for 2024-01-02 to 2024-02-15"),
         ("--from 2024-02-30", 2, "--from 2024-02-30: write the date as YYYY-MM-DD"),
         ("--from 2024-02-01 --to 2024-01-02", 2, "--from 2024-02-01 lies after --to 2024-01-02"),
         ("--form 2024-02-01", 2, "No such option: --form"),
@@ -116,24 +116,24 @@ def test_what_fails_inside_a_run_is_one_sentence(cli: CommandLine) -> None:
     """An engine's and the source's own words, without the names of classes and steps' wrappers."""
     actions = cli.folder / "market" / "corporate_actions.csv"
     actions.write_text("symbol,ex_date,kind,split_from,split_to,cash_amount\nAAA,2024-01-11,split,two,3,\n")
-    said = cli.fails("backfill", "--to", "2024-01-12")
+    said = cli.fails("backfill", "--to", "2024-01-12", status=1)
     assert "(daily 2024-01-02 to 2024-01-12 (9 sessions)) failed: market_prices: " in said
     assert said.endswith(f"{actions}, line 2: split_from is 'two'; expected a number or nothing")
     assert cli.rows("SELECT count(*) FROM sigmasight.daily_prices") == [(0,)]
 
     actions.write_text("symbol,ex_date,kind,split_from,split_to,cash_amount\nAAA,2024-01-11,split,2,3,\n")
-    said = cli.fails("backfill", "--to", "2024-01-12")
+    said = cli.fails("backfill", "--to", "2024-01-12", status=1)
     assert "the check corporate_actions.value_continuous_through_splits failed: " in said
     assert "2024-01-11: AAA: value changed by " in said
 
     write_prices(cli.folder, factors={("AAA", day): Decimal("0.67") for day in SESSIONS if day >= date(2024, 1, 11)})
-    said = cli.fails("backfill", "--to", "2024-01-12")
+    said = cli.fails("backfill", "--to", "2024-01-12", status=1)
     assert ": position_values: " in said
     assert said.count("AAA240315C00100000") == 1
 
     write_prices(cli.folder)
     actions.unlink()
-    said = cli.fails("backfill", "--from", "2024-01-08", "--to", "2024-01-12")
+    said = cli.fails("backfill", "--from", "2024-01-08", "--to", "2024-01-12", status=1)
     assert "portfolio_snapshots: my-book cannot be valued at 2024-01-08: there is no snapshot of the session" in said
     assert said.endswith("2024-01-05; run from the first missing session")
     assert cli.rows("SELECT count(*) FROM sigmasight.portfolio_snapshots") == [(0,)]

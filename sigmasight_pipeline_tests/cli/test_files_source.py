@@ -107,7 +107,7 @@ def test_from_the_first_file_to_a_replaced_one(cli: CommandLine) -> None:
     recorded = cli("import", "my.csv", "--name", "My book", "--equity", "1000000", "--no-run")
     assert "the column broker is not used and was ignored [column_ignored]" in recorded.err
     assert "sigmasight backfill --from 2024-01-02 --portfolio my-book" in recorded.err
-    assert "1 import(s) wait to be applied" in cli("status").err
+    assert "1 import(s) wait to be applied" in cli("status", status=1).err
     before = cli.contents()
     planned = cli("backfill", "--dry-run")
     assert planned.out == "daily 2024-01-02 to 2024-02-15 (32 sessions)\n"
@@ -163,7 +163,9 @@ def test_from_the_first_file_to_a_replaced_one(cli: CommandLine) -> None:
     assert stored(cli) == expected(changed, MARKS, FLOWS)
     assert cli.rows("SELECT equity_balance, equity_as_of FROM sigmasight.portfolios") == [(stored(cli)[LAST][0], LAST)]
 
-    assert "Prices: 96 rows, 3 symbols, 2024-01-02 to 2024-02-15" in cli("status").out
+    standing = cli("status", status=1)
+    assert "Prices: 96 rows, 3 symbols, 2024-01-02 to 2024-02-15" in standing.out
+    assert "the newest snapshot is of 2024-02-15" in standing.err, "a book whose prices ended is late"
 
 
 def test_prices_missing_in_the_middle(cli: CommandLine) -> None:
@@ -173,7 +175,7 @@ def test_prices_missing_in_the_middle(cli: CommandLine) -> None:
     """
     gap = date(2024, 1, 25)
     write_prices(cli.folder, without=[("AAA", gap), ("BBB", gap)])
-    said = cli.fails("import", "my.csv", "--name", "My book", "--equity", "1000000")
+    said = cli.fails("import", "my.csv", "--name", "My book", "--equity", "1000000", status=1)
     assert "2024-01-25 has prices of 33% of the 3 needed symbols" in said
     assert "(missing: AAA, BBB)" in said
     assert (

@@ -43,6 +43,8 @@ def test_the_portfolios() -> None:
         ("demo-operations", Decimal(250_000), INCEPTION, "demo-operations.csv"),
     ]
     assert all(book.description for book in BOOKS.values())
+    closed = {book.code: book.closing_date for book in BOOKS.values() if book.closing_date is not None}
+    assert closed == {"demo-operations": date(2025, 5, 30)}
     counts = {code: (len(list(rows(code))), sum(is_private(row) for row in rows(code))) for code in BOOKS}
     assert counts == {
         "individual": (16, 0),

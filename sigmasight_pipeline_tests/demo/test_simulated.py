@@ -7,7 +7,7 @@ import io
 import os
 import subprocess
 import sys
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 
 import numpy as np
@@ -172,6 +172,22 @@ def test_misprints_are_served_as_a_vendor_would(market: SimulatedMarket) -> None
     closes = market.daily_bars(["CRAWA"], before, day)["close"].to_list()
     assert 9 < closes[1] / closes[0] < 11
     assert market.daily_bars(["RDDT"], date(2024, 8, 20), date(2024, 8, 20))["volume"].item() < 0
+
+
+def test_what_the_vendor_corrects_is_as_first_reported_until_then(calendar: SessionCalendar) -> None:
+    """Told by the day that is asked on, never by what is asked for."""
+    reports = [(row.symbol, report) for row in UNIVERSE.values() for report in row.first_reports]
+    assert reports
+    for symbol, report in reports:
+        before = SimulatedMarket(DEFAULT_SEED, calendar, report.corrected_on - timedelta(days=1))
+        after, always = (SimulatedMarket(DEFAULT_SEED, calendar, day) for day in (report.corrected_on, None))
+        first, right = (market.daily_bars([symbol], report.day, report.day) for market in (before, always))
+        assert float(first["close"].item()) == pytest.approx(float(right["close"].item()) * report.close_factor)
+        assert_frame_equal(after.daily_bars([symbol], FIRST, LAST), always.daily_bars([symbol], FIRST, LAST))
+        differing = before.daily_bars([symbol], FIRST, LAST).join(
+            always.daily_bars([symbol], FIRST, LAST), on=["session_date", "open", "high", "low", "close"], how="anti"
+        )
+        assert differing["session_date"].to_list() == [report.day]
 
 
 def test_contracts_nobody_quotes_have_no_rows(market: SimulatedMarket) -> None:

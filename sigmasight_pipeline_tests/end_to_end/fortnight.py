@@ -27,8 +27,9 @@ import dagster as dg
 from dagster import DagsterRunStatus, RunsFilter
 
 from sigmasight_pipeline.assets import resources
-from sigmasight_pipeline.operations import backfills, history, restatement
+from sigmasight_pipeline.operations import backfills, restatement
 from sigmasight_pipeline.operations.launcher import RANGE_END_TAG, is_dead, process_of
+from sigmasight_pipeline.storage import standing
 from sigmasight_pipeline.storage.embedded_cluster import postmaster_pid
 from sigmasight_pipeline.storage.embedded_placement import load
 from sigmasight_pipeline_tests.end_to_end.installations import CALENDAR
@@ -215,7 +216,7 @@ class Operator:
             return "; ".join(f"run {run.run_id[:8]} is {run.status.value}" for run in runs)
         if waiting := backfills.open_requests(database):
             return str(waiting[0])
-        missing = history.missing_snapshots(database, session)
+        missing = standing.missing_snapshots(database, session)
         if not missing.is_empty():
             return str(missing.to_dicts())
         found = restatement.out_of_date(database, self.made.opened.settings, CALENDAR)

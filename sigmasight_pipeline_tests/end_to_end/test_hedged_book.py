@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
@@ -54,6 +55,9 @@ def write(folder: Path, stocks: int) -> None:
     for number in range(stocks):
         lines += closes(f"S{number:02}", 0.8 + 0.02 * number, 0.008)
     (folder / "prices.csv").write_text("\n".join(lines) + "\n")
+    (folder / "instruments.csv").write_text(
+        "symbol,kind,name,sector,industry\nS00,stock,,Technology,\nINV,etf,,,\nCASH,fund,,,\n"
+    )
     resources._source.cache_clear()
 
 
@@ -117,14 +121,19 @@ def test_cash_leaves_every_figure_known(opened: tuple[Installation, Path]) -> No
 
 
 def test_sectors_are_judged_by_dollars(opened: tuple[Installation, Path]) -> None:
-    """Nothing of this book has one."""
+    """Its one stock has a sector, so nothing was said; the funds have none, and they are nearly half of the book."""
     made, _ = opened
     found = made.database.query(
         "SELECT description FROM sigmasight.data_quality_results WHERE check_name = 'sectors_known' AND NOT passed "
         "AND session_date = %s ORDER BY checked_at DESC LIMIT 1",
         (LAST,),
     )
-    assert "100.0% of its gross exposure has no sector (CASH, INV, S00)" in found["description"].item()
+    told = re.search(r"(\d+\.\d)% of its gross exposure has no sector \(CASH, INV\)", found["description"].item())
+    assert told is not None
+    values = rows(made, tables.position_values, [LAST]).with_columns(pl.col("market_value").cast(pl.Float64))
+    funds = values.filter(pl.col("symbol").is_in(["CASH", "INV"]))["market_value"].sum()
+    assert float(told[1]) == pytest.approx(100 * funds / values["market_value"].sum(), abs=0.06)
+    assert 40 < float(told[1]) < 50
 
 
 def test_the_summary_shows_what_today_s_positions_would_have_lost(opened: tuple[Installation, Path]) -> None:

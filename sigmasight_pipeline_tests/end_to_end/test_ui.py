@@ -12,11 +12,11 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from sqlalchemy import Table
 
-from sigmasight_pipeline.assets import catalog
 from sigmasight_pipeline.checks import stress as stress_rules
 from sigmasight_pipeline.checks import valuation as valuation_rules
 from sigmasight_pipeline.checks.rules import Rule
 from sigmasight_pipeline.definitions import defs
+from sigmasight_pipeline.settings import get_settings
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
 from sigmasight_pipeline_tests.conftest import temporary_home
@@ -117,7 +117,7 @@ def test_the_page_of_an_asset_says_what_it_is_and_plots_its_figures(
     shown = [
         str(table.comment),
         engine,
-        catalog.OWNERS[0].removeprefix("team:"),
+        get_settings().asset_owners[0].removeprefix("team:"),
         group,
         "Polars",
         "Postgres",

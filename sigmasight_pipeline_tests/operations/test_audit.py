@@ -10,7 +10,6 @@ from typing import Any
 import polars as pl
 import pytest
 
-from sigmasight_pipeline.assets.session_run import UnknownPortfolioError
 from sigmasight_pipeline.operations.audit import Audit, audit
 from sigmasight_pipeline.operations.audit_findings import CODES
 from sigmasight_pipeline.operations.launcher import Chunk
@@ -18,6 +17,7 @@ from sigmasight_pipeline.operations.restatement import OutOfDate, Outstanding
 from sigmasight_pipeline.settings import Settings
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
+from sigmasight_pipeline.storage.standing import UnknownPortfolioError
 from sigmasight_pipeline_tests.storage.audit_world import (
     D4,
     D5,
@@ -314,9 +314,9 @@ EXPLAINED: dict[str, list[str]] = {
         "UPDATE backfill_progress SET completed_at = '2024-01-08 23:00+00'",
         run(1, "success", 1),
     ],
-    "an inactive portfolio": [
-        "UPDATE portfolios SET active = false WHERE portfolio_id = 2",
+    "a closed portfolio after its closing": [
         f"DELETE FROM portfolio_snapshots WHERE session_date = '{LAST}' AND portfolio_id = 2",
+        "UPDATE portfolios SET active = false WHERE portfolio_id = 2",
         "UPDATE portfolios SET equity_balance = 1580, equity_as_of = '2024-01-12' WHERE portfolio_id = 2",
     ],
     "an inactive scenario": [

@@ -7,7 +7,7 @@ from dagster._core.definitions.partitions.context import PartitionLoadingContext
 from dagster._core.definitions.temporal_context import TemporalContext
 
 import sigmasight_pipeline.operations.event_log  # noqa: F401  # whoever opens the instance loads it
-from sigmasight_pipeline.sessions import session_partitions
+from sigmasight_pipeline.assets.partitions import session_partitions
 
 NOW = PartitionLoadingContext(
     temporal_context=TemporalContext(effective_dt=datetime(2026, 11, 30, 20, tzinfo=UTC), last_event_id=None),

@@ -63,7 +63,6 @@ CHAIN = [
     "portfolio_risk_metrics",
     "portfolio_simulated_risk",
     "portfolio_snapshots",
-    "position_risk_contributions",
     "scenario_accuracy",
     "stress_test_results",
 ]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sigmasight_pipeline import definitions, sessions
 from sigmasight_pipeline.assets import catalog, graph, progress
 from sigmasight_pipeline.assets.market_data import FIRST_FAILING_SESSION
+from sigmasight_pipeline.assets.partitions import session_partitions
 from sigmasight_pipeline.operations import jobs
 from sigmasight_pipeline.operations.launcher import (
     PROCESS_TAG,
@@ -33,7 +34,7 @@ FIRST = date(2024, 1, 2)
 WORKED: list[tuple[str, list[str], list[str]]] = []
 """(step, sessions, portfolios) as the assets below were run."""
 
-DAYS = sessions.session_partitions(FIRST)
+DAYS = session_partitions(FIRST)
 BACKFILL = dg.BackfillPolicy.multi_run(max_partitions_per_run=252)
 UNPRICED = "2024-02-06"
 """The session at which the asset `prices` below stops a range, the way market data does."""

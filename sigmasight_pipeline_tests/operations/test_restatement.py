@@ -174,7 +174,10 @@ CONCERNED = [
     ("position_marks", D, "PRIV", 2, [2]),
     ("portfolio_cash_flows", D, None, 2, [2]),
     ("positions", D, "AAA", 3, []),  # a book nobody computes
-    ("portfolios", D, None, 1, []),  # no input that is followed
+    ("portfolios", D, None, 1, [1]),  # its closing was moved to the session before
+    ("position_tags", D, "AAA", 2, [2]),
+    ("tags", D, None, 1, [1]),
+    ("instruments", D, None, 1, []),  # no input that is followed
 ]
 
 

@@ -12,6 +12,7 @@ from dagster._utils.schedules import schedule_execution_time_iterator
 
 from sigmasight_pipeline import definitions, sessions
 from sigmasight_pipeline.assets import catalog
+from sigmasight_pipeline.assets.partitions import session_partitions
 from sigmasight_pipeline.assets.resources import MarketDataResource, PostgresResource, SettingsResource
 from sigmasight_pipeline.market_data.factory import open_source
 from sigmasight_pipeline.operations import missed, schedules
@@ -116,7 +117,7 @@ def test_it_ticks_once_after_every_close_and_the_partition_exists_by_then() -> N
 
 @pytest.mark.parametrize("session", [date(2024, 3, 8), date(2024, 3, 11), date(2024, 7, 3), date(2024, 12, 31)])
 def test_the_partition_appears_with_the_tick_and_not_before(session: date) -> None:
-    partitions = sessions.session_partitions(date(2024, 1, 2))
+    partitions = session_partitions(date(2024, 1, 2))
     tick = tick_after(session)
     assert sessions.newest_complete_session(tick) == session
     assert partitions.get_partition_keys(current_time=tick)[-1] == session.isoformat()

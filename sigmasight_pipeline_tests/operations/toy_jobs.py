@@ -12,12 +12,13 @@ import dagster as dg
 
 from sigmasight_pipeline import sessions
 from sigmasight_pipeline.assets.market_data import FIRST_FAILING_SESSION
+from sigmasight_pipeline.assets.partitions import session_partitions
 from sigmasight_pipeline.storage import schema
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
 from sigmasight_pipeline_tests.conftest import temporary_database
 
-DAYS = sessions.session_partitions(sessions.calendar().on_or_after(date(2024, 1, 2)))
+DAYS = session_partitions(sessions.calendar().on_or_after(date(2024, 1, 2)))
 BACKFILL = dg.BackfillPolicy.multi_run(max_partitions_per_run=252)
 UNPRICED = "2024-02-06"
 """The session at which `prices` stops a range."""

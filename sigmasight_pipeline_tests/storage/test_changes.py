@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 
 import polars as pl
@@ -28,7 +28,7 @@ BOOK = [
 ]
 
 CLEARED = (
-    "input_changes", "portfolio_cash_flows", "positions", "portfolios", "portfolio_snapshots", "daily_returns",
+    "input_changes", "tags", "portfolio_cash_flows", "positions", "portfolios", "portfolio_snapshots", "daily_returns",
     *changes.DAY,
 )  # fmt: skip
 
@@ -89,6 +89,7 @@ def by_hand(database: Database, *statements: str) -> Found:
 
 
 PRICE = "daily_prices"
+AFTER_D3, AFTER_D5 = (day + timedelta(days=1) for day in (D3, D5))
 CASES: list[tuple[str, Found]] = [
     (
         f"UPDATE sigmasight.daily_prices SET close = close + 1 WHERE symbol = 'K00001' AND session_date = '{D3}'",
@@ -153,6 +154,34 @@ CASES: list[tuple[str, Found]] = [
     (f"INSERT INTO sigmasight.portfolio_cash_flows VALUES (1, '{D2}', 'contribution', 1, 500, NULL)", []),
     (f"INSERT INTO sigmasight.portfolio_cash_flows VALUES (2, '{D3}', 'contribution', 1, 500, NULL)", []),
     ("DELETE FROM sigmasight.portfolios WHERE portfolio_id = 1", []),
+    # a closing concerns the sessions after it, whichever column states it; what a book is called, none
+    (
+        f"UPDATE sigmasight.portfolios SET closing_date = '{D3}' WHERE portfolio_id = 1",
+        [("portfolios", AFTER_D3, 1, None, "revised", True)],
+    ),
+    (
+        "UPDATE sigmasight.portfolios SET active = false WHERE portfolio_id = 1",
+        [("portfolios", AFTER_D5, 1, None, "revised", True)],  # the newest snapshot
+    ),
+    (
+        f"UPDATE sigmasight.portfolios SET closing_date = '{D3}'; "
+        f"UPDATE sigmasight.portfolios SET closing_date = '{D3}'; DELETE FROM sigmasight.portfolios",
+        [],
+    ),
+    ("UPDATE sigmasight.portfolios SET equity_balance = 5 WHERE portfolio_id = 1", []),
+    # tags of a position, of its first session
+    (
+        "INSERT INTO sigmasight.tags (name, kind) VALUES ('x', 'regular'); "
+        "INSERT INTO sigmasight.position_tags SELECT 2, tag_id FROM sigmasight.tags",
+        [("position_tags", D3, 1, "BBB", "added", True)],
+    ),
+    # with the position itself it is one change
+    (
+        "INSERT INTO sigmasight.tags (name, kind) VALUES ('x', 'regular'); "
+        "UPDATE sigmasight.positions SET quantity = 5, exit_date = NULL WHERE position_id = 2; "
+        "INSERT INTO sigmasight.position_tags SELECT 2, tag_id FROM sigmasight.tags",
+        [("positions", D3, 1, "BBB", "revised", True)],
+    ),
     # to another book: both are concerned
     (
         "UPDATE sigmasight.positions SET portfolio_id = 1 WHERE symbol = 'AAA'; "
@@ -234,6 +263,38 @@ def test_actions_of_a_session_are_compared_too(stored: Database) -> None:
     assert found(stored) == [
         ("corporate_actions", D4, None, "AAA", "added", False),
         ("corporate_actions", D4, None, "AAA", "removed", False),
+    ]
+
+
+def test_what_nothing_computed_depends_on_is_recorded_and_asks_for_nothing(stored: Database) -> None:
+    by_hand(
+        stored,
+        "INSERT INTO sigmasight.tags (name, kind) VALUES ('x', 'regular')",
+        "UPDATE sigmasight.portfolios SET name = 'Other', description = 'y' WHERE portfolio_id = 1",
+        "UPDATE sigmasight.tags SET kind = 'strategy', colour = '#112233'",
+        "UPDATE sigmasight.tags SET name = 'z'",  # nothing carries it
+    )
+    rows = stored.read(tables.input_changes, order_by="change_id").select("table_name", "kind", "detail").rows()
+    assert rows == [
+        ("portfolios", "described", "description none -> y, name Book 1 -> Other"),
+        ("tags", "described", "x: colour none -> #112233, kind regular -> strategy"),
+    ]
+    assert changes.recorded(stored).is_empty()
+
+
+def test_a_tag_that_is_renamed_concerns_every_book_that_carries_it_from_its_first_session(stored: Database) -> None:
+    with stored.connect() as connection:
+        connection.execute("INSERT INTO sigmasight.tags (name, kind) VALUES ('x', 'regular')")
+        connection.execute(
+            "INSERT INTO sigmasight.position_tags SELECT p, tag_id FROM sigmasight.tags, unnest('{1,2}'::bigint[]) p"
+        )
+    with stored.connect() as connection:
+        connection.execute("DELETE FROM sigmasight.input_changes")
+    assert by_hand(stored, "UPDATE sigmasight.tags SET name = 'y'") == [("tags", D2, 1, None, "revised", True)]
+    gone = by_hand(stored, "DELETE FROM sigmasight.tags")
+    assert gone[1:] == [
+        ("position_tags", D2, 1, "AAA", "removed", True),
+        ("position_tags", D3, 1, "BBB", "removed", True),
     ]
 
 

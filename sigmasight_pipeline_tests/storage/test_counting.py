@@ -43,7 +43,7 @@ def insert(database: Database, name: str, rows: Rows) -> None:
 
 @pytest.fixture(scope="module")
 def database(shared_database: Database) -> Database:
-    """Two books, the second from D2 on, and a third that is not computed; D3 is closed."""
+    """Two books, the second from D2 on, and a third that was closed at D1; D3 is closed."""
     sessions = sample_rows.rows(tables.trading_sessions, DAYS, 1).with_columns(
         is_closed=pl.col("session_date") == D3, previous_session=None, next_session=None
     )
@@ -167,7 +167,7 @@ def squares(frame: pl.DataFrame, pair: tuple[str, str]) -> pl.DataFrame:
 
 @pytest.mark.parametrize("table", [tables.portfolio_snapshots, tables.pnl_attribution])
 def test_what_has_no_row_is_found_by_index_from_inception_on(database: Database, table: Any) -> None:
-    owed = [(D1, 1), (D2, 1), (D2, 2), (D4, 1), (D4, 2)]  # not the closed session, not the third book
+    owed = [(D1, 1), (D1, 3), (D2, 1), (D2, 2), (D4, 1), (D4, 2)]  # not the closed session, nor after a closing
     assert absent(database, table) == owed
     named = {"position_id": 12} if "position_id" in table.columns else {}
     store(database, table, [D2], portfolio_id=1, **named)

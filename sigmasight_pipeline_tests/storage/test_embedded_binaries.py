@@ -76,7 +76,7 @@ def test_newest_installation_otherwise(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("version", "status", "major", "says"),
     [
-        ("13.4", 0, None, r"PG_BIN=\S+ is PostgreSQL 13\.4 but 14 or newer is needed; correct or unset it"),
+        ("14.4", 0, None, r"PG_BIN=\S+ is PostgreSQL 14\.4 but 15 or newer is needed; correct or unset it"),
         ("17.2", 0, 18, r"PG_BIN=\S+ is PostgreSQL 17\.2 but the data need 18; correct or unset it"),
         ("17.2", 1, None, r"PG_BIN=\S+ holds no working postgres and initdb; correct or unset it"),
         ("banana", 0, None, r"PG_BIN=\S+ holds no working postgres and initdb; correct or unset it"),
@@ -98,7 +98,7 @@ def test_pg_bin_that_does_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.usefixtures("nothing_bundled", "nothing_installed")
 @pytest.mark.parametrize(
-    ("major", "says"), [(None, "No PostgreSQL 14 or newer was found"), (18, "needs PostgreSQL 18")]
+    ("major", "says"), [(None, "No PostgreSQL 15 or newer was found"), (18, "needs PostgreSQL 18")]
 )
 def test_nothing_at_all(major: int | None, says: str) -> None:
     with pytest.raises(EmbeddedServerError, match=f"{says}.*install .* or set PG_BIN"):

@@ -186,7 +186,10 @@ def test_our_own_errors_pass_through() -> None:
 @pytest.mark.parametrize(
     ("error", "says"),
     [
-        (errors.ServerTooOldError.of("postgresql://u:p@h/d", "13.4"), "h:5432 is PostgreSQL 13.4"),
+        (
+            errors.ServerTooOldError.of("postgresql://u:p@h/d", "14.4"),
+            "14.4; use one of version 15 or newer",
+        ),
         (errors.SchemaTooNewError.of("postgresql://u:p@h/d", "0009", "0004"), "at migration 0009"),
         (errors.SchemaNotCreatedError.of("postgresql://u:p@h/d"), "run `sigmasight db upgrade`"),
         (errors.EmbeddedServerError("It did not start:", "FATAL: no"), "It did not start:\nFATAL: no"),

@@ -6,8 +6,8 @@ What belongs here: that, and nothing else. What does not: sensors.
 from __future__ import annotations
 
 import dagster as dg
-from dagster._core.scheduler.instigation import InstigatorStatus, InstigatorType
 
+from sigmasight_pipeline.dagster_internals import InstigatorStatus, InstigatorType
 from sigmasight_pipeline.settings import get_settings
 
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
-from dagster._core.scheduler.instigation import InstigatorStatus, InstigatorType
 
 from sigmasight_pipeline import sessions
 from sigmasight_pipeline.assets.resources import MarketDataResource, PostgresResource, SettingsResource
+from sigmasight_pipeline.dagster_internals import InstigatorStatus, InstigatorType
 from sigmasight_pipeline.operations import backfills, jobs, missed
 from sigmasight_pipeline.operations import gaps as operations
 from sigmasight_pipeline.operations.gaps import Standing

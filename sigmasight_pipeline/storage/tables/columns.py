@@ -23,6 +23,7 @@ from sqlalchemy import (
     MetaData,
     Numeric,
     Text,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -88,9 +89,11 @@ def count(name: str, comment: str, *, nullable: bool = False, primary_key: bool 
     return Column(name, Integer(), nullable=nullable, primary_key=primary_key, comment=comment, info={"ge": 0, **info})
 
 
-def flag(name: str, comment: str, *, nullable: bool = False) -> Column[Any]:
-    """True or false."""
-    return Column(name, Boolean(), nullable=nullable, comment=comment)
+def flag(name: str, comment: str, *, nullable: bool = False, default: str | None = None) -> Column[Any]:
+    """True or false; `default` (SQL) where a row that says nothing has one."""
+    return Column(
+        name, Boolean(), nullable=nullable, comment=comment, server_default=None if default is None else text(default)
+    )
 
 
 def document(name: str, comment: str, *, nullable: bool = True) -> Column[Any]:

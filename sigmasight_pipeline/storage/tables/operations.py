@@ -28,7 +28,8 @@ TRIGGERS = (
 RUN_OUTCOMES = ("success", "failure", "canceled")
 BACKFILL_STATUSES = ("pending", "processing", "completed", "failed")
 AUDIT_STATUSES = ("complete", "partial", "missing", "not_expected")
-CHANGE_KINDS = ("added", "revised", "removed")
+CHANGE_KINDS = ("added", "revised", "removed", "described")
+"""`described`: no result depends on what changed (a name, a colour); kept to say who looked different since when."""
 INBOX_STATUSES = ("accepted", "unchanged", "rejected")
 ALERT_CHANNELS = ("webhook", "mail")
 ALERT_STATUSES = ("pending", "sent", "suppressed")
@@ -115,7 +116,7 @@ input_changes = Table(
     metadata,
     Column("change_id", BigInteger, Identity(), primary_key=True, comment="Identifier given by the database"),
     code("table_name", "Input table that changed; portfolio_snapshots: later ones do not follow from those changed"),
-    day("session_date", "First session whose results depend on it"),
+    day("session_date", "First session whose results depend on it; of a described one the day it was changed"),
     key("portfolio_id", "Portfolio it concerns; NULL: all of them", nullable=True),
     code("symbol", "Symbol it concerns; NULL: several, or none", nullable=True),
     code("kind", "What happened to the row", isin=CHANGE_KINDS),
@@ -123,7 +124,8 @@ input_changes = Table(
     flag("by_hand", "Whether it was changed by a statement of a person rather than by the pipeline"),
     instant("changed_at", "When it was changed"),
     Index("input_changes_changed", "changed_at"),
-    comment="One row per change of a stored price, action, yield, quote, position, mark or flow of computed sessions.",
+    comment="One row per change of a stored price, action, yield, quote, position, mark, flow or tag of computed "
+    "sessions, and of what a portfolio is.",
 )
 
 recomputation_changes = Table(

@@ -272,7 +272,7 @@ CREATE TABLE sigmasight.input_changes (
     session_date date NOT NULL,
     portfolio_id bigint,
     symbol text,
-    kind text NOT NULL CHECK (kind IN ('added', 'revised', 'removed')),
+    kind text NOT NULL CHECK (kind IN ('added', 'revised', 'removed', 'described')),
     detail text NOT NULL,
     by_hand boolean NOT NULL,
     changed_at timestamptz NOT NULL,
@@ -569,7 +569,8 @@ CREATE TABLE sigmasight.portfolios (
     opening_cash numeric(20, 2),
     equity_balance numeric(20, 2),
     equity_as_of date,
-    active boolean NOT NULL,
+    active boolean DEFAULT true NOT NULL,
+    closing_date date,
     PRIMARY KEY (portfolio_id),
     CONSTRAINT portfolios_code_key UNIQUE (code),
     CONSTRAINT portfolios_name_key UNIQUE (name)
@@ -898,7 +899,7 @@ CREATE TABLE sigmasight.position_tags (
     position_id bigint NOT NULL,
     tag_id bigint NOT NULL,
     PRIMARY KEY (position_id, tag_id),
-    FOREIGN KEY (position_id) REFERENCES sigmasight.positions (position_id) ON DELETE CASCADE,
-    FOREIGN KEY (tag_id) REFERENCES sigmasight.tags (tag_id) ON DELETE CASCADE
+    FOREIGN KEY (tag_id) REFERENCES sigmasight.tags (tag_id) ON DELETE CASCADE,
+    FOREIGN KEY (position_id) REFERENCES sigmasight.positions (position_id) ON DELETE CASCADE
 );
 CREATE INDEX position_tags_tag_id ON sigmasight.position_tags (tag_id);

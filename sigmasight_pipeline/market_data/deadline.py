@@ -1,6 +1,7 @@
 """A conversation over sockets that must be over by a certain time, however lively the other side keeps it.
 
-What belongs here: cutting the connection. What does not: what is said over it (``operations.delivery``).
+What belongs here: cutting the connection. What does not: what is said over it (``http``,
+``operations.delivery``).
 
 A library's timeout begins anew with every byte: who sends one now and then is never given up. So the connection is
 shut from outside when the time is over; whoever reads from it then finds it ended.
