@@ -35,6 +35,10 @@ def models_folder() -> Path:
 def view_texts() -> dict[str, str]:
     """SQL of every staging view by its name."""
     files = sorted((models_folder() / "models" / "staging").glob("*.sql"))
+    if not files:
+        raise FileNotFoundError(
+            f"no SQL of a view in {models_folder()}: the installation is not whole, install it anew"
+        )
     return {file.stem: file.read_text(encoding="utf-8") for file in files}
 
 
