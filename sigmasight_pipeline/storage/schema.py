@@ -165,12 +165,14 @@ def _upgrade_locked(url: str) -> list[str]:
         _become_owner(connection, url)
         config = alembic_config()
         config.attributes["connection"] = outer
+        granted = staging.granted(connection)
         if before != known_revisions()[-1]:
             staging.drop(connection)
         command.upgrade(config, "head")
         _write_comments(connection)
         if not staging.is_current(connection):
             staging.renew(connection)
+            staging.grant(connection, granted)
     return [revision for revision in known_revisions() if before is None or revision > before]
 
 

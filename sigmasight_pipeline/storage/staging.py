@@ -10,9 +10,10 @@ a comment is not the registry's: a view whose columns changed cannot be replaced
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 from psycopg import sql
@@ -22,6 +23,15 @@ import sigmasight_pipeline
 from sigmasight_pipeline.storage.tables import READERS_SCHEMA, long_tables
 
 Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+class Grant(NamedTuple):
+    """A privilege on a view; `role` is quoted as PostgreSQL spells it."""
+
+    view: str
+    privilege: LiteralString
+    role: LiteralString
+    may_grant: bool
 
 
 def models_folder() -> Path:
@@ -35,6 +45,10 @@ def models_folder() -> Path:
 def view_texts() -> dict[str, str]:
     """SQL of every staging view by its name."""
     files = sorted((models_folder() / "models" / "staging").glob("*.sql"))
+    if not files:
+        raise FileNotFoundError(
+            f"no SQL of a view in {models_folder()}: the installation is not whole, install it anew"
+        )
     return {file.stem: file.read_text(encoding="utf-8") for file in files}
 
 
@@ -44,6 +58,31 @@ def is_current(connection: Connection) -> bool:
         "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = %s", (READERS_SCHEMA,)
     ).fetchone()
     return row is not None and row[0] == _description() and _stored_comments(connection) == _comments()
+
+
+def granted(connection: Connection) -> list[Grant]:
+    """What others than their owner may do with the views: it goes with a view that is dropped."""
+    rows = connection.execute(
+        "SELECT c.relname, a.privilege_type, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END, "
+        "a.is_grantable FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a "
+        "WHERE c.relkind = 'v' AND c.relnamespace = to_regnamespace(%s) AND a.grantee <> c.relowner",
+        (READERS_SCHEMA,),
+    )
+    return [Grant(*row) for row in rows]
+
+
+def grant(connection: Connection, grants: Sequence[Grant]) -> None:
+    """Give `grants` on the views there are still, in the caller's transaction."""
+    for one in grants:
+        if one.view in view_texts():
+            connection.execute(
+                sql.SQL("GRANT {} ON {} TO {}{}").format(
+                    sql.SQL(one.privilege),
+                    sql.Identifier(READERS_SCHEMA, one.view),
+                    sql.SQL(one.role),
+                    sql.SQL(" WITH GRANT OPTION" if one.may_grant else ""),
+                )
+            )
 
 
 def drop(connection: Connection) -> None:

@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -163,6 +164,14 @@ def test_what_is_copied_exists_and_reaches_the_builder() -> None:
     for source in (name for names in copied for name in names):
         assert list(ROOT.glob(source)), source
         assert any(fnmatch(source, pattern) for pattern in allowed), source
+
+
+def test_what_the_wheel_is_made_of_is_copied_before_it_is_built() -> None:
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    names = [name for name, _ in instructions()]
+    stage = [*instructions()][: names.index("FROM", names.index("FROM") + 1)]
+    copied = {word for name, rest in stage if name == "COPY" for word in rest.split()[:-1]}
+    assert {*wheel["packages"], *wheel["force-include"]} <= copied
 
 
 @pytest.mark.parametrize("launcher", ["k8s", "docker"])

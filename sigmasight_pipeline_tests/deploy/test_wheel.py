@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from sigmasight_pipeline import __version__
@@ -46,6 +47,11 @@ def test_it_holds_what_a_checkout_has_and_types(installed: Path) -> None:
     for name in ("dagster.yaml", "workspace.yaml"):
         assert (package / name).read_text() == (ROOT / name).read_text()
     assert (package / "py.typed").is_file()
+    for folder in ("dbt_like_sql", "sigmasight_pipeline/storage/migrations"):
+        files = sorted(path.relative_to(ROOT / folder) for path in (ROOT / folder).rglob("*.sql"))
+        assert files
+        inside = package / folder.removeprefix("sigmasight_pipeline/")
+        assert files == sorted(path.relative_to(inside) for path in inside.rglob("*.sql"))
     assert not (installed / "sigmasight_pipeline_tests").exists()
 
 
@@ -55,6 +61,10 @@ def test_it_runs_alone(installed: Path, server: EmbeddedServer, tmp_path: Path) 
         own = {**commands.environment({}), "PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1"}
         command = (sys.executable, "-m", "sigmasight_pipeline.cli.main")
         assert _run(*command, "--version", cwd=tmp_path, **own).strip() == __version__
+        _run(*command, "db", "upgrade", cwd=tmp_path, **own)
+        with psycopg.connect(own["SIGMASIGHT_DATABASE_URL"]) as connection:
+            views = connection.execute("SELECT count(*) FROM pg_views WHERE schemaname = 'staging'").fetchone()
+        assert views == (len(list((ROOT / "dbt_like_sql" / "models" / "staging").glob("*.sql"))),)
         told = _run(*command, "env", cwd=tmp_path, **own)
         assert re.search(r"^export DAGSTER_HOME=", told, flags=re.MULTILINE)
         linked = tmp_path / "state" / "dagster" / "dagster.yaml"

@@ -392,7 +392,7 @@ def test_the_shape_of_the_document(database: Database) -> None:
 
 
 SECTIONS = {
-    "snapshots": "portfolio inception active present missing first last",
+    "snapshots": "portfolio inception active closing present missing first last",
     "coverage": "portfolio session positions private greeks greeks_fallback greeks_none betas betas_none rate_betas "
     "rate_betas_none factors factors_ok",
     "betas": "session factor symbols ok smallest_n_obs median_n_obs median_r_squared largest_r_squared",

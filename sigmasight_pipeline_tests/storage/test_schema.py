@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Dialect, ForeignKeyConstraint, Table, UniqueConstraint
 from sqlalchemy.dialects import postgresql
 
-from sigmasight_pipeline.storage import migrations, schema, staging, tables
+from sigmasight_pipeline.storage import migrations, schema, tables
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
 from sigmasight_pipeline.storage.errors import (
@@ -142,69 +142,6 @@ def test_checks(database: Database) -> None:
             connection.execute("DROP TABLE twin")
 
 
-def views(database: Database) -> dict[str, dict[str, tuple[str, str | None]]]:
-    """Columns of every view by its name, in order, each with type and comment; under '' the view's own comment."""
-    found: dict[str, dict[str, tuple[str, str | None]]] = {}
-    for view, about, column, kind, comment in rows(
-        database,
-        "SELECT c.relname, obj_description(c.oid, 'pg_class'), attname, format_type(atttypid, atttypmod), "
-        "col_description(c.oid, attnum) FROM pg_class c JOIN pg_attribute ON attrelid = c.oid AND attnum > 0 "
-        "WHERE c.relnamespace = 'staging'::regnamespace AND c.relkind = 'v' ORDER BY c.relname, attnum",
-    ):
-        found.setdefault(view, {"": ("view", about)})[column] = (kind, comment)
-    return found
-
-
-def expected_views() -> dict[str, dict[str, tuple[str, str | None]]]:
-    return {
-        str(table.name): {
-            "": ("view", table.comment),
-            **{name: (kind, table.columns[name].comment) for name, (kind, *_) in registry_columns(table).items()},
-        }
-        for table in tables.long_tables.sorted_tables
-    }
-
-
-def test_views_have_the_columns_types_and_comments_of_the_long_tables(database: Database) -> None:
-    found, expected = views(database), expected_views()
-    assert set(found) == set(expected) == set(staging.view_texts())
-    for name, columns in expected.items():
-        assert list(found[name].items()) == list(columns.items()), name
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        "DROP VIEW staging.pnl_attribution",
-        "DROP SCHEMA staging CASCADE",
-        "COMMENT ON COLUMN staging.pnl_attribution.pnl IS 'euros'",
-        "COMMENT ON VIEW staging.pnl_attribution IS NULL",
-        # an older text of a view, remembered with the schema
-        "CREATE OR REPLACE VIEW staging.pnl_attribution AS SELECT session_date, position_id, 'mark' AS component, "
-        "portfolio_id, mark AS pnl, computed_at, code_version, run_id FROM sigmasight.pnl_attribution; "
-        "COMMENT ON SCHEMA staging IS 'Made by the pipeline (models 0123456789abcdef).'",
-        "CREATE VIEW staging.removed_since AS SELECT 1 AS one; COMMENT ON SCHEMA staging IS NULL",
-    ],
-)
-def test_views_that_are_not_this_codes_are_made_anew(database: Database, change: str) -> None:
-    texts = "SELECT viewname, definition FROM pg_views WHERE schemaname = 'staging' ORDER BY 1"
-    before = rows(database, texts)
-    with database.connect() as connection:
-        connection.execute(change.encode())
-    assert schema.upgrade(database.url) == []
-    assert rows(database, texts) == before
-    assert views(database) == expected_views()
-
-
-def test_views_that_are_current_are_left_alone(database: Database) -> None:
-    made = "SELECT oid FROM pg_class WHERE relnamespace = 'staging'::regnamespace AND relkind = 'v' ORDER BY 1"
-    before = rows(database, made)
-    with database.connect() as connection:
-        connection.execute("COMMENT ON TABLE sigmasight.positions IS NULL")  # something else to do
-    assert schema.upgrade(database.url) == []
-    assert rows(database, made) == before
-
-
 def test_comments(database: Database) -> None:
     found = {
         (table, column): text
@@ -322,14 +259,14 @@ def test_a_later_migration_is_applied_alone(database_url: str, later_migration: 
 
 
 @pytest.mark.parametrize(
-    ("version", "shown"), [(130_022, "13.22"), (90_624, "9.624"), (140_000, None), (180_004, None)]
+    ("version", "shown"), [(140_022, "14.22"), (90_624, "9.624"), (150_000, None), (180_004, None)]
 )
 def test_server_version(version: int, shown: str | None) -> None:
     url = "postgresql://reader@db.example:5432/risk"
     if shown is None:
         schema.check_server_version(version, url)
         return
-    with pytest.raises(ServerTooOldError, match=rf"db\.example:5432 is PostgreSQL {shown}; .*14 or newer"):
+    with pytest.raises(ServerTooOldError, match=rf"db\.example:5432 is PostgreSQL {shown}; .*15 or newer"):
         schema.check_server_version(version, url)
 
 
