@@ -12,6 +12,7 @@ by the clock, queues runs, starts them in processes of their own and tries lost 
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -25,8 +26,10 @@ from pathlib import Path
 
 import dagster as dg
 from dagster import DagsterRunStatus, RunsFilter
+from dagster._core.scheduler.instigation import InstigatorType
 
 from sigmasight_pipeline.assets import resources
+from sigmasight_pipeline.market_data.factory import open_source
 from sigmasight_pipeline.operations import backfills, history, restatement
 from sigmasight_pipeline.operations.launcher import RANGE_END_TAG, is_dead, process_of
 from sigmasight_pipeline.storage.embedded_cluster import postmaster_pid
@@ -207,6 +210,17 @@ class Operator:
                 state, asked = f"{state}; gaps: {self.look_for_gaps()}", time.monotonic()
             time.sleep(1.0)
         raise TimeoutError(f"the evening of {session} does not end: {state}")
+
+    def files_are_read(self) -> bool:
+        """Whether the sensor `restatement` has nothing to read again: it remembers the files as they are."""
+        (state,) = [
+            one
+            for one in self.instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
+            if one.instigator_name == "restatement"
+        ]
+        cursor = json.loads(getattr(state.instigator_data, "cursor", None) or "{}")
+        source = open_source(self.made.opened.settings, CALENDAR)
+        return bool(cursor.get("contents") == source.contents())
 
     def unsettled(self, session: date) -> str:
         """What has not come to its end yet, in words; '' where everything has."""
