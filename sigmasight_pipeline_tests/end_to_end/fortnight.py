@@ -143,14 +143,13 @@ class Operator:
         answer = self.ui.ask(RELOAD, name=REPOSITORY["repositoryLocationName"])["reloadRepositoryLocation"]
         assert answer["__typename"] == "WorkspaceLocationEntry", answer
 
-    def reload_until_answered(self) -> None:
-        """ "Reload definitions", again until the code server that was killed has a successor that answers."""
+    def until_answered(self) -> None:
+        """Wait until the code server that was killed has a successor that answers, which nobody asks for."""
 
         def answers() -> str | None:
             try:
-                self.reload()
                 return self.look_for_gaps()
-            except (urllib.error.HTTPError, AssertionError):  # the UI's way of saying that nobody answers it
+            except (urllib.error.HTTPError, AssertionError, TypeError):  # the UI's ways of saying that nobody answers
                 return None
 
         waited(answers, "a new code server", PATIENCE)
@@ -178,12 +177,9 @@ class Operator:
         os.kill(int(process.split(":")[1]), signal.SIGKILL)
         waited(lambda: is_dead(process) or None, "the end of a run's process", 60.0)
 
-    def kill(self, *words: str) -> None:
-        """End the processes of `sigmasight dev` whose command line has all of `words` at once."""
-        found = [pid for pid in processes(self.ui.folder) if all(word in _command_line(pid) for word in words)]
-        assert found, [_command_line(pid) for pid in processes(self.ui.folder)]
-        for pid in found:
-            os.kill(pid, signal.SIGKILL)
+    def kill(self, words: str) -> None:
+        """End the processes of `sigmasight dev` whose command line has `words`, at once."""
+        kill(self.ui, words)
 
     def kill_postgres(self) -> None:
         """End the server at once, as a lack of memory does, and start it again with the next command."""
@@ -236,7 +232,15 @@ class Operator:
         return "" if found is None else found.what
 
 
-def _command_line(pid: int) -> str:
+def kill(ui: Webserver, words: str) -> None:
+    """End the processes `ui` consists of whose command line has `words`, at once."""
+    found = [pid for pid in processes(ui.folder) if words in command_line(pid)]
+    assert found, [command_line(pid) for pid in processes(ui.folder)]
+    for pid in found:
+        os.kill(pid, signal.SIGKILL)
+
+
+def command_line(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
     except OSError:  # ended meanwhile

@@ -122,7 +122,7 @@ def daemon_killed(operator: Operator) -> None:
         operator.evening(session)
         operator.run_of(session)
         operator.kill("dagster api grpc")
-        operator.reload_until_answered()
+        operator.until_answered()
         operator.settled(session)
     with timed("Tuesday: the daemon is killed while a run is under way"):
         session = operator.prices(9)

@@ -31,6 +31,9 @@ FILES = {
 }
 SIMULATED = {"SIGMASIGHT_FIRST_SESSION": "2023-12-27", "SIGMASIGHT_MAX_SESSIONS_PER_RUN": "2"}
 
+SHARDS = 8
+"""Parts the whole is cut into, which processes share; each takes every eighth point, so that one alone says most."""
+
 FIRST_IMPORT = ("import", "changed.csv", "--name", "changed", "--equity", EQUITY, "--inception", str(DAYS[0]))
 
 
@@ -140,26 +143,51 @@ def test_a_command_killed_at_some_commits_ends_as_if_undisturbed(name: str, empt
         command.at(command.commits * 2 // 3, BEFORE)
 
 
-def _every_point(command: Killed) -> None:
+def _points_of(shard: int, commits: int) -> list[tuple[int, str]]:
+    """The kills of a shard: together the shards leave every state a kill can leave behind, each once.
+
+    Before a commit and after the one before it, what is stored of results is the same; what Dagster has recorded is
+    not, so that the two moments take turns.
+    """
+    states = range(shard, commits + 1, SHARDS)
+    return [(state, AFTER) if state == commits or state % 2 else (state + 1, BEFORE) for state in states]
+
+
+def _every_point(command: Killed, shard: int) -> None:
     failures = []
-    for point in range(1, command.commits + 1):
-        print(f"{' '.join(command.scenario.arguments)}: commit {point} of {command.commits}", flush=True)  # noqa: T201
-        for moment in (BEFORE, AFTER):
-            try:
-                command.at(point, moment)
-            except AssertionError as error:
-                failures.append(str(error))
-    assert not failures, f"{len(failures)} of {2 * command.commits} points:\n\n" + "\n\n".join(failures)
+    points = _points_of(shard, command.commits)
+    for point, moment in points:
+        print(  # noqa: T201  # shown with -s: how far it is
+            f"{' '.join(command.scenario.arguments)}: {moment} commit {point} of {command.commits}", flush=True
+        )
+        try:
+            command.at(point, moment)
+        except AssertionError as error:
+            failures.append(str(error))
+    assert not failures, f"{len(failures)} of {len(points)} points:\n\n" + "\n\n".join(failures)
+
+
+def test_shards_together_leave_every_state() -> None:
+    commits = 3 * SHARDS + 2
+    points = [point for shard in range(SHARDS) for point in _points_of(shard, commits)]
+    # a kill after commit n and one before commit n + 1 leave the same results
+    states = sorted(point if moment == AFTER else point - 1 for point, moment in points)
+    assert states == list(range(commits + 1))
+    assert {moment for _, moment in points} == {BEFORE, AFTER}
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("shard", range(SHARDS))
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_a_command_killed_at_every_commit_ends_as_if_undisturbed(name: str, empty: State, computed: State) -> None:
+def test_a_command_killed_at_every_commit_ends_as_if_undisturbed(
+    name: str, shard: int, empty: State, computed: State
+) -> None:
     with killed(name, empty, computed) as command:
-        _every_point(command)
+        _every_point(command, shard)
 
 
 @pytest.mark.slow
-def test_a_demo_killed_at_every_commit_ends_as_if_undisturbed(server: EmbeddedServer, folder: Path) -> None:
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_a_demo_killed_at_every_commit_ends_as_if_undisturbed(server: EmbeddedServer, folder: Path, shard: int) -> None:
     with command_server(SIMULATED) as commands, new_state(server, commands, folder) as before:
-        _every_point(Killed(DEMO, before))
+        _every_point(Killed(DEMO, before), shard)
