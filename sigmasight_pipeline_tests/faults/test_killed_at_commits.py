@@ -1,6 +1,6 @@
 """A command killed at a commit, run again, ends where an undisturbed one does: every table, to the last bit.
 
-A handful of points of each command here; every commit of every command, before and after it, by ``make test-faults``.
+One point of each command here; every commit of every command, before and after it, by ``make test-faults``.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import pytest
 
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
 from sigmasight_pipeline_tests.end_to_end.small_books import DAYS, EQUITY, World
+from sigmasight_pipeline_tests.end_to_end.stored import assert_same_contents
 from sigmasight_pipeline_tests.faults.command_server import AFTER, BEFORE
-from sigmasight_pipeline_tests.faults.killed_commands import KILLED, CommandServer, State, assert_same, new_state
+from sigmasight_pipeline_tests.faults.killed_commands import KILLED, CommandServer, State, new_state
 
 SESSIONS = 4
 END = DAYS[1]
@@ -76,15 +77,26 @@ SCENARIOS = {
 DEMO = Scenario(("demo", "--through", "2024-01-05"), None)
 
 
+class Undisturbed:
+    """What a command that nobody killed left in `state`, and how often it committed."""
+
+    def __init__(self, commits: int, state: State) -> None:
+        self.commits = commits
+        self.state = state
+        self.contents = state.contents()
+
+
 class Killed:
     """A scenario's state before the command, what an undisturbed command makes of it, and how often that commits."""
 
-    def __init__(self, scenario: Scenario, before: State) -> None:
+    def __init__(self, scenario: Scenario, before: State, undisturbed: Undisturbed | None = None) -> None:
         self.scenario = scenario
         self.before = before
-        with before.copied() as state:
-            self.commits = state.expect(*scenario.arguments).commits
-            self.expected = state.contents()
+        if undisturbed is None:
+            with before.copied() as state:
+                undisturbed = Undisturbed(state.expect(*scenario.arguments).commits, state)
+        self.commits = undisturbed.commits
+        self.expected = undisturbed.contents
 
     def at(self, point: int, moment: str) -> None:
         """Kill the command there, run it again, and compare."""
@@ -94,7 +106,7 @@ class Killed:
             assert ended.status == KILLED, f"{where}: ended with {ended.status}\n{ended.output}"
             again = state.run(*self.scenario.arguments)
             assert again.status == 0, f"{where}: then {again.status}\n{again.output}"
-            assert_same(state.contents(), self.expected, f"{where}\n{again.output}\n")
+            assert_same_contents(state.contents(), self.expected, f"{where}\n{again.output}\n")
 
 
 @pytest.fixture(scope="module")
@@ -120,27 +132,37 @@ def empty(server: EmbeddedServer, folder: Path) -> Iterator[State]:
 
 
 @pytest.fixture(scope="module")
-def computed(empty: State) -> Iterator[State]:
+def computed(empty: State) -> Iterator[Undisturbed]:
     """The history of one book."""
     with empty.copied() as state:
-        state.expect(*FIRST_IMPORT)
-        yield state
+        yield Undisturbed(state.expect(*FIRST_IMPORT).commits, state)
 
 
 @contextmanager
-def killed(name: str, empty: State, computed: State) -> Iterator[Killed]:
+def killed(name: str, empty: State, computed: Undisturbed) -> Iterator[Killed]:
     scenario = SCENARIOS[name]
-    with (computed if scenario.prepare else empty).copied() as before:
-        if scenario.prepare:
-            scenario.prepare(before)
+    if scenario.prepare is None:
+        yield Killed(scenario, empty, computed)
+        return
+    with computed.state.copied() as before:
+        scenario.prepare(before)
         yield Killed(scenario, before)
 
 
+SOME = {
+    "import": (1 / 3, AFTER),
+    "import --replace": (2 / 3, BEFORE),
+    "backfill": (1 / 3, BEFORE),
+    "repair": (2 / 3, AFTER),
+}
+"""How far each command has come, by its commits, when it is killed."""
+
+
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_a_command_killed_at_some_commits_ends_as_if_undisturbed(name: str, empty: State, computed: State) -> None:
+def test_a_command_killed_at_some_commit_ends_as_if_undisturbed(name: str, empty: State, computed: Undisturbed) -> None:
+    part, moment = SOME[name]
     with killed(name, empty, computed) as command:
-        command.at(command.commits // 3, AFTER)
-        command.at(command.commits * 2 // 3, BEFORE)
+        command.at(int(command.commits * part), moment)
 
 
 def _points_of(shard: int, commits: int) -> list[tuple[int, str]]:
@@ -180,7 +202,7 @@ def test_shards_together_leave_every_state() -> None:
 @pytest.mark.parametrize("shard", range(SHARDS))
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_command_killed_at_every_commit_ends_as_if_undisturbed(
-    name: str, shard: int, empty: State, computed: State
+    name: str, shard: int, empty: State, computed: Undisturbed
 ) -> None:
     with killed(name, empty, computed) as command:
         _every_point(command, shard)
