@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as clock
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from dagster import DagsterRunStatus, RunsFilter
@@ -129,8 +130,18 @@ class Operator:
         assert answer["__typename"] == "ScheduleStateResult", answer
 
     def evening(self, session: date) -> tuple[list[str], str]:
-        """The schedule's tick after `session`: the runs it launched, and what it said where it launched none."""
-        answer = self.ui.tick("after_close", datetime.combine(session + timedelta(days=1), clock(0, 30), UTC))
+        """The schedule's tick after `session`: the runs it launched, and what it said where it launched none.
+
+        Where it leaves the session waiting for a range of the sensors (files that are read again, say), it is asked
+        again until that has ended.
+        """
+        at = datetime.combine(session + timedelta(days=1), clock(0, 30), UTC)
+
+        def asked() -> dict[str, Any] | None:
+            answer = self.ui.tick("after_close", at)
+            return None if "when this has ended" in (answer["skipReason"] or "") else answer
+
+        answer = waited(asked, f"the schedule of {session}", PATIENCE)
         launched = [self.ui.launch_run("daily", request["tags"]) for request in answer["runRequests"] or ()]
         return launched, answer["skipReason"] or ""
 
