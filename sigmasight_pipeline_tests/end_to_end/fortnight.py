@@ -64,6 +64,9 @@ PATIENCE = 900.0
 RETICK_SECONDS = 15.0
 """How often the sensor `gaps` is asked while an evening settles; left alone it looks every ten minutes."""
 
+AGAIN_SECONDS = 3.0
+"""How often the schedule is asked again."""
+
 START_SCHEDULE = """mutation Start($schedule: ScheduleSelector!) {
   startSchedule(scheduleSelector: $schedule) { __typename ... on PythonError { message } } }"""
 RELOAD = """mutation Reload($name: String!) { reloadRepositoryLocation(repositoryLocationName: $name) {
@@ -139,7 +142,10 @@ class Operator:
 
         def asked() -> dict[str, Any] | None:
             answer = self.ui.tick("after_close", at)
-            return None if "when this has ended" in (answer["skipReason"] or "") else answer
+            if "when this has ended" not in (answer["skipReason"] or ""):
+                return answer
+            time.sleep(AGAIN_SECONDS)
+            return None
 
         answer = waited(asked, f"the schedule of {session}", PATIENCE)
         launched = [self.ui.launch_run("daily", request["tags"]) for request in answer["runRequests"] or ()]
