@@ -18,6 +18,10 @@ from typing import Any
 LOOK_SECONDS = 5.0
 """How often the UI is asked; it needs some ten seconds itself before it gives a code server up."""
 
+LOOKS = 4
+"""How often in a row it must have lost the code: a server that was only too busy to answer is found again by the UI
+itself, which looks every ten seconds, and is not to be replaced."""
+
 ANSWER_SECONDS = 120.0
 """How long the UI may take: loading definitions is waited for."""
 
@@ -38,10 +42,13 @@ def kept_loaded(url: str, told: Callable[[str], None]) -> Iterator[None]:
     ended = threading.Event()
 
     def look_after() -> None:
+        missed: dict[str, int] = {}
         while not ended.wait(LOOK_SECONDS):
-            for name in lost(url):
+            missed = {name: missed.get(name, 0) + 1 for name in lost(url)}
+            for name in [name for name, looks in missed.items() if looks == LOOKS]:
                 told(f"The process that holds the code of {name} is gone; its definitions are loaded again.")
                 _ask(url, RELOAD, name=name)
+                del missed[name]
 
     thread = threading.Thread(target=look_after, name="code location", daemon=True)
     thread.start()
