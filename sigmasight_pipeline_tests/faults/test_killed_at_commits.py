@@ -1,6 +1,6 @@
 """A command killed at a commit, run again, ends where an undisturbed one does: every table, to the last bit.
 
-One point of each command here; every commit of every command, before and after it, by ``make test-faults``.
+One point of each command here; every state a commit of any command leaves, by ``make test-faults``.
 """
 
 from __future__ import annotations
