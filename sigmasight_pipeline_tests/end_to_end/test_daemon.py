@@ -57,6 +57,9 @@ REFERENCE = [str(asset.key.path[0]) for asset in reference.ASSETS]
 RANGE_TAGS = (RANGE_START_TAG, RANGE_END_TAG)
 UNKNOWN_PORTFOLIO = {"ops": {"position_values": {"config": {"portfolios": ["nobody"]}}}}
 
+EVERYTHING_SECONDS = 1200.0
+"""What a backfill of every asset may take: Dagster cuts it into a run per step of the chain, one after another."""
+
 Expected = Callable[[], dict[str, pl.DataFrame]]
 
 
@@ -189,7 +192,7 @@ def test_a_backfill_of_every_asset_and_one_of_the_snapshots_alone(
 ) -> None:
     """Reference assets included, as "Materialize all" has it; then the chain from a spoiled session on."""
     launched = ui.launch_backfill([*REFERENCE, *MARKET_DATA, *COMPUTED], [*BY_NAME, *BY_SELECTION])
-    ui.finished_backfill(launched, reaches_on=True)
+    ui.finished_backfill(launched, reaches_on=True, patience=EVERYTHING_SECONDS)
     assert_green_is_stored(opened, [*MARKET_DATA, *COMPUTED], LAST)
     assert_right_through(opened, expected, LAST)
     spoiled = CALENDAR.between(FIRST, LOADED)[3]
@@ -199,7 +202,8 @@ def test_a_backfill_of_every_asset_and_one_of_the_snapshots_alone(
             "cash_balance = cash_balance + 1 WHERE session_date >= %s",
             (spoiled,),
         )
-    ui.finished_backfill(ui.launch_backfill([tables.portfolio_snapshots.name], [spoiled]), reaches_on=True)
+    alone = ui.launch_backfill([tables.portfolio_snapshots.name], [spoiled])
+    ui.finished_backfill(alone, reaches_on=True, patience=EVERYTHING_SECONDS)
     assert_right_through(opened, expected, LAST)
 
 
