@@ -33,7 +33,9 @@ STAMPS = {*PROVENANCE, "fetched_at", "oldest_computed_at", "created_at", "update
 
 
 def contents(database: Database) -> dict[str, pl.DataFrame]:
-    """Every table but logs, sorted, identifiers replaced by what they stand for, without stamps."""
+    """Every table but logs, sorted, identifiers replaced by what they stand for, without stamps.
+
+    Of the calendar, the sessions there are prices of."""
     books = database.read(tables.portfolios, columns=["portfolio_id", "code"])
     codes = {**dict(books.iter_rows()), 0: "everybody"}
     lots = database.read(tables.positions).select(
@@ -42,11 +44,15 @@ def contents(database: Database) -> dict[str, pl.DataFrame]:
     )
     tags = database.read(tables.tags, columns=["tag_id", "name"])
     meanings = {"portfolio_id": codes, "position_id": dict(lots.iter_rows()), "tag_id": dict(tags.iter_rows())}
+    priced = database.query("SELECT max(session_date) AS newest FROM sigmasight.daily_prices")
+    newest = pl.lit(priced["newest"][0], dtype=pl.Date)
     found = {}
     for table in tables.metadata.sorted_tables:
         if table.name in LOGS:
             continue
         frame = database.read(table)
+        if table.name == tables.trading_sessions.name:  # it reaches a year ahead of the day it was made on
+            frame = frame.filter(pl.col("session_date") <= newest)
         frame = frame.drop([name for name in frame.columns if name in STAMPS]).with_columns(
             pl.col(name).replace_strict(meaning, return_dtype=pl.String)
             for name, meaning in meanings.items()
