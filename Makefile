@@ -43,8 +43,8 @@ test-slow: $(VENV)/.dev ## the tests that take minutes
 test-long: $(VENV)/.dev ## ten years as one backfill through the daemon, killed twice on the way
 	@SIGMASIGHT_FIRST_SESSION=2014-01-02 $(BIN)/python -m pytest -m long -s sigmasight_pipeline_tests/end_to_end/test_long_backfill.py
 
-test-faults: $(VENV)/.dev ## every command killed at every commit, before and after it, and run again (an hour)
-	@$(BIN)/python -m pytest -m slow -s sigmasight_pipeline_tests/faults
+test-faults: $(VENV)/.dev ## every command killed at every commit, before or after it, and run again (half an hour)
+	@$(BIN)/python -m pytest -vv -m slow -n 2 --dist load sigmasight_pipeline_tests/faults
 
 test-fortnight: $(VENV)/.dev ## ten evenings through the real daemon, with late prices, corrections and kills (about 10 minutes)
 	@$(BIN)/python -m pytest -m slow -s sigmasight_pipeline_tests/end_to_end/test_fortnight.py

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sigmasight_pipeline.cli.code_location import kept_loaded
 from sigmasight_pipeline.cli.console import UserError, err, note, warn
 from sigmasight_pipeline.cli.installation import connected, load_settings
 
@@ -50,7 +51,7 @@ def dev(
     from sigmasight_pipeline.operations import runs
     from sigmasight_pipeline.operations.instance import WORKSPACE_FILE, project_folder
 
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    url = _url(host, port)
     if already := where(load_settings().home_path):
         raise UserError(f"`sigmasight dev` serves this installation already, at {already}: use that one, or end it")
     _require_free(host, port)
@@ -67,7 +68,7 @@ def dev(
         if installation.settings.files_dir is not None:  # relative to where the user stands, not to the folder below
             environment["SIGMASIGHT_FILES_DIR"] = str(installation.settings.files_dir.expanduser().resolve())
         note("Starting the Dagster UI and the daemon ...")
-        with _asked_to_end() as asked:
+        with _asked_to_end() as asked, kept_loaded(_url(_asked_at(host), port), note):
             process = subprocess.Popen(
                 command,
                 env=environment,
@@ -135,11 +136,19 @@ def _require_free(host: str, port: int) -> None:
             raise UserError(f"cannot listen on {host}:{port} ({error.strerror}); choose another with --port") from None
 
 
+def _url(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _asked_at(host: str) -> str:
+    """Where this machine asks a UI that listens on `host`: on its own address, where it listens on every one."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # nobody listens there by this
+
+
 def _answers(host: str, port: int) -> bool:
-    """Whether the UI takes connections; asked where it listens on every address, on this machine's own."""
-    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # what is asked, not where anybody listens
+    """Whether the UI takes connections."""
     try:
-        with socket.create_connection((everywhere.get(host, host), port), timeout=1.0):
+        with socket.create_connection((_asked_at(host), port), timeout=1.0):
             return True
     except OSError:
         return False

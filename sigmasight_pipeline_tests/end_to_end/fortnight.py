@@ -12,6 +12,7 @@ by the clock, queues runs, starts them in processes of their own and tries lost 
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -22,11 +23,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as clock
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from dagster import DagsterRunStatus, RunsFilter
+from dagster._core.scheduler.instigation import InstigatorType
 
 from sigmasight_pipeline.assets import resources
+from sigmasight_pipeline.market_data.factory import open_source
 from sigmasight_pipeline.operations import backfills, restatement
 from sigmasight_pipeline.operations.launcher import RANGE_END_TAG, is_dead, process_of
 from sigmasight_pipeline.storage import standing
@@ -60,6 +64,9 @@ PATIENCE = 900.0
 
 RETICK_SECONDS = 15.0
 """How often the sensor `gaps` is asked while an evening settles; left alone it looks every ten minutes."""
+
+AGAIN_SECONDS = 3.0
+"""How often the schedule is asked again."""
 
 START_SCHEDULE = """mutation Start($schedule: ScheduleSelector!) {
   startSchedule(scheduleSelector: $schedule) { __typename ... on PythonError { message } } }"""
@@ -127,8 +134,21 @@ class Operator:
         assert answer["__typename"] == "ScheduleStateResult", answer
 
     def evening(self, session: date) -> tuple[list[str], str]:
-        """The schedule's tick after `session`: the runs it launched, and what it said where it launched none."""
-        answer = self.ui.tick("after_close", datetime.combine(session + timedelta(days=1), clock(0, 30), UTC))
+        """The schedule's tick after `session`: the runs it launched, and what it said where it launched none.
+
+        Where it leaves the session waiting for a range of the sensors (files that are read again, say), it is asked
+        again until that has ended.
+        """
+        at = datetime.combine(session + timedelta(days=1), clock(0, 30), UTC)
+
+        def asked() -> dict[str, Any] | None:
+            answer = self.ui.tick("after_close", at)
+            if "when this has ended" not in (answer["skipReason"] or ""):
+                return answer
+            time.sleep(AGAIN_SECONDS)
+            return None
+
+        answer = waited(asked, f"the schedule of {session}", PATIENCE)
         launched = [self.ui.launch_run("daily", request["tags"]) for request in answer["runRequests"] or ()]
         return launched, answer["skipReason"] or ""
 
@@ -141,14 +161,13 @@ class Operator:
         answer = self.ui.ask(RELOAD, name=REPOSITORY["repositoryLocationName"])["reloadRepositoryLocation"]
         assert answer["__typename"] == "WorkspaceLocationEntry", answer
 
-    def reload_until_answered(self) -> None:
-        """ "Reload definitions", again until the code server that was killed has a successor that answers."""
+    def until_answered(self) -> None:
+        """Wait until the code server that was killed has a successor that answers, which nobody asks for."""
 
         def answers() -> str | None:
             try:
-                self.reload()
                 return self.look_for_gaps()
-            except (urllib.error.HTTPError, AssertionError):  # the UI's way of saying that nobody answers it
+            except (urllib.error.HTTPError, AssertionError, TypeError):  # the UI's ways of saying that nobody answers
                 return None
 
         waited(answers, "a new code server", PATIENCE)
@@ -176,12 +195,9 @@ class Operator:
         os.kill(int(process.split(":")[1]), signal.SIGKILL)
         waited(lambda: is_dead(process) or None, "the end of a run's process", 60.0)
 
-    def kill(self, *words: str) -> None:
-        """End the processes of `sigmasight dev` whose command line has all of `words` at once."""
-        found = [pid for pid in processes(self.ui.folder) if all(word in _command_line(pid) for word in words)]
-        assert found, [_command_line(pid) for pid in processes(self.ui.folder)]
-        for pid in found:
-            os.kill(pid, signal.SIGKILL)
+    def kill(self, words: str) -> None:
+        """End the processes of `sigmasight dev` whose command line has `words`, at once."""
+        kill(self.ui, words)
 
     def kill_postgres(self) -> None:
         """End the server at once, as a lack of memory does, and start it again with the next command."""
@@ -209,6 +225,17 @@ class Operator:
             time.sleep(1.0)
         raise TimeoutError(f"the evening of {session} does not end: {state}")
 
+    def files_are_read(self) -> bool:
+        """Whether the sensor `restatement` has nothing to read again: it remembers the files as they are."""
+        (state,) = [
+            one
+            for one in self.instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
+            if one.instigator_name == "restatement"
+        ]
+        cursor = json.loads(getattr(state.instigator_data, "cursor", None) or "{}")
+        source = open_source(self.made.opened.settings, CALENDAR)
+        return bool(cursor.get("contents") == source.contents())
+
     def unsettled(self, session: date) -> str:
         """What has not come to its end yet, in words; '' where everything has."""
         database = self.made.opened.database
@@ -223,7 +250,15 @@ class Operator:
         return "" if found is None else found.what
 
 
-def _command_line(pid: int) -> str:
+def kill(ui: Webserver, words: str) -> None:
+    """End the processes `ui` consists of whose command line has `words`, at once."""
+    found = [pid for pid in processes(ui.folder) if words in command_line(pid)]
+    assert found, [command_line(pid) for pid in processes(ui.folder)]
+    for pid in found:
+        os.kill(pid, signal.SIGKILL)
+
+
+def command_line(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
     except OSError:  # ended meanwhile

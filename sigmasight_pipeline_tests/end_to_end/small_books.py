@@ -165,10 +165,12 @@ class Installed:
 
 
 @contextmanager
-def installed(server: EmbeddedServer, folder: Path, world: World, *, size: int = CHUNK) -> Iterator[Installed]:
-    """A fresh installation with `world` computed in runs of `size` sessions."""
+def installed(
+    server: EmbeddedServer, folder: Path, world: World, *, size: int = CHUNK, **further: str
+) -> Iterator[Installed]:
+    """A fresh installation with `world` computed in runs of `size` sessions; `further` are SIGMASIGHT_ settings."""
     folder.mkdir(exist_ok=True)
-    settings = {"price_source": "files", "files_dir": str(folder), "first_session": str(DAYS[0])}
+    settings = {"price_source": "files", "files_dir": str(folder), "first_session": str(DAYS[0]), **further}
     with temporary_home() as home, installation(server, home, **settings, max_sessions_per_run=str(size)) as opened:
         made = Installed(opened, folder, world)
         made.compute()

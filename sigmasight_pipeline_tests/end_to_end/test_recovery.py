@@ -10,12 +10,14 @@ import time
 from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
+from pathlib import Path
 
 import polars as pl
 import pytest
 from dagster import DagsterRunStatus
 from polars.testing import assert_frame_equal
 
+from sigmasight_pipeline.assets import resources
 from sigmasight_pipeline.cli.installation import Installation
 from sigmasight_pipeline.market_data.factory import open_source
 from sigmasight_pipeline.operations import books, runs
@@ -23,6 +25,7 @@ from sigmasight_pipeline.operations.launcher import Chunk, Launcher
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
 from sigmasight_pipeline_tests.conftest import temporary_home
+from sigmasight_pipeline_tests.end_to_end import small_books
 from sigmasight_pipeline_tests.end_to_end.installations import (
     CALENDAR,
     RESULT_TABLES,
@@ -35,8 +38,9 @@ from sigmasight_pipeline_tests.end_to_end.installations import (
     run_history,
     run_sessions,
 )
+from sigmasight_pipeline_tests.end_to_end.small_books import World, installed
 
-FIRST, LAST = date(2024, 1, 2), date(2024, 3, 28)
+FIRST, LAST = date(2024, 1, 2), date(2024, 2, 15)
 DAYS = CALENDAR.between(FIRST, LAST)
 PATIENCE = 120.0
 
@@ -95,19 +99,21 @@ def _kill_while_writing(opened: Installation, process: subprocess.Popen[bytes]) 
     raise TimeoutError("the backfill wrote nothing")
 
 
-def test_a_session_whose_predecessor_is_missing_is_refused_by_name(server: EmbeddedServer) -> None:
-    with temporary_home() as home, installation(server, home, **SHORT) as opened:
-        import_demo(opened)
-        run_history(opened, FIRST, DAYS[4])
-        outcome = run_sessions(opened, DAYS[6])
+def test_a_session_whose_predecessor_is_missing_is_refused_by_name(server: EmbeddedServer, tmp_path: Path) -> None:
+    with installed(server, tmp_path, World(days=5)) as made:
+        opened, days = made.opened, small_books.DAYS
+        made.world = World(days=7)
+        made.world.write(made.folder)
+        resources._source.cache_clear()
+        outcome = run_sessions(opened, days[6])
         assert not outcome.succeeded
         message = " ".join(outcome.errors)
-        assert str(DAYS[5]) in message
-        assert "hedge-fund" in message
-        assert str(DAYS[6]) in message
-        expect(run_sessions(opened, DAYS[5]))
-        expect(run_sessions(opened, DAYS[6]))
-        assert rows(opened, tables.portfolio_snapshots)["session_date"].max() == DAYS[6]
+        assert str(days[5]) in message
+        assert "changed" in message
+        assert str(days[6]) in message
+        expect(run_sessions(opened, days[5]))
+        expect(run_sessions(opened, days[6]))
+        assert rows(opened, tables.portfolio_snapshots)["session_date"].max() == days[6]
 
 
 def test_a_flow_of_the_past_moves_every_later_net_asset_value(
@@ -145,17 +151,17 @@ def test_importing_the_same_again_changes_nothing(undisturbed: Installation) -> 
     assert_frame_equal(rows(opened, tables.positions), positions)
 
 
-def test_a_closed_session_has_no_rows_and_breaks_no_chain(server: EmbeddedServer) -> None:
+def test_a_closed_session_has_no_rows_and_breaks_no_chain(server: EmbeddedServer, tmp_path: Path) -> None:
     """An unscheduled closure is data: nothing is computed for it, and the next session follows the one before."""
-    closed = DAYS[3]
-    with temporary_home() as home, installation(server, home, **SHORT, closed_sessions=closed.isoformat()) as opened:
-        import_demo(opened)
-        run_history(opened, FIRST, DAYS[6])
+    days = small_books.DAYS[:7]
+    closed = days[4]
+    with installed(server, tmp_path, World(days=7), size=252, closed_sessions=closed.isoformat()) as made:
+        opened = made.opened
         for table in (tables.daily_prices, tables.position_values, tables.portfolio_snapshots):
             assert rows(opened, table, [closed]).is_empty(), table.name
         expect(run_sessions(opened, closed))  # asked for by itself it is no failure either
         chain = rows(opened, tables.portfolio_snapshots)
-        assert chain["session_date"].unique().sort().to_list() == [day for day in DAYS[:7] if day != closed]
+        assert chain["session_date"].unique().sort().to_list() == [day for day in days if day != closed]
         failed = opened.database.query(
             "SELECT description FROM sigmasight.data_quality_results WHERE NOT passed AND severity = 'ERROR'"
         )

@@ -102,8 +102,10 @@ class Webserver:
         assert answer["__typename"] == "LaunchBackfillSuccess", answer
         return str(answer["backfillId"])
 
-    def finished_backfill(self, backfill: str, *, reaches_on: bool = False) -> dict[str, Any]:
-        """The backfill once it has succeeded; it has its runs.
+    def finished_backfill(
+        self, backfill: str, *, reaches_on: bool = False, patience: float = PATIENCE
+    ) -> dict[str, Any]:
+        """The backfill once it has succeeded, within `patience` seconds; it has its runs.
 
         One that `reaches_on` through look-backs to sessions without prices leaves these without materialisation, which
         Dagster calls failed; every run of it has succeeded all the same.
@@ -117,7 +119,7 @@ class Webserver:
             assert "FAILED" not in state["status"] or state["status"] in wanted, state
             return dict(state) if state["status"] in wanted else None
 
-        return waited(found, f"backfill {backfill}")
+        return waited(found, f"backfill {backfill}", patience)
 
     def tick(self, schedule: str, at: datetime) -> dict[str, Any]:
         """What the schedule answers to a tick at a moment, evaluated by the code server as the daemon has it done."""

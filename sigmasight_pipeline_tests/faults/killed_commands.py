@@ -1,7 +1,7 @@
 """Installations that commands are killed in: copies of a state, the commands, and what is stored in the end.
 
-What belongs here: running a command whole or killed on a copy of a state, and reading every table so that two
-installations can be compared. What does not: which commands, and at which points.
+What belongs here: running a command whole or killed on a copy of a state. What does not: which commands, at which
+points, and comparing what they left (``end_to_end.stored``).
 """
 
 from __future__ import annotations
@@ -19,32 +19,14 @@ from uuid import uuid4
 
 import polars as pl
 import psycopg
-from polars.testing import assert_frame_equal
 
-from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
-from sigmasight_pipeline.storage.tables import PROVENANCE
 from sigmasight_pipeline_tests.conftest import drop_database
+from sigmasight_pipeline_tests.end_to_end.stored import contents
 from sigmasight_pipeline_tests.faults.command_server import AFTER
 
 KILLED = -9
-
-LOGS = {
-    "alert_outbox",
-    "backfill_progress",
-    "batch_runs",
-    "daily_price_revisions",
-    "data_quality_results",
-    "inbox_files",
-    "input_changes",
-    "portfolio_imports",
-    "recomputation_changes",
-}
-"""Tables that tell what happened: a killed command and its repetition are two things that happened."""
-
-STAMPS = {*PROVENANCE, "fetched_at", "oldest_computed_at", "created_at", "updated_at", "rejected_at", "rejection_id"}
-"""Columns that say when, by whom, or in which order."""
 
 
 @dataclass(frozen=True)
@@ -129,32 +111,12 @@ class State:
             yield state
 
     def contents(self) -> dict[str, pl.DataFrame]:
-        """Every table but logs, sorted, identifiers replaced by what they stand for, without stamps."""
+        """What is stored."""
         database = Database(self.server.url(self.name))
-        books = database.read(tables.portfolios, columns=["portfolio_id", "code"])
-        codes = {**dict(books.iter_rows()), 0: "everybody"}
-        lots = database.read(tables.positions).select(
-            "position_id",
-            pl.format(
-                "{} {} {} {}", pl.col("portfolio_id").replace_strict(codes), "symbol", pl.col("entry_date"), "lot"
-            ),
-        )
-        tags = database.read(tables.tags, columns=["tag_id", "name"])
-        meanings = {"portfolio_id": codes, "position_id": dict(lots.iter_rows()), "tag_id": dict(tags.iter_rows())}
-        found = {}
-        for table in tables.every_table():
-            if table.name in LOGS:
-                continue
-            frame = database.read(table)
-            frame = frame.drop([name for name in frame.columns if name in STAMPS]).with_columns(
-                pl.col(name).replace_strict(meaning, return_dtype=pl.String)
-                for name, meaning in meanings.items()
-                if name in frame.columns
-            )
-            keys = [name for name in frame.columns if not frame.schema[name].is_nested()]
-            found[str(table.name)] = frame.sort(keys)
-        database.close()
-        return found
+        try:
+            return contents(database)
+        finally:
+            database.close()
 
 
 @contextmanager
@@ -180,13 +142,3 @@ def new_state(
             for database in names:
                 drop_database(connection, database)
             shutil.rmtree(state.folder)
-
-
-def assert_same(found: Mapping[str, pl.DataFrame], expected: Mapping[str, pl.DataFrame], where: str) -> None:
-    """Every table is the same, to the last bit."""
-    assert set(found) == set(expected)
-    for name, frame in expected.items():
-        try:
-            assert_frame_equal(found[name], frame, check_exact=True)
-        except AssertionError as error:
-            raise AssertionError(f"{where}: {name} differs: {error}") from error

@@ -1,6 +1,6 @@
 """A command killed at a commit, run again, ends where an undisturbed one does: every table, to the last bit.
 
-A handful of points of each command here; every commit of every command, before and after it, by ``make test-faults``.
+One point of each command here; every state a commit of any command leaves, by ``make test-faults``.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import pytest
 
 from sigmasight_pipeline.storage.embedded import EmbeddedServer
 from sigmasight_pipeline_tests.end_to_end.small_books import DAYS, EQUITY, World
+from sigmasight_pipeline_tests.end_to_end.stored import assert_same_contents
 from sigmasight_pipeline_tests.faults.command_server import AFTER, BEFORE
-from sigmasight_pipeline_tests.faults.killed_commands import KILLED, CommandServer, State, assert_same, new_state
+from sigmasight_pipeline_tests.faults.killed_commands import KILLED, CommandServer, State, new_state
 
 SESSIONS = 4
 END = DAYS[1]
@@ -30,6 +31,9 @@ FILES = {
     "SIGMASIGHT_MAX_SESSIONS_PER_RUN": "2",
 }
 SIMULATED = {"SIGMASIGHT_FIRST_SESSION": "2023-12-27", "SIGMASIGHT_MAX_SESSIONS_PER_RUN": "2"}
+
+SHARDS = 8
+"""Parts the whole is cut into, which processes share; each takes every eighth point, so that one alone says most."""
 
 FIRST_IMPORT = ("import", "changed.csv", "--name", "changed", "--equity", EQUITY, "--inception", str(DAYS[0]))
 
@@ -73,15 +77,26 @@ SCENARIOS = {
 DEMO = Scenario(("demo", "--through", "2024-01-05"), None)
 
 
+class Undisturbed:
+    """What a command that nobody killed left in `state`, and how often it committed."""
+
+    def __init__(self, commits: int, state: State) -> None:
+        self.commits = commits
+        self.state = state
+        self.contents = state.contents()
+
+
 class Killed:
     """A scenario's state before the command, what an undisturbed command makes of it, and how often that commits."""
 
-    def __init__(self, scenario: Scenario, before: State) -> None:
+    def __init__(self, scenario: Scenario, before: State, undisturbed: Undisturbed | None = None) -> None:
         self.scenario = scenario
         self.before = before
-        with before.copied() as state:
-            self.commits = state.expect(*scenario.arguments).commits
-            self.expected = state.contents()
+        if undisturbed is None:
+            with before.copied() as state:
+                undisturbed = Undisturbed(state.expect(*scenario.arguments).commits, state)
+        self.commits = undisturbed.commits
+        self.expected = undisturbed.contents
 
     def at(self, point: int, moment: str) -> None:
         """Kill the command there, run it again, and compare."""
@@ -91,7 +106,7 @@ class Killed:
             assert ended.status == KILLED, f"{where}: ended with {ended.status}\n{ended.output}"
             again = state.run(*self.scenario.arguments)
             assert again.status == 0, f"{where}: then {again.status}\n{again.output}"
-            assert_same(state.contents(), self.expected, f"{where}\n{again.output}\n")
+            assert_same_contents(state.contents(), self.expected, f"{where}\n{again.output}\n")
 
 
 @pytest.fixture(scope="module")
@@ -117,49 +132,84 @@ def empty(server: EmbeddedServer, folder: Path) -> Iterator[State]:
 
 
 @pytest.fixture(scope="module")
-def computed(empty: State) -> Iterator[State]:
+def computed(empty: State) -> Iterator[Undisturbed]:
     """The history of one book."""
     with empty.copied() as state:
-        state.expect(*FIRST_IMPORT)
-        yield state
+        yield Undisturbed(state.expect(*FIRST_IMPORT).commits, state)
 
 
 @contextmanager
-def killed(name: str, empty: State, computed: State) -> Iterator[Killed]:
+def killed(name: str, empty: State, computed: Undisturbed) -> Iterator[Killed]:
     scenario = SCENARIOS[name]
-    with (computed if scenario.prepare else empty).copied() as before:
-        if scenario.prepare:
-            scenario.prepare(before)
+    if scenario.prepare is None:
+        yield Killed(scenario, empty, computed)
+        return
+    with computed.state.copied() as before:
+        scenario.prepare(before)
         yield Killed(scenario, before)
 
 
+SOME = {
+    "import": (1 / 3, AFTER),
+    "import --replace": (2 / 3, BEFORE),
+    "backfill": (1 / 3, BEFORE),
+    "repair": (2 / 3, AFTER),
+}
+"""How far each command has come, by its commits, when it is killed."""
+
+
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_a_command_killed_at_some_commits_ends_as_if_undisturbed(name: str, empty: State, computed: State) -> None:
+def test_a_command_killed_at_some_commit_ends_as_if_undisturbed(name: str, empty: State, computed: Undisturbed) -> None:
+    part, moment = SOME[name]
     with killed(name, empty, computed) as command:
-        command.at(command.commits // 3, AFTER)
-        command.at(command.commits * 2 // 3, BEFORE)
+        command.at(int(command.commits * part), moment)
 
 
-def _every_point(command: Killed) -> None:
+def _points_of(shard: int, commits: int) -> list[tuple[int, str]]:
+    """The kills of a shard: together the shards leave every state a kill can leave behind, each once.
+
+    Before a commit and after the one before it, what is stored of results is the same; what Dagster has recorded is
+    not, so that the two moments take turns.
+    """
+    states = range(shard, commits + 1, SHARDS)
+    return [(state, AFTER) if state == commits or state % 2 else (state + 1, BEFORE) for state in states]
+
+
+def _every_point(command: Killed, shard: int) -> None:
     failures = []
-    for point in range(1, command.commits + 1):
-        print(f"{' '.join(command.scenario.arguments)}: commit {point} of {command.commits}", flush=True)  # noqa: T201
-        for moment in (BEFORE, AFTER):
-            try:
-                command.at(point, moment)
-            except AssertionError as error:
-                failures.append(str(error))
-    assert not failures, f"{len(failures)} of {2 * command.commits} points:\n\n" + "\n\n".join(failures)
+    points = _points_of(shard, command.commits)
+    for point, moment in points:
+        print(  # noqa: T201  # shown with -s: how far it is
+            f"{' '.join(command.scenario.arguments)}: {moment} commit {point} of {command.commits}", flush=True
+        )
+        try:
+            command.at(point, moment)
+        except AssertionError as error:
+            failures.append(str(error))
+    assert not failures, f"{len(failures)} of {len(points)} points:\n\n" + "\n\n".join(failures)
+
+
+def test_shards_together_leave_every_state() -> None:
+    commits = 3 * SHARDS + 2
+    points = [point for shard in range(SHARDS) for point in _points_of(shard, commits)]
+    # a kill after commit n and one before commit n + 1 leave the same results
+    states = sorted(point if moment == AFTER else point - 1 for point, moment in points)
+    assert states == list(range(commits + 1))
+    assert {moment for _, moment in points} == {BEFORE, AFTER}
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("shard", range(SHARDS))
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_a_command_killed_at_every_commit_ends_as_if_undisturbed(name: str, empty: State, computed: State) -> None:
+def test_a_command_killed_at_every_commit_ends_as_if_undisturbed(
+    name: str, shard: int, empty: State, computed: Undisturbed
+) -> None:
     with killed(name, empty, computed) as command:
-        _every_point(command)
+        _every_point(command, shard)
 
 
 @pytest.mark.slow
-def test_a_demo_killed_at_every_commit_ends_as_if_undisturbed(server: EmbeddedServer, folder: Path) -> None:
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_a_demo_killed_at_every_commit_ends_as_if_undisturbed(server: EmbeddedServer, folder: Path, shard: int) -> None:
     with command_server(SIMULATED) as commands, new_state(server, commands, folder) as before:
-        _every_point(Killed(DEMO, before))
+        _every_point(Killed(DEMO, before), shard)
