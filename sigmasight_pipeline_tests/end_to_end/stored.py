@@ -47,7 +47,7 @@ def contents(database: Database) -> dict[str, pl.DataFrame]:
     priced = database.query("SELECT max(session_date) AS newest FROM sigmasight.daily_prices")
     newest = pl.lit(priced["newest"][0], dtype=pl.Date)
     found = {}
-    for table in tables.metadata.sorted_tables:
+    for table in [one for one in tables.every_table() if not tables.is_derived(one)]:
         if table.name in LOGS:
             continue
         frame = database.read(table)
