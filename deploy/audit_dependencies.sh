@@ -33,7 +33,7 @@ fi
 
 found=0
 unknown=0
-for lock in requirements.lock requirements-dev.lock deploy/requirements-*.lock; do
+for lock in requirements*.lock deploy/requirements-*.lock; do
     echo "$lock:"
     said=$("$AUDIT_VENV/bin/pip-audit" --requirement "$lock" --require-hashes --disable-pip --progress-spinner off 2>&1)
     status=$?

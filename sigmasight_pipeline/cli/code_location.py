@@ -10,6 +10,7 @@ fail and nothing is launched until a person reloads the definitions.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -67,12 +68,13 @@ def lost(url: str) -> list[str]:
 
 def _ask(url: str, query: str, **variables: str) -> dict[str, Any] | None:
     """The answer of the UI; None where it gives none: it begins, ends, or is busy, and is asked again."""
-    import httpx
+    from sigmasight_pipeline.market_data.http import HttpClient, HttpError, Limits
 
+    limits = Limits(silence_seconds=ANSWER_SECONDS, total_seconds=ANSWER_SECONDS)
     try:
-        sent = {"query": query, "variables": variables}
-        answered = httpx.post(f"{url}/graphql", json=sent, timeout=ANSWER_SECONDS, trust_env=False)
-        answer: dict[str, Any] | None = answered.json().get("data")
-    except (httpx.HTTPError, ValueError):
+        with HttpClient("UI", hide=str, limits=limits) as client:
+            answered = client.request("POST", f"{url}/graphql", json={"query": query, "variables": variables})
+        answer: dict[str, Any] | None = json.loads(answered.body).get("data")
+    except (HttpError, ValueError):
         return None
     return answer

@@ -17,12 +17,9 @@ import typer
 from rich.box import SIMPLE
 from rich.table import Table
 
-from sigmasight_pipeline import sessions
 from sigmasight_pipeline.cli.console import UserError, err, note, out
 from sigmasight_pipeline.cli.installation import Installation, connected
 from sigmasight_pipeline.cli.options import parse_day
-from sigmasight_pipeline.operations import portfolio_life
-from sigmasight_pipeline.storage import portfolio_changes, standing
 
 app = typer.Typer(
     help="List portfolios; close one at a session and reopen it; give it another name or description.",
@@ -41,6 +38,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 @contextmanager
 def refusals() -> Iterator[None]:
     """What cannot be stated, as an error of the command."""
+    from sigmasight_pipeline.operations import portfolio_life
+
     try:
         yield
     except portfolio_life.BookChangeError as error:
@@ -50,6 +49,8 @@ def refusals() -> Iterator[None]:
 @app.command("list")
 def listing(as_json: AsJson = False) -> None:
     """List every portfolio: code, name, newest session and net asset value, closing session; --json says more."""
+    from sigmasight_pipeline.storage import portfolio_changes
+
     with connected() as installation:
         rows = portfolio_changes.listed(installation.database)
     if as_json:
@@ -88,8 +89,11 @@ def close(
     Rows after an earlier closing session are removed. What changes before it (a restated price, say) is followed as
     ever.
     """
+    from sigmasight_pipeline import sessions
     from sigmasight_pipeline.cli.running import books_in_hand, follow_inputs
+    from sigmasight_pipeline.operations import portfolio_life
     from sigmasight_pipeline.operations.history import newest_session
+    from sigmasight_pipeline.storage import portfolio_changes
 
     stated = parse_day(on, "--on")
     with connected() as installation, refusals():
@@ -119,6 +123,7 @@ def close(
 def reopen(code: Code, no_run: NoRun = False) -> None:
     """Open a closed portfolio again, and compute its sessions since."""
     from sigmasight_pipeline.cli.running import books_in_hand
+    from sigmasight_pipeline.operations import portfolio_life
 
     with connected() as installation, refusals():
         if no_run:
@@ -135,6 +140,8 @@ def reopen(code: Code, no_run: NoRun = False) -> None:
 @app.command()
 def rename(code: Code, name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)]) -> None:
     """Give a portfolio another name. Its code, by which commands and files name it, stays."""
+    from sigmasight_pipeline.operations import portfolio_life
+
     with connected() as installation, refusals():
         portfolio_life.rename(installation.database, code, name)
     note(f"{code} is called {name.strip()} now.")
@@ -143,6 +150,8 @@ def rename(code: Code, name: Annotated[str, typer.Argument(metavar="NAME", show_
 @app.command()
 def describe(code: Code, text: Annotated[str, typer.Argument(metavar="TEXT", show_default=False)]) -> None:
     """Say what a portfolio is, on one line; '' says nothing."""
+    from sigmasight_pipeline.operations import portfolio_life
+
     with connected() as installation, refusals():
         portfolio_life.describe(installation.database, code, text)
     note(f"{code}: {text.strip() or 'no description'}")
@@ -151,8 +160,10 @@ def describe(code: Code, text: Annotated[str, typer.Argument(metavar="TEXT", sho
 def _complete(installation: Installation, code: str, closed: date) -> None:
     """Run the sessions `code` lacks: up to the newest snapshot of any portfolio, or where none is later than its
     closing session `closed`, as far as there are prices."""
+    from sigmasight_pipeline import sessions
     from sigmasight_pipeline.cli.running import market_source, run_history
     from sigmasight_pipeline.operations import history
+    from sigmasight_pipeline.storage import standing
 
     database, calendar = installation.database, sessions.calendar()
     newest = standing.newest_snapshot(database)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.box import SIMPLE
@@ -17,8 +17,9 @@ from rich.table import Table
 from sigmasight_pipeline.cli.console import OptionError, err, note, out
 from sigmasight_pipeline.cli.installation import Installation, connected
 from sigmasight_pipeline.cli.portfolios import TRIGGER, AsJson, NoRun, refusals
-from sigmasight_pipeline.operations import tagging
-from sigmasight_pipeline.storage import tag_changes
+
+if TYPE_CHECKING:
+    from sigmasight_pipeline.operations import tagging
 
 T = TypeVar("T")
 
@@ -37,6 +38,8 @@ Symbols = Annotated[
 @app.command("list")
 def listing(as_json: AsJson = False) -> None:
     """List every tag: kind, colour, how many positions carry it, and in which portfolios."""
+    from sigmasight_pipeline.storage import tag_changes
+
     with connected() as installation:
         rows = tag_changes.listed(installation.database)
     if as_json:
@@ -64,6 +67,8 @@ def add(
     no_run: NoRun = False,
 ) -> None:
     """Make a tag, or put one on the positions of a portfolio; what is there already stays."""
+    from sigmasight_pipeline.operations import tagging
+
     carriers = _carriers(portfolio, symbols)
     with connected() as installation:
 
@@ -77,6 +82,8 @@ def add(
 @app.command()
 def remove(name: Name, portfolio: Portfolio = None, symbols: Symbols = None, no_run: NoRun = False) -> None:
     """Take a tag off the positions of a portfolio; without --portfolio, remove it altogether."""
+    from sigmasight_pipeline.operations import tagging
+
     carriers = _carriers(portfolio, symbols)
     with connected() as installation:
         database = installation.database
@@ -91,9 +98,13 @@ def remove(name: Name, portfolio: Portfolio = None, symbols: Symbols = None, no_
 
 @app.command()
 def rename(
-    name: Name, new_name: Annotated[str, typer.Argument(metavar="NEW", show_default=False)], no_run: NoRun = False
+    name: Name,
+    new_name: Annotated[str, typer.Argument(metavar="NEW", show_default=False, help="What it shall be called.")],
+    no_run: NoRun = False,
 ) -> None:
     """Give a tag another name; positions, kind and colour stay."""
+    from sigmasight_pipeline.operations import tagging
+
     with connected() as installation:
         owners = _owners(installation, name)
         _stated(installation, lambda: tagging.rename(installation.database, name, new_name), owners, no_run)
@@ -103,6 +114,8 @@ def rename(
 @app.command()
 def colour(name: Name, colour: Annotated[str, typer.Argument(metavar="#RRGGBB", show_default=False)]) -> None:
     """Give a tag a colour (# and six hexadecimal digits), or take it away (none)."""
+    from sigmasight_pipeline.operations import tagging
+
     with connected() as installation, refusals():
         tagging.set_colour(installation.database, name, colour)
     note(f"The colour of {name} is {colour.lower()} now.")
@@ -111,12 +124,16 @@ def colour(name: Name, colour: Annotated[str, typer.Argument(metavar="#RRGGBB", 
 @app.command()
 def kind(name: Name, kind: Annotated[str, typer.Argument(metavar="KIND", show_default=False)]) -> None:
     """Say what kind of tag it is: regular or strategy."""
+    from sigmasight_pipeline.operations import tagging
+
     with connected() as installation, refusals():
         tagging.set_kind(installation.database, name, kind)
     note(f"{name} is a tag of kind {kind} now.")
 
 
 def _carriers(portfolio: str | None, symbols: Sequence[str] | None) -> tagging.Carriers | None:
+    from sigmasight_pipeline.operations import tagging
+
     if portfolio is None:
         if symbols:
             raise OptionError("--symbol names positions of a portfolio: add --portfolio CODE")
@@ -126,6 +143,8 @@ def _carriers(portfolio: str | None, symbols: Sequence[str] | None) -> tagging.C
 
 def _owners(installation: Installation, name: str) -> list[str]:
     """Codes of the portfolios whose positions carry the tag."""
+    from sigmasight_pipeline.operations import tagging
+
     with refusals():
         found = tagging.require_tag(installation.database, name)["portfolios"]
     return found if isinstance(found, list) else []

@@ -104,7 +104,9 @@ def real_world(returns: pl.DataFrame | None = None) -> World:
         "returns": moves,
         "yields": no_yields(),
     }
-    book = held(SESSIONS, [long(number, symbol) for number, symbol in enumerate(stocks)], 2_500_000, 1)
+    book = held(
+        SESSIONS, [long(number, symbol) for number, symbol in enumerate(stocks)], 2_500_000, 1, known["instruments"]
+    )
     return World(**known, betas=symbol_factor_betas(**known), book=book)
 
 

@@ -364,7 +364,7 @@ def test_a_holding_too_young_for_a_beta_is_no_fault(rule: Rule) -> None:
     """It was expected to lose everything, and the run of a book that held one failed."""
     world = market({"AAA": {"Market": 1.2}, "YOUNG": {"Market": 1.0}}, computed=2, dropped={"YOUNG": 260})
     world = world.holding(long(1, "AAA"), long(2, "YOUNG", 200))
-    results, of_positions, diagnostics, shocked = world.told(*SCENARIOS[:2])
+    results, of_symbols, of_options, diagnostics, shocked = world.returned(*SCENARIOS[:2])
     risk = world.risk()
     assert risk.filter(scenario_type="market").select("status", "coverage").unique().rows() == [("ok", 100 / 120)]
     inputs = {
@@ -373,7 +373,8 @@ def test_a_holding_too_young_for_a_beta_is_no_fault(rule: Rule) -> None:
         "instruments": world.instruments,
         "symbol_factor_betas": world.betas,
         "scenarios": frame(tables.stress_test_scenarios, SCENARIOS[:2]),
-        "stress_position_results": of_positions,
+        "symbol_scenario_returns": of_symbols,
+        "option_scenario_pnl": of_options,
         "stress_scenario_diagnostics": diagnostics,
         "stress_scenario_shocks": shocked,
     }

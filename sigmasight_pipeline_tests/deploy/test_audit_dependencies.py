@@ -94,7 +94,7 @@ def test_what_it_came_to(tmp_path: Path, tool: str, status: int) -> None:
     assert ended.returncode == status, ended.stderr
     if status != NOT_AUDITED:
         locks = [path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.lock"), *DEPLOY.glob("*.lock"))]
-        assert len(locks) == 4
+        assert {"requirements.lock", "deploy/requirements-docker.lock"} <= set(locks)
         for lock in locks:
             assert f"{lock}:" in ended.stdout.splitlines()
 

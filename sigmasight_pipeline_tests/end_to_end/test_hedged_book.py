@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from sigmasight_pipeline.assets import resources
-from sigmasight_pipeline.cli import summary
+from sigmasight_pipeline.cli import console, summary
 from sigmasight_pipeline.cli.installation import Installation
 from sigmasight_pipeline.market_data.factory import open_source
 from sigmasight_pipeline.operations import books
@@ -139,7 +139,7 @@ def test_sectors_are_judged_by_dollars(opened: tuple[Installation, Path]) -> Non
 def test_the_summary_shows_what_today_s_positions_would_have_lost(opened: tuple[Installation, Path]) -> None:
     made, _ = opened
     risk = rows(made, tables.portfolio_simulated_risk, [LAST]).row(0, named=True)
-    with summary.out.capture() as printed:
+    with console.out.capture() as printed:
         summary.print_portfolios(made.database)
     shown = " ".join(printed.get().split())
     for figure in (f"{risk['var_95']:.2%}", f"{risk['expected_shortfall_975']:.2%}", f"{risk['worst_pnl']:,}"):

@@ -187,7 +187,8 @@ def _shipped(name: str) -> bytes:
 def _every_setting() -> bytes:
     """Each setting with its default as text, but for secrets."""
     defaults = Settings().model_dump()
-    lines = [f"{name.upper()}={'' if value in (None, ()) else value}" for name, value in defaults.items()]
+    spelt = {name: ",".join(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
+    lines = [f"{name.upper()}={'' if value is None else value}" for name, value in spelt.items()]
     return "\n".join(line for line in lines if line.partition("=")[0].lower() not in SECRETS).encode()
 
 

@@ -287,7 +287,11 @@ OUT_OF_DATE = "results_out_of_date"
 
 
 def test_every_code_is_planted() -> None:
-    assert {code for _, expected, _ in FAULTS.values() for code, *_ in expected} | {OUT_OF_DATE} == set(CODES)
+    planted_elsewhere = {
+        OUT_OF_DATE,
+        LATE,
+    }  # what is late is a question of the clock: storage/test_standing, cli/test_audit
+    assert {code for _, expected, _ in FAULTS.values() for code, *_ in expected} | planted_elsewhere == set(CODES)
 
 
 EXPLAINED: dict[str, list[str]] = {

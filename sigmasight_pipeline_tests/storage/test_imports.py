@@ -323,7 +323,7 @@ def test_a_file_accepted_between_the_two_steps(database: Database) -> None:
 
 
 def test_a_failure_leaves_the_file_waiting(database: Database) -> None:
-    """One transaction: what PostgreSQL refuses is not half applied, and not lost."""
+    """One transaction: what may not be written is not half applied, and not lost."""
     accept(database, "positions", [lot("AAA")])
     apply(database)
     before = everything(database)
@@ -331,7 +331,10 @@ def test_a_failure_leaves_the_file_waiting(database: Database) -> None:
     waiting = everything(database)[-1]
     with database.connect() as connection:
         imports.apply_portfolios(connection)
-    with pytest.raises(Exception, match="positions_investment_class_check"), database.connect() as connection:
+    with (
+        pytest.raises(Exception, match="1 investment_class none of PUBLIC, OPTIONS, PRIVATE, the first GOLD"),
+        database.connect() as connection,
+    ):
         imports.apply_positions(connection)
     assert all(one.equals(other) for one, other in zip(everything(database)[:-1], before[:-1], strict=True))
     assert everything(database)[-1].equals(waiting)

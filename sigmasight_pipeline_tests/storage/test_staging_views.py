@@ -11,7 +11,11 @@ import pytest
 from polars.testing import assert_frame_equal
 from sqlalchemy import Column, Table
 
-from sigmasight_pipeline.calculations.factor_exposures import position_factor_exposures, position_interest_rate_betas
+from sigmasight_pipeline.calculations.factor_exposures import (
+    book_factor_exposures,
+    position_factor_exposures,
+    position_interest_rate_betas,
+)
 from sigmasight_pipeline.calculations.factor_model import symbol_factor_betas
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.copying import copy_rows, relation
@@ -125,7 +129,16 @@ def stored(shared_database: Database) -> Stored:
         for table, rows in reference.items():
             copy_rows(connection, relation(table), whole(table, rows))
     results, returns, of_options, diagnostics, _ = world.returned(*SCENARIOS, min_coverage=0.0)
+    exposures, _ = book_factor_exposures(
+        sessions=world.sessions,
+        calendar=world.calendar,
+        factors=world.factors,
+        instruments=world.instruments,
+        symbol_factor_betas=world.betas,
+        **world.book,
+    )
     of_sessions = {
+        tables.portfolio_factor_exposures: exposures,
         tables.position_values: world.book["position_values"],
         tables.position_greeks: world.book["position_greeks"],
         tables.symbol_factor_betas: world.betas,

@@ -16,9 +16,8 @@ FILES: dict[str, Any] = {"price_source": "files"}
 
 
 @pytest.fixture
-def books(database_url: str) -> Database:
+def books(database: Database) -> Database:
     """Two books valued on every session of 2024-01-02 to 2024-01-16, with a calendar up to there."""
-    database = Database(database_url)
     audit_world.build(database)
     return database
 
