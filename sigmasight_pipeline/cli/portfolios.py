@@ -138,7 +138,10 @@ def reopen(code: Code, no_run: NoRun = False) -> None:
 
 
 @app.command()
-def rename(code: Code, name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)]) -> None:
+def rename(
+    code: Code,
+    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="What it shall be called.")],
+) -> None:
     """Give a portfolio another name. Its code, by which commands and files name it, stays."""
     from sigmasight_pipeline.operations import portfolio_life
 
@@ -148,7 +151,10 @@ def rename(code: Code, name: Annotated[str, typer.Argument(metavar="NAME", show_
 
 
 @app.command()
-def describe(code: Code, text: Annotated[str, typer.Argument(metavar="TEXT", show_default=False)]) -> None:
+def describe(
+    code: Code,
+    text: Annotated[str, typer.Argument(metavar="TEXT", show_default=False, help="What it is, on one line.")],
+) -> None:
     """Say what a portfolio is, on one line; '' says nothing."""
     from sigmasight_pipeline.operations import portfolio_life
 

@@ -112,7 +112,10 @@ def rename(
 
 
 @app.command()
-def colour(name: Name, colour: Annotated[str, typer.Argument(metavar="#RRGGBB", show_default=False)]) -> None:
+def colour(
+    name: Name,
+    colour: Annotated[str, typer.Argument(metavar="#RRGGBB", show_default=False, help="Its colour, or none.")],
+) -> None:
     """Give a tag a colour (# and six hexadecimal digits), or take it away (none)."""
     from sigmasight_pipeline.operations import tagging
 
@@ -122,7 +125,9 @@ def colour(name: Name, colour: Annotated[str, typer.Argument(metavar="#RRGGBB", 
 
 
 @app.command()
-def kind(name: Name, kind: Annotated[str, typer.Argument(metavar="KIND", show_default=False)]) -> None:
+def kind(
+    name: Name, kind: Annotated[str, typer.Argument(metavar="KIND", show_default=False, help="regular or strategy.")]
+) -> None:
     """Say what kind of tag it is: regular or strategy."""
     from sigmasight_pipeline.operations import tagging
 

@@ -62,7 +62,9 @@ def replace_sessions(
     """Make `sessions` of each table hold exactly the rows of its frame, all tables in one transaction.
 
     With `portfolio_ids`, tables that have a portfolio_id are replaced for those portfolios only; a table without
-    one always for the whole session. A session without rows in the frame is emptied. `beyond`: further sessions, each
+    one for the whole session, of which the frame has rows: what it says of a session does not depend on who is looked
+    at, and of one at which none of these portfolios lives there is nothing to say. Else a session without rows in the
+    frame is emptied. `beyond`: further sessions, each
     with a portfolio whose rows alone are replaced there. `before_commit` runs last in the transaction; when it raises,
     nothing was written. Writers of the same session of the same table wait for each
     other; readers see the old rows until the commit.
@@ -87,8 +89,8 @@ def replace_sessions(
     with database.connect() as connection:
         lock_sessions(connection, frames, [*days, *further])
         changed = [changes.found(connection, table, frame, days) for table, frame in frames.items()]
-        for table in frames:
-            _delete_sessions(connection, table, days, portfolio_ids)
+        for table, frame in frames.items():
+            _delete_sessions(connection, table, _covered(table, frame, days, portfolio_ids), portfolio_ids)
             _delete_rows(connection, table, beyond)
         written = _copied(connection, frames)
         if before_commit is not None:
@@ -218,6 +220,16 @@ def reference_lock(connection: Connection) -> None:
 def _lock_key(name: str) -> int:
     """A name as the signed 32-bit key of an advisory lock."""
     return zlib.crc32(f"{SCHEMA}.{name}".encode()) - 2**31
+
+
+def _covered(
+    table: Table, frame: pl.DataFrame, days: Sequence[date], portfolio_ids: Collection[int] | None
+) -> Sequence[date]:
+    """Those of `days` whose rows of `table` are replaced."""
+    if portfolio_ids is None or PORTFOLIO in table.columns:
+        return days
+    told = set(frame.get_column(SESSION))
+    return [day for day in days if day in told]
 
 
 def _delete_sessions(

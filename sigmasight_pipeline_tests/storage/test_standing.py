@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from sigmasight_pipeline.storage import standing
 from sigmasight_pipeline.storage.database import Database
 from sigmasight_pipeline_tests.storage import audit_world
 
-FILES: dict[str, Any] = {"price_source": "files"}
+FILES: dict[str, Any] = {"price_source": "files", "files_dir": Path(__file__).parent}
 
 
 @pytest.fixture
