@@ -21,7 +21,7 @@ from sigmasight_pipeline.calculations.stress_totals import StressStatus
 from sigmasight_pipeline.storage import tables
 from sigmasight_pipeline.storage.frames import polars_schema
 from sigmasight_pipeline.storage.tables.columns import PROVENANCE
-from sigmasight_pipeline.storage.tables.risk import STRESS_STATUSES
+from sigmasight_pipeline.storage.tables.scenarios import STRESS_STATUSES
 from sigmasight_pipeline.symbols import parse_option
 from sigmasight_pipeline_tests.calculations import reference_stress as reference
 from sigmasight_pipeline_tests.calculations import test_joint_betas

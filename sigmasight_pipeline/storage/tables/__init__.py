@@ -59,14 +59,16 @@ from .risk import (
     correlation_calculations,
     correlation_cluster_positions,
     correlation_clusters,
-    market_risk_scenarios,
-    option_scenario_pnl,
     pairwise_correlations,
     pnl_attribution,
     portfolio_risk_metrics,
     portfolio_simulated_risk,
     position_risk_contributions,
     scenario_accuracy,
+)
+from .scenarios import (
+    market_risk_scenarios,
+    option_scenario_pnl,
     stress_position_results,
     stress_scenario_diagnostics,
     stress_scenario_shocks,
